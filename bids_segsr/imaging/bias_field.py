@@ -1,0 +1,60 @@
+"""N4 bias field correction (Tustison et al. 2010)."""
+
+from __future__ import annotations
+
+import numpy as np
+import SimpleITK as sitk
+
+from bids_segsr.imaging.conform import slice_axis, spacing_of
+from bids_segsr.imaging.resample import from_sitk, to_sitk
+
+IN_PLANE_SHRINK = 4
+ITERATIONS = (50, 50, 50, 50)
+
+
+def correct_bias_field(
+    data: np.ndarray,
+    affine: np.ndarray,
+    mask: np.ndarray | None = None,
+    threads: int = 1,
+) -> np.ndarray:
+    """Divide an image by its smooth multiplicative bias field.
+
+    The field is fitted by SimpleITK's N4 on every fourth voxel in plane and on every slice: the
+    through-plane axis of a thick-slice scan is coarse already. `benchmarks/bias_field.py`
+    compares this with ANTsPy on real scans: it flattens alike in a fraction of the time.
+
+    Args:
+        data: Image of three axes; voxels at or below zero are left out of the fit.
+        affine: Voxel to RAS+ mm (4 x 4).
+        mask: Where the field is fitted; by default Otsu's foreground.
+        threads: Threads of the fit; the result does not depend on it.
+
+    Returns:
+        float32 array; the field is scaled so that the mean inside the mask stays as it was.
+    """
+    image = to_sitk(np.asarray(data, dtype=np.float32), affine)
+    foreground = _otsu_foreground(image) if mask is None else np.asarray(mask, dtype=bool)
+    foreground = foreground & (data > 0)
+    if not foreground.any():
+        return np.asarray(data, dtype=np.float32)
+
+    shrink = [min(IN_PLANE_SHRINK, max(1, n // 8)) for n in data.shape]
+    shrink[slice_axis(spacing_of(affine))] = 1
+    n4 = sitk.N4BiasFieldCorrectionImageFilter()
+    n4.SetMaximumNumberOfIterations(ITERATIONS)
+    n4.SetNumberOfThreads(threads)
+    n4.Execute(
+        sitk.Shrink(image, shrink),
+        sitk.Shrink(to_sitk(foreground.astype(np.uint8), affine), shrink),
+    )
+    log_field, _ = from_sitk(n4.GetLogBiasFieldAsImage(image))
+    corrected = np.asarray(data, dtype=np.float32) / np.exp(log_field)
+    corrected *= data[foreground].mean(dtype=np.float64) / corrected[foreground].mean(
+        dtype=np.float64
+    )
+    return corrected.astype(np.float32)
+
+
+def _otsu_foreground(image: sitk.Image) -> np.ndarray:
+    return from_sitk(sitk.OtsuThreshold(image, 0, 1, 200))[0].astype(bool)

@@ -1,0 +1,199 @@
+"""Brain masks: recognise a stripped image, or carry a template's mask over."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from bids_segsr.exceptions import ImageError, UserError
+from bids_segsr.imaging.components import keep_largest_component
+from bids_segsr.imaging.conform import spacing_of
+from bids_segsr.imaging.resample import Grid, isotropic_grid, resample
+
+BACKGROUND_SHARE = 0.1
+EMPTY_FACE_SHARE = 0.995
+REGISTRATION_SPACING_MM = 2.0
+SMALLEST_BRAIN_ML = 20.0
+LARGEST_BRAIN_ML = 2500.0
+
+
+def is_skull_stripped(data: np.ndarray) -> bool:
+    """Tell whether an image holds a brain only, on an empty background.
+
+    As fMRIPrep does, the outermost planes are looked at: they are empty around a stripped brain,
+    and cut through neck, scalp or noise otherwise. Empty means that at least 99.5 % of the plane
+    has one and the same value, which must be the image's lowest and fill a tenth of the image. A
+    stripped image that is cut so tightly that the brain reaches a border is not recognised.
+
+    Args:
+        data: Image of three axes.
+
+    Returns:
+        Whether it is stripped.
+    """
+    background = data.min()
+    empty = data == background
+    if empty.mean() < BACKGROUND_SHARE:
+        return False
+    return all(
+        np.take(empty, plane, axis=axis).mean() >= EMPTY_FACE_SHARE
+        for axis in range(3)
+        for plane in (0, -1)
+    )
+
+
+def foreground_mask(data: np.ndarray) -> np.ndarray:
+    """Return the brain of a stripped image: the largest foreground component, holes filled.
+
+    Args:
+        data: Stripped image of three axes; its lowest value is the background.
+
+    Returns:
+        Boolean array.
+    """
+    return ndimage.binary_fill_holes(keep_largest_component(data > data.min()))
+
+
+def find_brain_mask(
+    data: np.ndarray,
+    affine: np.ndarray,
+    *,
+    existing: np.ndarray | None = None,
+    mode: str = 'auto',
+    template: str = 'MNI152NLin2009cAsym',
+    suffix: str = 'T1w',
+) -> tuple[np.ndarray, str]:
+    """Find the brain in a scan.
+
+    Args:
+        data: Bias-corrected scan of three axes.
+        affine: Voxel to RAS+ mm (4 x 4).
+        existing: Mask on the scan's grid, which is taken as it is.
+        mode: `auto` recognises a stripped image and registers a template to any other, `skip`
+            takes every voxel, `force` registers a template to any image.
+        template: TemplateFlow name, with `:cohort-N` where the template has cohorts.
+        suffix: Contrast of the template, `T1w` or `T2w`.
+
+    Returns:
+        Boolean array, and how it came about in a few words.
+
+    Raises:
+        UserError: The template is not at hand.
+        ImageError: The registered mask has no size that a brain can have.
+    """
+    if existing is not None:
+        return existing, 'existing mask'
+    if mode == 'skip':
+        return np.ones(data.shape, dtype=bool), 'skipped'
+    if mode == 'auto' and is_skull_stripped(data):
+        return foreground_mask(data), 'stripped already'
+    image, mask_file = find_template(template, suffix)
+    mask = mask_by_registration(data, affine, image, mask_file)
+    volume_ml = float(mask.sum() * np.prod(spacing_of(affine)) / 1000)
+    if not SMALLEST_BRAIN_ML <= volume_ml <= LARGEST_BRAIN_ML:
+        raise ImageError(
+            f'registration to {template} gives a brain of {volume_ml:.0f} ml: it failed; '
+            'give a brain mask by --derivatives, or strip the image and use --skull-strip skip.'
+        )
+    return mask, f'registration to {template}'
+
+
+def find_template(name: str, suffix: str) -> tuple[Path, Path]:
+    """Find a whole-head template and its brain mask in the local TemplateFlow archive.
+
+    Nothing is downloaded: a template is used when its files lie in `TEMPLATEFLOW_HOME`.
+
+    Args:
+        name: TemplateFlow name, with `:cohort-N` where the template has cohorts.
+        suffix: Contrast; where the template lacks it, the other one is taken.
+
+    Returns:
+        The image and the mask.
+
+    Raises:
+        UserError: The files are not there.
+    """
+    # not through templateflow.api: importing it fills its home folder, asking it downloads
+    home = Path(os.environ.get('TEMPLATEFLOW_HOME', Path.home() / '.cache' / 'templateflow'))
+    template, _, cohort = name.partition(':')
+    folder = home / f'tpl-{template}'
+    if cohort:
+        folder /= cohort
+    stem = f'tpl-{template}' + (f'_{cohort}' if cohort else '')
+    masks = sorted(folder.glob(f'{stem}*_desc-brain_mask.nii.gz'))
+    for mask in (path for path in masks if path.stat().st_size):
+        for contrast in dict.fromkeys((suffix, 'T1w', 'T2w')):
+            image = mask.with_name(mask.name.replace('_desc-brain_mask', f'_{contrast}'))
+            if image.is_file() and image.stat().st_size:
+                return image, mask
+    raise UserError(
+        f'skull stripping needs the TemplateFlow template {name}, which is not in {home}: '
+        f'fetch it where there is a network (templateflow.api.get), give a brain mask by '
+        '--derivatives, or use --skull-strip skip.'
+    )
+
+
+def mask_by_registration(
+    data: np.ndarray,
+    affine: np.ndarray,
+    template: Path,
+    template_mask: Path,
+    seed: int = 1,
+) -> np.ndarray:
+    """Carry the brain mask of a template over to a whole-head image.
+
+    The template is registered to the image by ANTs (affine, then SyN, mutual information, both at
+    2 mm), which does not need the contrasts to agree.
+
+    Args:
+        data: Whole-head image of three axes.
+        affine: Voxel to RAS+ mm (4 x 4).
+        template: Whole-head template, NIfTI.
+        template_mask: Its brain mask, on the same grid.
+        seed: Seed of the metric's random sampling.
+
+    Returns:
+        Boolean array on the image's grid, one component without holes.
+    """
+    import ants
+
+    grid = isotropic_grid(data.shape, affine, REGISTRATION_SPACING_MM)
+    fixed = _to_ants(resample(data, affine, grid), grid)
+    moving = ants.resample_image(
+        ants.image_read(str(template)), (REGISTRATION_SPACING_MM,) * 3, interp_type=0
+    )
+    registration = ants.registration(
+        fixed,
+        moving,
+        type_of_transform='SyN',
+        aff_metric='mattes',
+        syn_metric='mattes',
+        random_seed=seed,
+        singleprecision=True,
+    )
+    moved = ants.apply_transforms(
+        fixed,
+        ants.image_read(str(template_mask)),
+        registration['fwdtransforms'],
+        interpolator='linear',
+    )
+    for name in {*registration['fwdtransforms'], *registration['invtransforms']}:
+        Path(name).unlink(missing_ok=True)
+    mask = resample(moved.numpy(), grid.affine, Grid(data.shape, affine), order=1) >= 0.5
+    return ndimage.binary_fill_holes(keep_largest_component(mask))
+
+
+def _to_ants(data: np.ndarray, grid: Grid) -> Any:
+    import ants
+
+    flip = np.diag([-1.0, -1.0, 1.0])
+    return ants.from_numpy(
+        data,
+        origin=list(flip @ grid.affine[:3, 3]),
+        spacing=list(grid.spacing),
+        direction=flip @ grid.affine[:3, :3] / np.array(grid.spacing),
+    )

@@ -1,0 +1,170 @@
+"""Target grids and interpolation whose positions are exact."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from scipy.ndimage import gaussian_filter1d
+
+from bids_segsr.imaging.conform import axis_along, slice_axis, spacing_of
+
+FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))
+
+_INTERPOLATORS = {0: sitk.sitkNearestNeighbor, 1: sitk.sitkLinear, 3: sitk.sitkBSpline}
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Voxel centres in space.
+
+    Attributes:
+        shape: Number of voxels along each array axis.
+        affine: Voxel index to RAS+ mm (4 x 4), axes orthogonal.
+    """
+
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Distance in mm between voxel centres along each array axis."""
+        return spacing_of(self.affine)
+
+
+def auto_resolution(spacing: Sequence[float], finest: float = 0.5, coarsest: float = 1.0) -> float:
+    """Choose the isotropic resolution for a thick-slice image.
+
+    Args:
+        spacing: Voxel spacing in mm.
+        finest: Lower bound in mm.
+        coarsest: Upper bound in mm.
+
+    Returns:
+        The finest in-plane spacing, to a hundredth of a millimetre, kept within the bounds.
+    """
+    through_plane = slice_axis(spacing)
+    in_plane = min(spacing[axis] for axis in range(3) if axis != through_plane)
+    return float(np.clip(round(in_plane, 2), finest, coarsest))
+
+
+def isotropic_grid(shape: Sequence[int], affine: np.ndarray, resolution: float) -> Grid:
+    """Lay an isotropic grid over the field of view of an image.
+
+    The axes are the image's own, reordered and flipped to run closest to right, anterior,
+    superior (obliqueness is kept). The new field of view has the same centre and covers the old
+    one; it is larger by less than one new voxel.
+
+    Args:
+        shape: Shape of the image.
+        affine: Voxel to RAS+ mm (4 x 4) of the image.
+        resolution: Spacing of the new grid in mm.
+
+    Returns:
+        The grid.
+    """
+    import nibabel as nib
+
+    orientation = nib.io_orientation(affine)
+    canonical = affine @ nib.orientations.inv_ornt_aff(orientation, tuple(shape))
+    order = np.argsort(orientation[:, 0])
+    extent = np.array([shape[axis] for axis in order]) * np.array(spacing_of(canonical))
+    return centred_grid(
+        np.ceil(extent / resolution - 1e-3).astype(int),
+        np.full(3, float(resolution)),
+        canonical,
+        np.array([shape[axis] for axis in order]),
+    )
+
+
+def centred_grid(
+    new_shape: np.ndarray, new_spacing: np.ndarray, affine: np.ndarray, shape: np.ndarray
+) -> Grid:
+    """Lay a grid along the axes of another one, with the same centre of the field of view.
+
+    Args:
+        new_shape: Number of voxels along each axis of the new grid.
+        new_spacing: Their spacing in mm.
+        affine: Voxel to RAS+ mm (4 x 4) of the old grid.
+        shape: Shape of the old grid.
+
+    Returns:
+        The new grid.
+    """
+    grid_affine = np.eye(4)
+    grid_affine[:3, :3] = affine[:3, :3] / spacing_of(affine) * new_spacing
+    centre = affine[:3, :3] @ ((shape - 1) / 2) + affine[:3, 3]
+    grid_affine[:3, 3] = centre - grid_affine[:3, :3] @ ((new_shape - 1) / 2)
+    i, j, k = (int(max(n, 1)) for n in new_shape)
+    return Grid((i, j, k), grid_affine)
+
+
+def resample(data: np.ndarray, affine: np.ndarray, grid: Grid, order: int = 3) -> np.ndarray:
+    """Interpolate an image at the voxel centres of another grid.
+
+    With order 3 (cubic B-spline, mirrored at the borders), an axis along which the grid is
+    coarser than the image is smoothed first by a Gaussian whose FWHM is the root of the
+    difference of the squared spacings, so that nothing aliases. Voxel centres of the grid outside
+    the field of view of the image take the nearest voxel.
+
+    Args:
+        data: Image of three axes.
+        affine: Voxel to RAS+ mm (4 x 4) of the image, axes orthogonal.
+        grid: Where to sample.
+        order: 3 cubic B-spline, 1 linear, 0 nearest neighbour.
+
+    Returns:
+        float32 array of the grid's shape.
+    """
+    data = np.asarray(data, dtype=np.float32)
+    if order == 3:
+        data = _antialias(data, affine, grid)
+    reference = sitk.Image([int(n) for n in grid.shape], sitk.sitkUInt8)
+    _set_geometry(reference, grid.affine)
+    resampler = sitk.ResampleImageFilter()
+    resampler.SetReferenceImage(reference)
+    resampler.SetInterpolator(_INTERPOLATORS[order])
+    resampler.UseNearestNeighborExtrapolatorOn()
+    resampler.SetOutputPixelType(sitk.sitkFloat32)
+    return from_sitk(resampler.Execute(to_sitk(data, affine)))[0]
+
+
+def _antialias(data: np.ndarray, affine: np.ndarray, grid: Grid) -> np.ndarray:
+    directions = affine[:3, :3] / spacing_of(affine)
+    for axis, spacing in enumerate(spacing_of(affine)):
+        coarser = grid.spacing[axis_along(grid.affine, directions[:, axis])]
+        if coarser > 1.001 * spacing and data.shape[axis] > 1:
+            fwhm = np.sqrt(coarser**2 - spacing**2)
+            data = gaussian_filter1d(
+                data, fwhm / FWHM_PER_SIGMA / spacing, axis=axis, mode='mirror'
+            )
+    return data
+
+
+def to_sitk(data: np.ndarray, affine: np.ndarray) -> sitk.Image:
+    """Wrap an array (i, j, k) with its RAS+ affine as a SimpleITK image (LPS)."""
+    if data.dtype == bool:
+        data = data.astype(np.uint8)
+    image = sitk.GetImageFromArray(np.ascontiguousarray(data.transpose()))
+    _set_geometry(image, affine)
+    return image
+
+
+def from_sitk(image: sitk.Image) -> tuple[np.ndarray, np.ndarray]:
+    """Return the array (i, j, k) and the RAS+ affine (4 x 4) of a SimpleITK image."""
+    direction = np.array(image.GetDirection()).reshape(3, 3)
+    affine = np.eye(4)
+    affine[:3, :3] = direction * np.array(image.GetSpacing())
+    affine[:3, 3] = image.GetOrigin()
+    return sitk.GetArrayFromImage(image).transpose(), _LPS_TO_RAS @ affine
+
+
+def _set_geometry(image: sitk.Image, affine: np.ndarray) -> None:
+    lps = _LPS_TO_RAS @ affine
+    spacing = np.array(spacing_of(affine))
+    image.SetSpacing([float(s) for s in spacing])
+    image.SetOrigin([float(x) for x in lps[:3, 3]])
+    image.SetDirection([float(x) for x in (lps[:3, :3] / spacing).ravel()])
