@@ -1,0 +1,1 @@
+"""Query of the input, names and sidecars of the derivatives."""

@@ -1,0 +1,45 @@
+"""One run at a time for each participant of an output folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bids_segsr.bids.files import make_folder
+from bids_segsr.exceptions import UserError
+
+
+@contextmanager
+def subject_lock(root: Path, subject: str) -> Iterator[Path]:
+    """Hold a participant of an output folder for this run.
+
+    Other participants stay free, so that the tasks of a job array share one output folder.
+
+    Args:
+        root: Root of the derivatives.
+        subject: Label without `sub-`.
+
+    Yields:
+        Path of the lock file, which stays behind without meaning.
+
+    Raises:
+        UserError: If another run holds it, or the file cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    path = make_folder(root / 'logs') / f'.lock-sub-{subject}'
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f'{root}: another run is processing sub-{subject} into this folder; '
+            'wait for its end or take another output folder'
+        ) from None
+    except OSError as error:
+        raise UserError(f'{path}: cannot be written ({error.strerror})') from None
+    try:
+        yield path
+    finally:
+        lock.release()
