@@ -35,6 +35,7 @@ class MethodsFacts:
         threshold: Cortex probability from which a voxel is cortex.
         keep_largest: Whether only the largest component is kept.
         skull_strip: 'auto', 'skip' or 'force'.
+        template: TemplateFlow name of the template for brain extraction.
         masks: Names of the datasets that gave brain masks.
     """
 
@@ -48,6 +49,7 @@ class MethodsFacts:
     threshold: float = 0.5
     keep_largest: bool = False
     skull_strip: str = 'auto'
+    template: str = 'MNI152NLin2009cAsym'
     masks: tuple[str, ...] = ()
 
 
@@ -107,8 +109,9 @@ def _preprocessing(facts: MethodsFacts) -> str:
     )
     brain = {
         'auto': 'The brain was extracted, where the image was not stripped already, by '
-        'registration to a template [@templateflow; @ants].',
-        'force': 'The brain was extracted by registration to a template [@templateflow; @ants].',
+        f'registration of the template {facts.template} [@templateflow; @ants].',
+        'force': 'The brain was extracted by registration of the template '
+        f'{facts.template} [@templateflow; @ants].',
         'skip': 'The brain was not extracted.',
     }[facts.skull_strip]
     if facts.masks:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -159,8 +161,19 @@ def mask_by_registration(
     Returns:
         Boolean array on the image's grid, one component without holes.
     """
-    import ants
+    # several threads sum in another order every time, and ITK fixes their number at its first
+    # use in a process: a process of its own is the only way to the same bytes in every run
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context('spawn')) as pool:
+        return pool.submit(_register, data, affine, template, template_mask, seed).result()
 
+
+def _register(
+    data: np.ndarray, affine: np.ndarray, template: Path, template_mask: Path, seed: int
+) -> np.ndarray:
+    import ants
+    from ants.config import set_ants_deterministic
+
+    set_ants_deterministic(on=True, seed_value=seed)
     grid = isotropic_grid(data.shape, affine, REGISTRATION_SPACING_MM)
     fixed = _to_ants(resample(data, affine, grid), grid)
     moving = ants.resample_image(
@@ -172,8 +185,6 @@ def mask_by_registration(
         type_of_transform='SyN',
         aff_metric='mattes',
         syn_metric='mattes',
-        random_seed=seed,
-        singleprecision=True,
     )
     moved = ants.apply_transforms(
         fixed,

@@ -1,0 +1,191 @@
+"""Metrics, topology, bias field and brain mask against closed forms and other implementations."""
+
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+import pytest
+from conftest import gaussian_blob, oblique_affine
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from bids_segsr.exceptions import ImageError, UserError
+from bids_segsr.imaging.bias_field import correct_bias_field
+from bids_segsr.imaging.brain_mask import (
+    find_brain_mask,
+    find_template,
+    foreground_mask,
+    is_skull_stripped,
+)
+from bids_segsr.imaging.components import keep_largest_component, topology
+from bids_segsr.imaging.metrics import correlation, dice, nrmse, psnr, ssim
+
+
+@pytest.fixture
+def images():
+    rng = np.random.default_rng(7)
+    truth = rng.uniform(0, 100, (16, 18, 20))
+    return truth, truth + rng.normal(0, 5, truth.shape)
+
+
+def test_psnr_and_ssim_equal_scikit_image(images):
+    truth, other = images
+    expected = peak_signal_noise_ratio(truth, other, data_range=truth.max())
+    assert psnr(truth, other) == pytest.approx(expected, rel=1e-9)
+    expected = structural_similarity(truth, other, win_size=7, data_range=np.ptp(truth), full=True)
+    assert ssim(truth, other) == pytest.approx(expected[1].mean(), rel=1e-9)
+    mask = np.zeros(truth.shape, dtype=bool)
+    mask[4:9, 5:12, 3:15] = True
+    assert ssim(truth, other, mask) == pytest.approx(expected[1][mask].mean(), rel=1e-9)
+    inside = 10 * np.log10(truth[mask].max() ** 2 / np.mean((truth - other)[mask] ** 2))
+    assert psnr(truth, other, mask) == pytest.approx(inside)
+    assert psnr(truth, truth) == float('inf')
+
+
+def test_correlation_nrmse_and_dice(images):
+    truth, other = images
+    assert correlation(truth, other) == pytest.approx(
+        np.corrcoef(truth.ravel(), other.ravel())[0, 1]
+    )
+    assert np.isnan(correlation(truth, np.zeros_like(truth)))
+    assert nrmse(truth, 1.1 * truth) == pytest.approx(0.1)
+    first = np.array([1, 1, 1, 0, 0], dtype=bool)
+    second = np.array([0, 1, 1, 1, 0], dtype=bool)
+    assert dice(first, second) == pytest.approx(2 / 3)
+    assert dice(np.zeros(4, bool), np.zeros(4, bool)) == 1.0
+
+
+def ball(radius, shape=(24, 24, 24)):
+    index = np.indices(shape) - (np.array(shape) // 2).reshape(3, 1, 1, 1)
+    return (index**2).sum(0) <= radius**2
+
+
+def test_topology_of_known_shapes():
+    solid = topology(ball(8))
+    assert (solid.components, solid.holes, solid.euler_number) == (1, 0, 1)
+    shell = topology(ball(8) & ~ball(4))
+    assert (shell.components, shell.holes, shell.euler_number) == (1, 1, 2)
+    torus = np.zeros((9, 9, 5), dtype=bool)
+    torus[1:8, 1:8, 2] = True
+    torus[3:6, 3:6, 2] = False
+    ring = topology(torus)
+    assert (ring.components, ring.holes, ring.euler_number) == (1, 0, 0)
+    two = ball(5)
+    two[0:2, 0:2, 0:2] = True
+    parts = topology(two)
+    assert parts.components == 2
+    assert parts.largest_share == pytest.approx((parts.voxels - 8) / parts.voxels)
+    assert keep_largest_component(two).sum() == parts.voxels - 8
+    empty = topology(np.zeros((4, 4, 4), dtype=bool))
+    assert (empty.components, empty.largest_share) == (0, 0.0)
+
+
+def test_diagonal_neighbours_belong_together_with_26_only():
+    corner = np.zeros((4, 4, 4), dtype=bool)
+    corner[1, 1, 1] = corner[2, 2, 2] = True
+    assert topology(corner).components == 1
+    assert topology(corner, connectivity=6).components == 2
+
+
+def test_n4_flattens_a_known_field_and_does_not_depend_on_threads():
+    shape = (64, 60, 14)
+    affine = oblique_affine((2.0, 2.0, 5.0))
+    index = np.indices(shape).astype(np.float32)
+    rng = np.random.default_rng(0)
+    brain = ((index[0] - 32) / 28) ** 2 + ((index[1] - 30) / 26) ** 2 < 1
+    tissue = np.where(index[0] % 16 < 8, 400, 600) + rng.normal(0, 8, shape)
+    field = np.exp(0.4 * (index[0] / 64 - 0.5) + 0.3 * (index[2] / 14 - 0.5))
+    data = np.where(brain, tissue * field, 0).astype(np.float32)
+    corrected = correct_bias_field(data, affine)
+    ratio = np.log(corrected[brain] / tissue[brain])
+    before = np.log(data[brain] / tissue[brain])
+    assert ratio.std() < 0.25 * before.std()
+    assert corrected[brain].mean() == pytest.approx(data[brain].mean(), rel=1e-4)
+    assert (corrected[~brain] == 0).all()
+    np.testing.assert_array_equal(corrected, correct_bias_field(data, affine, threads=2))
+
+
+def test_stripped_images_are_recognised():
+    affine = oblique_affine((2.0, 2.0, 2.0))
+    brain = np.where(ball(8), 500 + gaussian_blob((24,) * 3, affine, np.zeros(3), 9.0), 0)
+    assert is_skull_stripped(brain)
+    mask = foreground_mask(np.where(ball(2), 0, brain))
+    np.testing.assert_array_equal(mask, ball(8))
+
+    head = np.where(np.roll(ball(11), 6, axis=2), 300.0, 0)  # cut by the border, as a neck is
+    assert not is_skull_stripped(head)
+    noisy = brain + np.random.default_rng(0).uniform(0, 5, brain.shape)
+    assert not is_skull_stripped(noisy)
+
+
+def test_sources_of_the_brain_mask(tmp_path, monkeypatch):
+    affine = oblique_affine((2.0, 2.0, 2.0))
+    brain = np.where(ball(8), 500.0, 0)
+    given = ball(3)
+    assert find_brain_mask(brain, affine, existing=given, mode='skip')[1] == 'existing mask'
+    everything, method = find_brain_mask(brain, affine, mode='skip')
+    assert everything.all()
+    assert method == 'skipped'
+    mask, method = find_brain_mask(brain, affine)
+    assert method == 'stripped already'
+    np.testing.assert_array_equal(mask, ball(8))
+    monkeypatch.setenv('TEMPLATEFLOW_HOME', str(tmp_path))
+    with pytest.raises(UserError, match='not in') as error:
+        find_brain_mask(brain, affine, mode='force')
+    assert '\n' not in str(error.value)
+    assert '--skull-strip skip' in str(error.value)
+
+
+def head_phantom(shape, affine, brain_centre, brain_radius):
+    """Brain, dark skull and bright scalp around a point; brain mask."""
+    index = np.stack(np.meshgrid(*map(np.arange, shape), indexing='ij'), -1)
+    points = index @ affine[:3, :3].T + affine[:3, 3] - brain_centre
+    stretched = np.linalg.norm(points / [1.0, 1.2, 0.9], axis=-1)
+    brain = stretched < brain_radius
+    head = np.where(brain, 600 + 120 * np.sin(points[..., 0] / 9), 0)
+    head[(stretched > brain_radius + 6) & (stretched < brain_radius + 13)] = 900
+    head[points[..., 2] < -0.8 * brain_radius] += 200
+    noise = np.random.default_rng(1).normal(0, 10, shape)
+    return np.abs(head + noise).astype(np.float32), brain
+
+
+@pytest.mark.slow
+def test_registration_of_a_templateflow_template(tmp_path, monkeypatch):
+    template_affine = np.diag([3.0, 3.0, 3.0, 1.0])
+    template_affine[:3, 3] = -90
+    template, template_brain = head_phantom((60, 64, 60), template_affine, np.zeros(3), 60)
+    folder = tmp_path / 'tpl-Phantom'
+    folder.mkdir()
+    stem = folder / 'tpl-Phantom_res-01'
+    nib.save(nib.Nifti1Image(template, template_affine), f'{stem}_T1w.nii.gz')
+    nib.save(
+        nib.Nifti1Image(template_brain.astype(np.uint8), template_affine),
+        f'{stem}_desc-brain_mask.nii.gz',
+    )
+    (folder / 'tpl-Phantom_res-00_desc-brain_mask.nii.gz').touch()  # a stub is not a template
+    monkeypatch.setenv('TEMPLATEFLOW_HOME', str(tmp_path))
+    assert find_template('Phantom', 'T2w')[0].name == 'tpl-Phantom_res-01_T1w.nii.gz'
+
+    affine = oblique_affine((1.8, 1.8, 5.0), (6, -4, 9))
+    affine[:3, 3] = affine[:3, 3] - affine[:3, :3] @ np.array([50, 55, 18])
+    scan, brain = head_phantom((100, 110, 36), affine, np.array([-20.0, 10.0, 12.0]), 52)
+    mask, method = find_brain_mask(scan, affine, template='Phantom', suffix='T2w')
+    assert method == 'registration to Phantom'
+    assert dice(mask, brain) > 0.93
+    again, _ = find_brain_mask(scan, affine, template='Phantom', suffix='T2w')
+    np.testing.assert_array_equal(mask, again)
+
+
+@pytest.mark.slow
+def test_a_registered_mask_of_impossible_size_is_an_error(tmp_path, monkeypatch):
+    affine = np.diag([0.6, 0.6, 0.6, 1.0])
+    template, brain = head_phantom((40, 40, 40), affine, np.full(3, 12.0), 6)
+    folder = tmp_path / 'tpl-Tiny'
+    folder.mkdir()
+    nib.save(nib.Nifti1Image(template, affine), folder / 'tpl-Tiny_T1w.nii.gz')
+    nib.save(
+        nib.Nifti1Image(brain.astype(np.uint8), affine),
+        folder / 'tpl-Tiny_desc-brain_mask.nii.gz',
+    )
+    monkeypatch.setenv('TEMPLATEFLOW_HOME', str(tmp_path))
+    with pytest.raises(ImageError, match='it failed'):
+        find_brain_mask(template, affine, mode='force', template='Tiny')
