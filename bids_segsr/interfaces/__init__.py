@@ -1,0 +1,1 @@
+"""Nipype interfaces: each a few lines around a function from below."""

@@ -1,0 +1,1 @@
+"""Reportlets, report assembly and the group table."""

@@ -1,0 +1,218 @@
+"""The report of one participant, assembled by nireports, and its export to a single file."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+from bids_segsr import __version__
+from bids_segsr.bids.files import write_text
+from bids_segsr.reports.assembly import (
+    Image,
+    Reportlet,
+    Section,
+    figure_sections,
+    find_images,
+)
+from bids_segsr.reports.fragments import RESEARCH_ONLY
+from bids_segsr.reports.methods import methods_html
+from bids_segsr.reports.page import data_text, style_and_script
+from bids_segsr.reports.problems import Problem, discreet, problems_html, read_problems
+from bids_segsr.reports.quantities import formatted
+
+
+def generate_report(root: Path, subject: str, run_uuid: str, settings: object) -> Path:
+    """Write the report of one participant, whatever state its derivatives are in.
+
+    Figures are taken from `sub-X/figures`, refused images and crash files from
+    `sub-X/log/<run_uuid>`, the methods from `logs/CITATION.md`.
+
+    Args:
+        root: Root of the derivatives.
+        subject: Label, with or without `sub-`.
+        run_uuid: Identifier of the run.
+        settings: Settings of the run: a dataclass or a mapping.
+
+    Returns:
+        `<root>/sub-X.html`. How many problems it tells of: see `count_problems`.
+    """
+    root = root.absolute()
+    subject = subject.removeprefix('sub-')
+    log_dir = root / f'sub-{subject}' / 'log' / run_uuid
+    values = _values(settings)
+    folders = _folders(root, values)
+    problems = read_problems(log_dir, folders)
+    images = find_images(root / f'sub-{subject}' / 'figures')
+    sections, failure = figure_sections(root, subject, run_uuid, images)
+    if failure:
+        problems.append(Problem('Report', discreet(failure, folders)))
+    page = {
+        'title': f'sub-{escape(subject)} - bids_segsr',
+        'header': [
+            f'<meta name="problems" content="{len(problems)}" />',
+            *style_and_script(),
+        ],
+        'navbar': [
+            f'<a class="navbar-brand" href="#content">sub-{escape(subject)} '
+            '<span>bids_segsr</span></a>'
+        ],
+        'sections': [
+            _html_section('overview', 'Overview', _glance(root, subject, images, problems)),
+            *sections,
+            _html_section('errors', 'Errors', problems_html(problems)),
+            _html_section('methods', 'Methods', _methods(root)),
+            _html_section('about', 'About', _about(run_uuid, log_dir, values, folders)),
+        ],
+        'footer': [f'bids_segsr {__version__}. For research use only: not for diagnosis.'],
+    }
+    return write_text(root / f'sub-{subject}.html', _rendered(page))
+
+
+def count_problems(report_html: Path) -> int:
+    """Return how many problems a report tells of, for the exit code of the run."""
+    found = re.search(r'<meta name="problems" content="(\d+)"', report_html.read_text('utf-8'))
+    return int(found.group(1)) if found else 0
+
+
+def export_single_file(report_html: Path) -> Path:
+    """Put the figures of a report inside the page, so that one file can be sent.
+
+    Args:
+        report_html: A report as `generate_report` writes it.
+
+    Returns:
+        `<name>_single.html` beside it. A figure that is missing stays a link.
+    """
+    root = report_html.parent
+    text = report_html.read_text(encoding='utf-8')
+
+    def inlined(match: re.Match[str]) -> str:
+        path = root / unquote(match.group(2))
+        if not path.is_file():
+            return match.group(0)
+        # percent-encoding the few reserved characters costs less than base64 over base64
+        svg = quote(path.read_text(encoding='utf-8'), safe=" /+=:;,.?!@$&()*'~|-_[]{}")
+        return f'{match.group(1)}="data:image/svg+xml;charset=utf-8,{svg}"'
+
+    text = re.sub(r'\b(src|data)="\./([^"]+\.svg)"', inlined, text)
+    text = re.sub(r'<small>(?:Get|Open) figure(?: file)?:.*?</small>\n?', '', text)
+    return write_text(report_html.with_name(f'{report_html.stem}_single.html'), text)
+
+
+def _rendered(page: Mapping[str, Any]) -> str:
+    import jinja2
+
+    environment = jinja2.Environment(
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # noqa: S701 - every piece is HTML that was escaped where it was made
+    )
+    return environment.from_string(data_text('report.tpl')).render(page) + '\n'
+
+
+def _html_section(name: str, title: str, content: str) -> Section:
+    return Section(name, title, [Reportlet(f'{name}-text', [(content, None)])])
+
+
+def _glance(root: Path, subject: str, images: Sequence[Image], problems: Sequence[Problem]) -> str:
+    done = f'{len(images)} image{"s" if len(images) != 1 else ""} processed.'
+    if not images:
+        done = 'No image of this participant could be processed.'
+    parts = [f'<p class="reading"><strong>{done}</strong>']
+    if problems:
+        told = 'One problem is' if len(problems) == 1 else f'{len(problems)} problems are'
+        parts.append(f' {told} told under <a href="#errors">Errors</a>.')
+    parts.append(f' {RESEARCH_ONLY}</p>')
+    order = {image.label: number for number, image in enumerate(images)}
+    found = [_json(path) for path in sorted((root / f'sub-{subject}').rglob('*_qc.json'))]
+    found = [qc for qc in found if qc]
+    found.sort(key=lambda qc: order.get(str(qc.get('bids_name')), len(order)))
+    rows = [_glance_row(qc, images) for qc in found]
+    if rows:
+        parts.append(
+            '<table class="table table-sm glance"><thead><tr><th>Image</th>'
+            '<th class="number">Cortex (mL)</th><th class="number">Pieces</th>'
+            '<th class="number">Residual<br>super-resolved</th>'
+            '<th class="number">Residual<br>cubic spline</th><th>Warnings</th></tr></thead>'
+            f'<tbody>{"".join(rows)}</tbody></table>'
+        )
+    return '\n'.join(parts)
+
+
+def _glance_row(qc: Mapping[str, Any], images: Sequence[Image]) -> str:
+    name = str(qc.get('bids_name', 'n/a'))
+    known = next((image for image in images if image.label == name), None)
+    label = escape(name)
+    if known:
+        label = f'<a href="#summary-{known.anchor}">{label}</a>'
+    numbers = ''.join(
+        f'<td class="number">{escape(formatted(qc.get(key)))}</td>'
+        for key in (
+            'cortex_volume_ml',
+            'components_after',
+            'fidelity_nrmse',
+            'fidelity_nrmse_spline',
+        )
+    )
+    warnings = qc.get('warnings') or []
+    return f'<tr><td>{label}</td>{numbers}<td>{len(warnings) or "none"}</td></tr>'
+
+
+def _json(path: Path) -> dict[str, Any]:
+    with contextlib.suppress(OSError, ValueError):
+        content = json.loads(path.read_text(encoding='utf-8'))
+        if isinstance(content, dict):
+            return content
+    return {}
+
+
+def _methods(root: Path) -> str:
+    text, bibliography = root / 'logs' / 'CITATION.md', root / 'logs' / 'CITATION.bib'
+    if not text.is_file():
+        return '<p>The methods text (logs/CITATION.md) was not written.</p>'
+    bib = bibliography.read_text('utf-8', 'replace') if bibliography.is_file() else ''
+    body = methods_html(text.read_text('utf-8', 'replace'), bib)
+    return f'<div class="methods">{body}</div>'
+
+
+def _about(
+    run_uuid: str, log_dir: Path, values: Mapping[str, Any], folders: Mapping[str, Path]
+) -> str:
+    rows = [('bids_segsr', __version__), ('Run', run_uuid)]
+    if values.get('command'):
+        rows.append(('Command', discreet(str(values['command']), folders)))
+    body = ''.join(f'<dt>{escape(k)}</dt><dd><code>{escape(v)}</code></dd>' for k, v in rows)
+    record = log_dir / 'bids_segsr.toml'
+    if record.is_file():
+        config = record.read_text(encoding='utf-8', errors='replace')
+    else:
+        config = '\n'.join(f'{k} = {v}' for k, v in values.items() if v is not None)
+    return (
+        f'<dl>{body}</dl><details class="mt-3"><summary>Settings of the run</summary>'
+        f'<pre>{escape(discreet(config, folders))}</pre></details>'
+    )
+
+
+def _values(settings: object) -> dict[str, Any]:
+    if isinstance(settings, Mapping):
+        return dict(settings)
+    if dataclasses.is_dataclass(settings):
+        return {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
+    return dict(getattr(settings, '__dict__', {}))
+
+
+def _folders(root: Path, values: Mapping[str, Any]) -> dict[str, Path]:
+    folders = {'<output>': root}
+    for name, key in (('<input>', 'bids_dir'), ('<output>', 'output_dir'), ('<work>', 'work_dir')):
+        if values.get(key) and name not in folders:
+            folders[name] = Path(str(values[key])).absolute()
+    with contextlib.suppress(RuntimeError):
+        folders['~'] = Path.home()
+    return folders
