@@ -1,0 +1,1 @@
+"""What a trained network is: weights, card, hash; find, verify and import."""

@@ -1,0 +1,150 @@
+"""Model cards: what a trained network is, expects and gives; read without torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bids_segsr.exceptions import ModelError
+
+SCHEMA_VERSION = 1
+"""Raised when a field changes its meaning or a new one becomes necessary."""
+
+CARD_SIZE_LIMIT = 2**20
+"""Longest card that is read, bytes."""
+
+NORMALISATIONS = ('patch-standard', 'volume-max')
+
+
+@dataclass(frozen=True)
+class InputContract:
+    """What a network expects of the image it is given.
+
+    Attributes:
+        modalities: BIDS suffixes it was made for, e.g. T2w.
+        normalisation: `patch-standard` (every patch to mean 0 and standard deviation 1, undone
+            after the network) or `volume-max` (the volume divided by its maximum).
+        spacing_mm: Finest and coarsest spacing of the isotropic grid, mm.
+        slice_thickness_mm: Thinnest and thickest slices, mm.
+        skull_stripped: Whether everything but the brain must be 0.
+        slice_axis_last: Whether the through-plane axis must be the last one.
+    """
+
+    modalities: tuple[str, ...]
+    normalisation: str
+    spacing_mm: tuple[float, float]
+    slice_thickness_mm: tuple[float, float]
+    skull_stripped: bool = True
+    slice_axis_last: bool = True
+
+    def __post_init__(self) -> None:
+        if self.normalisation not in NORMALISATIONS:
+            raise ModelError(
+                f'unknown normalisation {self.normalisation!r}; known are '
+                f'{", ".join(NORMALISATIONS)}'
+            )
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """Description of a trained network, stored as JSON beside its weights.
+
+    Attributes:
+        name: Short name, letters, digits and hyphens.
+        version: Version of the weights.
+        description: What it does, for whom, and what it must not be used for.
+        architecture: Name known to `bids_segsr.networks.create`.
+        options: Its options.
+        contract: What the input must be like.
+        channels: Meaning of each output channel, in order.
+        labels: Value in the hard segmentation to name of the structure.
+        training: How and on what it was trained; sources with their licences.
+        scores: What was measured on held-out subjects.
+        limitations: Where it fails, one sentence each.
+        licence: Licence of the weights.
+        citation: What to cite.
+        sha256: Hash of the weights file, hexadecimal; empty when it was imported and not saved.
+        schema_version: Version of this layout.
+    """
+
+    name: str
+    version: str
+    description: str
+    architecture: str
+    options: dict[str, Any]
+    contract: InputContract
+    channels: tuple[str, ...]
+    labels: dict[int, str]
+    training: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, Any] = field(default_factory=dict)
+    limitations: tuple[str, ...] = ()
+    licence: str = ''
+    citation: tuple[str, ...] = ()
+    sha256: str = ''
+    schema_version: int = SCHEMA_VERSION
+
+    def to_json(self) -> str:
+        """Return the card as indented JSON text."""
+        content = dataclasses.asdict(self)
+        content = {'schema_version': content.pop('schema_version'), **content}
+        return json.dumps(content, indent=2, ensure_ascii=False) + '\n'
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelCard:
+        """Read a card.
+
+        Args:
+            text: What `to_json` wrote.
+
+        Returns:
+            The card.
+
+        Raises:
+            ModelError: If the text is no JSON, of a newer schema, or lacks a field.
+        """
+        try:
+            content = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ModelError(f'not valid JSON ({error})') from error
+        if not isinstance(content, dict) or 'schema_version' not in content:
+            raise ModelError('not a model card (no schema_version)')
+        if content['schema_version'] != SCHEMA_VERSION:
+            raise ModelError(
+                f'schema version {content["schema_version"]}, this release reads '
+                f'{SCHEMA_VERSION}; use the release of bids_segsr that it was written for'
+            )
+        try:
+            contract = dict(content.pop('contract'))
+            for name in ('modalities', 'spacing_mm', 'slice_thickness_mm'):
+                contract[name] = tuple(contract[name])
+            for name in ('channels', 'limitations', 'citation'):
+                content[name] = tuple(content.get(name, ()))
+            content['labels'] = {int(value): name for value, name in content['labels'].items()}
+            return cls(contract=InputContract(**contract), **content)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ModelError(f'incomplete or wrong field ({error})') from error
+
+
+def read_card(path: Path) -> ModelCard:
+    """Read a card from a file.
+
+    Args:
+        path: JSON file.
+
+    Returns:
+        The card.
+
+    Raises:
+        ModelError: If it cannot be read or is no card; names the file.
+    """
+    try:
+        if path.stat().st_size > CARD_SIZE_LIMIT:
+            raise ModelError(f'longer than {CARD_SIZE_LIMIT} bytes, no model card')
+        return ModelCard.from_json(path.read_text(encoding='utf-8'))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f'{path}: cannot be read ({error}); give a model card') from error
+    except ModelError as error:
+        raise ModelError(f'{path}: {error}') from error

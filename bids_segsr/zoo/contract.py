@@ -1,0 +1,47 @@
+"""Is an image one that a model was made for?"""
+
+from __future__ import annotations
+
+from bids_segsr.zoo.card import ModelCard
+
+TOLERANCE_MM = 0.02
+
+
+def contract_warnings(
+    card: ModelCard,
+    *,
+    modality: str | None,
+    resolution: float,
+    slice_thickness: float,
+    skull_stripped: bool,
+) -> list[str]:
+    """Compare an image with what a model expects.
+
+    Args:
+        card: Card of the model.
+        modality: BIDS suffix of the image; None where it is not known.
+        resolution: Spacing of the isotropic grid in mm.
+        slice_thickness: Slice thickness in mm.
+        skull_stripped: Whether everything but the brain is 0.
+
+    Returns:
+        A sentence for each expectation that is not met; none when all are.
+    """
+    contract = card.contract
+    found = []
+    if modality is not None and modality not in contract.modalities:
+        found.append(
+            f'{card.name} was made for {" and ".join(contract.modalities)} images, this one is '
+            f'{modality}.'
+        )
+    for what, value, (low, high) in (
+        ('an output grid', resolution, contract.spacing_mm),
+        ('slices', slice_thickness, contract.slice_thickness_mm),
+    ):
+        if not low - TOLERANCE_MM <= value <= high + TOLERANCE_MM:
+            found.append(
+                f'{card.name} was made for {what} of {low:g} to {high:g} mm, here {value:.3g} mm.'
+            )
+    if contract.skull_stripped and not skull_stripped:
+        found.append(f'{card.name} was made for skull-stripped images, this one is not masked.')
+    return found

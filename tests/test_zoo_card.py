@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from bids_segsr.exceptions import ModelError
+from bids_segsr.zoo.card import InputContract, ModelCard, read_card
+
+
+def make_card(**changes) -> ModelCard:
+    fields = {
+        'name': 'tiny',
+        'version': '1',
+        'description': 'For tests.',
+        'architecture': 'segsrgan',
+        'options': {'base_filters': 2, 'n_blocks': 1},
+        'contract': InputContract(('T2w',), 'patch-standard', (0.5, 1.0), (1.5, 5.0)),
+        'channels': ('intensity', 'cortex'),
+        'labels': {1: 'cortical grey matter'},
+        'scores': {'psnr': [30.5, 1.25]},
+    }
+    return ModelCard(**(fields | changes))
+
+
+def test_card_survives_json():
+    card = make_card(limitations=('Fails.',), citation=('Someone 2020.',), licence='CC0-1.0')
+    assert ModelCard.from_json(card.to_json()) == card
+
+
+def test_json_is_plain_and_states_its_schema():
+    content = json.loads(make_card().to_json())
+    assert content['schema_version'] == 1
+    assert content['labels'] == {'1': 'cortical grey matter'}
+    assert content['contract']['spacing_mm'] == [0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('{', 'not valid JSON'),
+        ('[]', 'not a model card'),
+        ('{"name": "x"}', 'no schema_version'),
+        ('{"schema_version": 99}', 'schema version 99'),
+        ('{"schema_version": 1}', 'contract'),
+        ('{"schema_version": 1, "contract": {}}', 'modalities'),
+    ],
+)
+def test_wrong_card_is_refused_with_the_file_named(tmp_path, text, message):
+    path = tmp_path / 'card.json'
+    path.write_text(text)
+    with pytest.raises(ModelError) as caught:
+        read_card(path)
+    assert str(path) in str(caught.value)
+    assert message in str(caught.value)
+    assert '\n' not in str(caught.value)
+
+
+def test_missing_or_binary_card_is_refused(tmp_path):
+    with pytest.raises(ModelError, match='cannot be read'):
+        read_card(tmp_path / 'card.json')
+    (tmp_path / 'card.json').write_bytes(b'\xff\xfe\x00')
+    with pytest.raises(ModelError, match='cannot be read'):
+        read_card(tmp_path / 'card.json')
+
+
+def test_unknown_normalisation_and_field_are_refused():
+    with pytest.raises(ModelError, match='normalisation'):
+        InputContract(('T2w',), 'z-score', (0.5, 1.0), (1.5, 5.0))
+    text = make_card().to_json().replace('"licence"', '"license"')
+    with pytest.raises(ModelError, match='license'):
+        ModelCard.from_json(text)
+
+
+def test_cards_are_read_without_torch():
+    code = (
+        'import sys; from bids_segsr.zoo.store import list_models; list_models();'
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0
