@@ -1,0 +1,1 @@
+"""A network over a volume: tiling, blending, device and memory bound."""

@@ -1,0 +1,289 @@
+"""A network over a volume: overlapping patches, blended, with the memory bounded."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from monai.inferers import sliding_window_inference
+from torch import Tensor, nn
+
+from bids_segsr.exceptions import UserError
+from bids_segsr.networks.standardise import restore, standardise
+from bids_segsr.zoo.store import TrainedModel
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_PATCH_SIZE = 96
+DEFAULT_STEP = 64
+AXIS_MULTIPLE = 4
+MARGIN_VOXELS = 8
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network makes of one image, on the grid of its input.
+
+    Attributes:
+        image: Super-resolved image (X, Y, Z), float32, in the intensities of the input; 0 outside
+            the mask.
+        probabilities: One map a segmentation channel (C, X, Y, Z), float32, 0 to 1.
+        entropy: Shannon entropy in bits of the first segmentation channel (inside or outside).
+        disagreement: Standard deviation of the first segmentation channel over the patches that
+            hold a voxel, weighted as they are blended; 0 where only one patch does.
+        device: Where it ran in the end.
+        warnings: What the person who reads the result should know, one sentence each.
+    """
+
+    image: np.ndarray
+    probabilities: np.ndarray
+    entropy: np.ndarray
+    disagreement: np.ndarray
+    device: str
+    warnings: tuple[str, ...] = ()
+
+
+def resolve_device(device: str) -> str:
+    """Turn `auto` into `cuda` where a GPU can be used, else `cpu`.
+
+    Raises:
+        UserError: CUDA is asked for and cannot be used, or the name is unknown.
+    """
+    if device == 'auto':
+        return 'cuda' if torch.cuda.is_available() else 'cpu'
+    try:
+        kind = torch.device(device)
+    except RuntimeError as error:
+        raise UserError(f'--device {device}: unknown; give auto, cpu, cuda or cuda:N.') from error
+    if kind.type == 'cuda' and (kind.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f'--device {device}: torch {torch.__version__} finds no such GPU; '
+            'use --device cpu, or install a CUDA build of torch and check nvidia-smi.'
+        )
+    return device
+
+
+def predict(
+    model: TrainedModel,
+    image: np.ndarray,
+    slice_axis: int,
+    *,
+    slice_thickness: float | None = None,
+    mask: np.ndarray | None = None,
+    patch_size: int | None = None,
+    step: int | None = None,
+    blending: str = 'gaussian',
+    device: str = 'cpu',
+    progress: bool = False,
+) -> Prediction:
+    """Run a generator over an interpolated image.
+
+    Patches of `patch_size` lie `step` voxels apart (the last one of each axis is moved back to end
+    at the border) and are averaged with uniform weights, as in SegSRGAN (2020, section 3.2.3), or
+    with a Gaussian that trusts the middle of a patch more than its edge. Patches without brain
+    are skipped. The network sees the slice direction as its last axis.
+
+    Args:
+        model: Generator and card.
+        image: Interpolated image (X, Y, Z) on an isotropic grid, float.
+        slice_axis: Array axis along which the acquired slices followed each other.
+        slice_thickness: Of the acquired slices in mm; conditional generators are told.
+        mask: Boolean array of the image's shape; what lies outside is set to 0 before and after.
+        patch_size: Edge of the cubic patches in voxels, a multiple of 4; 0 for the whole volume
+            in one piece; 96 by default.
+        step: Distance of the patches in voxels; two thirds of the patch by default.
+        blending: `gaussian` or `uniform`.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        progress: Show a progress bar.
+
+    Returns:
+        The maps. When the GPU runs out of memory, the CPU takes over and a warning says so.
+
+    Raises:
+        UserError: The device cannot be used, or patch size and step do not fit each other.
+        ValueError: The generator is conditional and the slice thickness is not given.
+    """
+    patch_size, step = resolve_patches(patch_size, step)
+    if mask is None:
+        mask = np.ones(image.shape, dtype=bool)
+    box = _bounding_box(mask, MARGIN_VOXELS)
+    inside = np.where(mask[box], image[box], 0).astype(np.float32)
+    stack = np.stack([inside, mask[box].astype(np.float32)])
+    stack = np.ascontiguousarray(np.moveaxis(stack, slice_axis + 1, -1))
+    forward = _forward(model, float(inside.max()) or 1.0, slice_thickness)
+
+    warnings: list[str] = []
+    device = resolve_device(device)
+    tiling = _Tiling(patch_size, step, blending, progress)
+    try:
+        output = tiling.run(model.network, forward, torch.from_numpy(stack)[None], device)
+    except torch.cuda.OutOfMemoryError:
+        warnings.append('The GPU ran out of memory: the network ran on the CPU instead.')
+        logger.warning(warnings[-1])
+        torch.cuda.empty_cache()
+        device = 'cpu'
+        output = tiling.run(model.network, forward, torch.from_numpy(stack)[None], device)
+
+    maps = np.moveaxis(output.numpy(), -1, slice_axis + 1)
+    maps = np.where(mask[box], maps, 0)
+
+    def whole(channel: np.ndarray) -> np.ndarray:
+        full = np.zeros(image.shape, dtype=np.float32)
+        full[box] = channel
+        return full
+
+    probabilities = np.clip(maps[1:-1], 0, 1)
+    if len(probabilities):
+        first = probabilities[0]
+        variance = np.maximum(maps[-1] - first**2, 0)
+        entropy, disagreement = binary_entropy(first), np.sqrt(variance)
+    else:
+        entropy = disagreement = np.zeros(maps[0].shape, dtype=np.float32)
+    return Prediction(
+        image=whole(maps[0]),
+        probabilities=np.stack([whole(channel) for channel in probabilities])
+        if len(probabilities)
+        else np.zeros((0, *image.shape), dtype=np.float32),
+        entropy=whole(entropy),
+        disagreement=whole(disagreement),
+        device=device,
+        warnings=tuple(warnings),
+    )
+
+
+def binary_entropy(probability: np.ndarray) -> np.ndarray:
+    """Shannon entropy in bits of a two-class probability, 0 (certain) to 1 (a coin toss)."""
+    p = np.clip(probability, 1e-7, 1 - 1e-7)
+    entropy = -(p * np.log2(p) + (1 - p) * np.log2(1 - p))
+    return np.where((probability <= 0) | (probability >= 1), 0, entropy).astype(np.float32)
+
+
+def resolve_patches(patch_size: int | None, step: int | None) -> tuple[int, int]:
+    """Fill in and check patch size and step (voxels).
+
+    Raises:
+        UserError: The patch is no multiple of 4, or the step leaves gaps between the patches.
+    """
+    if patch_size is None:
+        patch_size = DEFAULT_PATCH_SIZE
+    if patch_size < 0 or patch_size % AXIS_MULTIPLE or 0 < patch_size < 2 * AXIS_MULTIPLE:
+        raise UserError(
+            f'--patch-size {patch_size}: give a multiple of {AXIS_MULTIPLE} from '
+            f'{2 * AXIS_MULTIPLE} on, or 0 for the whole volume.'
+        )
+    if step is None:
+        step = patch_size * DEFAULT_STEP // DEFAULT_PATCH_SIZE
+    if patch_size and not 1 <= step <= patch_size:
+        raise UserError(f'--step {step}: give 1 to {patch_size}, the patch size.')
+    return patch_size, step
+
+
+def peak_memory_gb(shape: Sequence[int], patch_size: int, filters: int, channels: int) -> float:
+    """Estimate the memory that `predict` needs beyond the interpreter and its libraries.
+
+    `benchmarks/inference.py` compares the estimate with what is used.
+
+    Args:
+        shape: Shape of the image (or of the box around its mask).
+        patch_size: Edge of a patch in voxels; 0 for the whole volume.
+        filters: Channels of the network at full resolution.
+        channels: Output channels of the network.
+
+    Returns:
+        Gigabytes (1e9 bytes).
+    """
+    volume = math.prod(shape)
+    patch = patch_size**3 if patch_size else volume
+    patch = min(patch, volume)
+    # input and mask, sums, weights, copies on the way out; five feature maps alive at a time
+    return 4e-9 * (volume * (3 * channels + 8) + patch * filters * 5)
+
+
+@dataclass(frozen=True)
+class _Tiling:
+    patch_size: int
+    step: int
+    blending: str
+    progress: bool
+
+    @torch.inference_mode()
+    def run(
+        self,
+        network: nn.Module,
+        forward: Callable[[Tensor], Tensor],
+        stack: Tensor,
+        device: str,
+    ) -> Tensor:
+        """Return (C + 1, X, Y, Z): the channels, and the second moment of channel 1."""
+        network.to(device).eval()
+        channels = forward(torch.rand(1, 1, 8, 8, 8, device=device)).shape[1]
+
+        def with_second_moment(patch: Tensor) -> Tensor:
+            image, mask = patch[:, :1], patch[:, 1:]
+            if not mask.any():
+                return image.new_zeros((len(image), channels + 1, *image.shape[2:]))
+            output = forward(image)
+            return torch.cat([output, output[:, 1:2] ** 2 if channels > 1 else output], dim=1)
+
+        size = [
+            min(self.patch_size or n + AXIS_MULTIPLE, math.ceil(n / AXIS_MULTIPLE) * AXIS_MULTIPLE)
+            for n in stack.shape[2:]
+        ]
+        size = [max(n, 2 * AXIS_MULTIPLE) for n in size]
+        # half a voxel more, for MONAI rounds the step down from a floating point product
+        overlap = [max(0.0, 1 - (self.step + 0.5) / n) if self.step else 0.0 for n in size]
+        output = sliding_window_inference(
+            stack,
+            roi_size=size,
+            sw_batch_size=1,
+            predictor=with_second_moment,
+            overlap=overlap,
+            mode='constant' if self.blending == 'uniform' else 'gaussian',
+            padding_mode='replicate',
+            sw_device=torch.device(device),
+            device=torch.device('cpu'),
+            progress=self.progress,
+        )
+        assert isinstance(output, Tensor)  # noqa: S101 - narrows MONAI's union
+        return output[0]
+
+
+def _forward(
+    model: TrainedModel, maximum: float, slice_thickness: float | None
+) -> Callable[[Tensor], Tensor]:
+    """Wrap the network in the intensity scale that its card asks for."""
+    network: Callable[[Tensor], Tensor] = model.network
+    if model.card.options.get('conditional'):
+        if slice_thickness is None:
+            raise ValueError('a conditional generator needs the slice thickness')
+        resolution = slice_thickness
+
+        def network(patch: Tensor) -> Tensor:
+            told: Tensor = model.network(patch, patch.new_full((len(patch),), resolution))
+            return told
+
+    def patch_standard(patch: Tensor) -> Tensor:
+        scaled, mean, sd = standardise(patch)
+        output = network(scaled)
+        return torch.cat([restore(output[:, :1], mean, sd), output[:, 1:]], dim=1)
+
+    def volume_max(patch: Tensor) -> Tensor:
+        output = network(patch / maximum)
+        return torch.cat([output[:, :1] * maximum, output[:, 1:]], dim=1)
+
+    if model.card.contract.normalisation == 'patch-standard':
+        return patch_standard
+    return volume_max
+
+
+def _bounding_box(mask: np.ndarray, margin: int) -> tuple[slice, slice, slice]:
+    found = []
+    for axis in range(3):
+        hit = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
+        low, high = (hit[0], hit[-1] + 1) if len(hit) else (0, mask.shape[axis])
+        found.append(slice(max(0, int(low) - margin), min(mask.shape[axis], int(high) + margin)))
+    return found[0], found[1], found[2]

@@ -1,0 +1,164 @@
+"""The whole way of one image without BIDS and without a workflow engine."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bids_segsr import __version__
+from bids_segsr.imaging.bias_field import correct_bias_field
+from bids_segsr.imaging.brain_mask import find_brain_mask
+from bids_segsr.imaging.components import keep_largest_component, topology
+from bids_segsr.imaging.conform import acquired_axis, slice_axis
+from bids_segsr.imaging.fidelity import fidelity
+from bids_segsr.imaging.resample import auto_resolution, isotropic_grid, resample
+from bids_segsr.imaging.volume import load_mask, load_volume, save_volume
+from bids_segsr.inference.predict import predict
+from bids_segsr.zoo.contract import contract_warnings
+from bids_segsr.zoo.store import TrainedModel
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How one image is processed; see the App's flags of the same names.
+
+    Attributes:
+        resolution: Spacing of the isotropic grid in mm; None for automatic.
+        slice_thickness: FWHM of the slice profile in mm; None for the distance of the slices.
+        patch_size: Edge of a patch in voxels; 0 for the whole volume, None for the default.
+        step: Distance of the patches in voxels; None for the default.
+        blending: `gaussian` or `uniform`.
+        threshold: From where on a probability counts as cortex, 0 to 1.
+        keep_largest: Whether smaller components are removed.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        skull_strip: `auto`, `skip` or `force`.
+    """
+
+    resolution: float | None = None
+    slice_thickness: float | None = None
+    patch_size: int | None = None
+    step: int | None = None
+    blending: str = 'gaussian'
+    threshold: float = 0.5
+    keep_largest: bool = False
+    device: str = 'auto'
+    skull_strip: str = 'auto'
+
+
+def predict_file(
+    image: Path,
+    output: Path,
+    model: TrainedModel,
+    options: Options,
+    *,
+    mask: Path | None = None,
+    tell: Callable[[str], None] = logger.info,
+    progress: bool = False,
+) -> list[Path]:
+    """Super-resolve and segment one image.
+
+    Args:
+        image: NIfTI file, or folder of one DICOM series.
+        output: Folder for the results, made if missing.
+        model: Generator and card.
+        options: How it is processed.
+        mask: Brain mask on the grid of the image.
+        tell: Takes a line about each step.
+        progress: Show a progress bar of the network.
+
+    Returns:
+        The files: super-resolved image, and with a segmentation the probability map, the mask
+        and the entropy map; the QC numbers (JSON) last.
+
+    Raises:
+        UserError: The image, the mask or an option cannot be used.
+    """
+    scan = load_volume(image)
+    existing = load_mask(mask, scan) if mask is not None else None
+    for note in scan.notes:
+        tell(note)
+    tell('bias field')
+    corrected = correct_bias_field(scan.data, scan.affine, existing)
+    tell('brain mask')
+    brain, method = find_brain_mask(
+        corrected, scan.affine, existing=existing, mode=options.skull_strip
+    )
+    resolution = options.resolution or auto_resolution(scan.spacing)
+    grid = isotropic_grid(scan.data.shape, scan.affine, resolution)
+    inside = resample(brain, scan.affine, grid, order=1) >= 0.5
+    interpolated = np.where(inside, resample(corrected, scan.affine, grid), 0)
+    tell(f'network {model.card.name} on {grid.shape} voxels of {resolution:g} mm')
+    thickness = options.slice_thickness or scan.spacing[slice_axis(scan.spacing)]
+    prediction = predict(
+        model,
+        interpolated,
+        acquired_axis(scan.affine, grid.affine),
+        slice_thickness=thickness,
+        mask=inside,
+        patch_size=options.patch_size,
+        step=options.step,
+        blending=options.blending,
+        device=options.device,
+        progress=progress,
+    )
+    warnings = [
+        *contract_warnings(
+            model.card,
+            modality=None,
+            resolution=resolution,
+            slice_thickness=thickness,
+            skull_stripped=method != 'skipped',
+        ),
+        *prediction.warnings,
+    ]
+    for warning in warnings:
+        tell(warning)
+    faithful, spline = (
+        fidelity(fine, grid.affine, corrected, scan.affine, inside, thickness)
+        for fine in (prediction.image, interpolated)
+    )
+    qc = {
+        'image': str(image),
+        'model': model.card.name,
+        'model_sha256': model.card.sha256,
+        'bids_segsr': __version__,
+        'device': prediction.device,
+        'resolution_mm': resolution,
+        'slice_thickness_mm': thickness,
+        'skull_strip': method,
+        'fidelity_nrmse': faithful.nrmse,
+        'fidelity_nrmse_spline': spline.nrmse,
+        'header_notes': list(scan.notes),
+        'warnings': warnings,
+    }
+
+    output.mkdir(parents=True, exist_ok=True)
+    stem = image.name.removesuffix('.gz').removesuffix('.nii')
+    maps = {'superresolved': prediction.image}
+    if len(prediction.probabilities):
+        cortex = prediction.probabilities[0] > options.threshold
+        if options.keep_largest:
+            cortex = keep_largest_component(cortex)
+        shape = topology(cortex)
+        qc['cortex_volume_ml'] = shape.voxels * resolution**3 / 1000
+        qc['components'] = shape.components
+        qc['largest_share'] = shape.largest_share
+        maps |= {
+            'cortex': cortex,
+            'cortex-probability': prediction.probabilities[0],
+            'entropy': prediction.entropy,
+        }
+    written = [
+        save_volume(output / f'{stem}_{name}.nii.gz', data, grid.affine)
+        for name, data in maps.items()
+    ]
+    report = output / f'{stem}_qc.json'
+    report.write_text(json.dumps(qc, indent=2) + '\n', encoding='utf-8')
+    return [*written, report]

@@ -1,0 +1,220 @@
+"""Tiling, blending and bookkeeping around a network whose output is known."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import SHARED
+from torch import nn
+
+from bids_segsr.exceptions import UserError
+from bids_segsr.inference.predict import (
+    binary_entropy,
+    peak_memory_gb,
+    predict,
+    resolve_device,
+    resolve_patches,
+)
+from bids_segsr.zoo.card import InputContract, ModelCard
+from bids_segsr.zoo.store import TrainedModel
+
+CARD = ModelCard(
+    name='toy',
+    version='1',
+    description='',
+    architecture='toy',
+    options={},
+    contract=InputContract(('T2w',), 'volume-max', (0.5, 1.0), (2.0, 4.0)),
+    channels=('intensity', 'cortex'),
+    labels={1: 'cortex'},
+)
+
+
+class Ramp(nn.Module):
+    """Channel 0: the patch; channel 1: a fixed ramp over the patch, as in the fixtures."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        size = x.shape[2:]
+        ramp = torch.arange(size.numel(), dtype=torch.float32).reshape(size) / size.numel()
+        return torch.stack([x[:, 0], ramp.expand_as(x[:, 0])], dim=1)
+
+
+class LastAxis(nn.Module):
+    """Channel 1 tells the position along the last axis."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        position = torch.linspace(0, 1, x.shape[-1]).expand_as(x)
+        return torch.cat([x, position], dim=1)
+
+
+def model(network: nn.Module, normalisation: str = 'volume-max') -> TrainedModel:
+    contract = dataclasses.replace(CARD.contract, normalisation=normalisation)
+    return TrainedModel(network, dataclasses.replace(CARD, contract=contract), Path('toy'))
+
+
+@pytest.fixture
+def image() -> np.ndarray:
+    return np.random.default_rng(0).uniform(10, 1000, (30, 26, 22)).astype(np.float32)
+
+
+@pytest.mark.parametrize('normalisation', ['volume-max', 'patch-standard'])
+@pytest.mark.parametrize('blending', ['uniform', 'gaussian'])
+@pytest.mark.parametrize(('patch_size', 'step'), [(16, 8), (12, 5), (32, 32), (0, 1), (8, 8)])
+def test_an_identity_network_gives_the_image_back(
+    image, normalisation, blending, patch_size, step
+):
+    result = predict(
+        model(Ramp(), normalisation),
+        image,
+        2,
+        patch_size=patch_size,
+        step=step,
+        blending=blending,
+    )
+    np.testing.assert_allclose(result.image, image, rtol=2e-5)
+    assert result.probabilities.shape == (1, *image.shape)
+    assert result.device == 'cpu'
+
+
+def test_uniform_mean_and_disagreement_equal_a_plain_loop(image):
+    size, step = 12, 6
+    image = image[:24, :18, :18]
+    ramp = np.arange(size**3, dtype=np.float64).reshape(size, size, size) / size**3
+    total, squares, count = (np.zeros(image.shape) for _ in range(3))
+    for i in range(0, image.shape[0] - size + 1, step):
+        for j in range(0, image.shape[1] - size + 1, step):
+            for k in range(0, image.shape[2] - size + 1, step):
+                where = (slice(i, i + size), slice(j, j + size), slice(k, k + size))
+                total[where] += ramp
+                squares[where] += ramp**2
+                count[where] += 1
+    result = predict(model(Ramp()), image, 2, patch_size=size, step=step, blending='uniform')
+    np.testing.assert_allclose(result.probabilities[0], total / count, atol=1e-5)
+    deviation = np.sqrt(np.maximum(squares / count - (total / count) ** 2, 0))
+    np.testing.assert_allclose(result.disagreement, deviation, atol=2e-3)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize('case', range(4))
+def test_uniform_weights_equal_the_original_where_no_padding_differs(case):
+    """The original pads up to a multiple of the step; given its padded size, both agree."""
+    data = np.load(SHARED / 'fixtures/segsrgan/overlap.npz')
+    size, step = int(data[f'patch{case}']), int(data[f'step{case}'])
+    borders = np.array(data[f'border_to_add{case}']).reshape(-1)
+    padded = tuple(int(n) for n in data[f'padded_shape{case}'])
+    image = data[f'in{case}']
+    low = [(n - m) // 2 for n, m in zip(padded, image.shape, strict=True)]
+    assert len(borders) > 0
+    canvas = np.zeros(padded, dtype=np.float32)
+    inner = tuple(slice(a, a + n) for a, n in zip(low, image.shape, strict=True))
+    canvas[inner] = image
+    result = predict(model(Ramp()), canvas, 2, patch_size=size, step=step, blending='uniform')
+    np.testing.assert_allclose(result.image[inner], data[f'sr{case}'], atol=1e-5)
+    np.testing.assert_allclose(result.probabilities[0][inner], data[f'ramp{case}'], atol=1e-5)
+
+
+@pytest.mark.parametrize('axis', [0, 1, 2])
+def test_the_slice_direction_is_the_last_axis_of_the_network(image, axis):
+    result = predict(model(LastAxis()), image, axis, patch_size=0)
+    profile = result.probabilities[0].mean(axis=tuple(a for a in range(3) if a != axis))
+    assert (np.diff(profile) > 0).all()
+    for other in {0, 1, 2} - {axis}:
+        flat = result.probabilities[0].mean(axis=tuple(a for a in range(3) if a != other))
+        np.testing.assert_allclose(flat, flat[0], atol=1e-5)
+
+
+def test_outside_of_the_mask_is_zero_and_far_patches_are_skipped(image):
+    calls = []
+
+    class Counting(Ramp):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            calls.append(x.shape)
+            return super().forward(x)
+
+    mask = np.zeros(image.shape, dtype=bool)
+    mask[2:6, 3:7, 4:9] = True
+    mask[25:29, 20:25, 15:20] = True
+    result = predict(model(Counting()), image, 1, mask=mask, patch_size=8, step=8)
+    for channel in (result.image, result.probabilities[0], result.entropy, result.disagreement):
+        assert (channel[~mask] == 0).all()
+    np.testing.assert_allclose(result.image[mask], image[mask], rtol=1e-5)
+    tiles = np.prod([-(-n // 8) for n in (30, 26, 22)])
+    assert len(calls) < tiles / 2
+
+
+def test_a_small_image_is_padded_and_cropped_again():
+    tiny = np.random.default_rng(1).uniform(1, 2, (7, 9, 5)).astype(np.float32)
+    result = predict(model(Ramp()), tiny, 0)
+    assert result.image.shape == tiny.shape
+    np.testing.assert_allclose(result.image, tiny, rtol=1e-5)
+
+
+def test_entropy_of_known_probabilities():
+    p = np.array([0.0, 1.0, 0.5, 0.11])
+    expected = [0, 0, 1, -(0.11 * np.log2(0.11) + 0.89 * np.log2(0.89))]
+    np.testing.assert_allclose(binary_entropy(p), expected, atol=1e-6)
+
+
+def test_patch_and_step_are_checked():
+    assert resolve_patches(None, None) == (96, 64)
+    assert resolve_patches(48, None) == (48, 32)
+    assert resolve_patches(0, None)[0] == 0
+    for patch_size, step in ((30, None), (4, None), (32, 40), (32, 0), (-8, None)):
+        with pytest.raises(UserError):
+            resolve_patches(patch_size, step)
+
+
+def test_device_names():
+    assert resolve_device('cpu') == 'cpu'
+    assert resolve_device('auto') in ('cpu', 'cuda')
+    with pytest.raises(UserError, match='unknown'):
+        resolve_device('abacus')
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match='no such GPU'):
+            resolve_device('cuda')
+
+
+def test_gpu_out_of_memory_falls_back_to_the_cpu(image, monkeypatch):
+    from bids_segsr.inference import predict as module
+
+    run = module._Tiling.run
+    devices = []
+
+    def failing(self, network, forward, stack, device):
+        devices.append(device)
+        if device != 'cpu':
+            raise torch.cuda.OutOfMemoryError('out of memory')
+        return run(self, network, forward, stack, device)
+
+    monkeypatch.setattr(module._Tiling, 'run', failing)
+    monkeypatch.setattr(module, 'resolve_device', lambda device: device)
+    result = predict(model(Ramp()), image, 2, device='cuda')
+    assert devices == ['cuda', 'cpu']
+    assert result.device == 'cpu'
+    assert 'ran out of memory' in result.warnings[0]
+
+
+def test_memory_estimate_grows_with_the_patch_not_beyond_the_volume():
+    small = peak_memory_gb((100, 100, 100), 32, 16, 2)
+    large = peak_memory_gb((100, 100, 100), 96, 16, 2)
+    whole = peak_memory_gb((100, 100, 100), 0, 16, 2)
+    assert small < large < whole
+    assert peak_memory_gb((20, 20, 20), 96, 16, 2) == peak_memory_gb((20, 20, 20), 0, 16, 2)
+
+
+def test_a_conditional_generator_is_told_the_slice_thickness(image):
+    class Told(nn.Module):
+        def forward(self, x: torch.Tensor, resolution: torch.Tensor) -> torch.Tensor:
+            assert resolution.shape == (len(x),)
+            return torch.cat([x, x * 0 + resolution.view(-1, 1, 1, 1, 1) / 10], dim=1)
+
+    card = dataclasses.replace(CARD, options={'conditional': 'film'})
+    conditional = TrainedModel(Told(), card, Path('toy'))
+    result = predict(conditional, image, 2, slice_thickness=3.5, patch_size=16)
+    np.testing.assert_allclose(result.probabilities[0], 0.35, atol=1e-6)
+    with pytest.raises(ValueError, match='slice thickness'):
+        predict(conditional, image, 2)
