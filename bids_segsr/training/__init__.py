@@ -1,0 +1,1 @@
+"""Samples from label maps and the loop that fits the generator."""
