@@ -1,0 +1,148 @@
+"""From the acquired scan to what the network takes: conform, bias field, brain mask, grid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    SimpleInterface,
+    TraitedSpec,
+    traits,
+)
+from nipype.interfaces.base.support import Bunch
+
+
+class _ConformInputSpec(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True, desc='scan as acquired')
+
+
+class _ConformOutputSpec(TraitedSpec):
+    out_file = File(exists=True, desc='the same voxels, float32, header mended')
+    notes = traits.List(traits.Str, desc='what was mended in the header')
+
+
+class Conform(SimpleInterface):
+    """Check a scan and mend its header; voxels keep their order and place."""
+
+    input_spec = _ConformInputSpec
+    output_spec = _ConformOutputSpec
+
+    def _run_interface(self, runtime: Bunch) -> Bunch:
+        from bids_segsr.imaging.volume import load_volume, save_volume
+
+        volume = load_volume(self.inputs.in_file)
+        self._results['out_file'] = str(
+            save_volume(Path(runtime.cwd, 'scan.nii.gz'), volume.data, volume.affine)
+        )
+        self._results['notes'] = list(volume.notes)
+        return runtime
+
+
+class _CorrectBiasFieldInputSpec(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True)
+    mask_file = File(exists=True, desc='where the field is fitted; else the foreground')
+    num_threads = traits.Int(1, usedefault=True, nohash=True)
+
+
+class _FileOutputSpec(TraitedSpec):
+    out_file = File(exists=True)
+
+
+class CorrectBiasField(SimpleInterface):
+    """N4 on the scan's own grid (see `bids_segsr.imaging.bias_field`)."""
+
+    input_spec = _CorrectBiasFieldInputSpec
+    output_spec = _FileOutputSpec
+
+    def _run_interface(self, runtime: Bunch) -> Bunch:
+        from bids_segsr.imaging.bias_field import correct_bias_field
+        from bids_segsr.imaging.volume import load_mask, load_volume, save_volume
+
+        scan = load_volume(self.inputs.in_file)
+        mask = load_mask(self.inputs.mask_file, scan) if self.inputs.mask_file else None
+        corrected = correct_bias_field(
+            scan.data, scan.affine, mask, threads=self.inputs.num_threads
+        )
+        self._results['out_file'] = str(
+            save_volume(Path(runtime.cwd, 'corrected.nii.gz'), corrected, scan.affine)
+        )
+        return runtime
+
+
+class _BrainMaskInputSpec(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True, desc='bias-corrected scan')
+    mask_file = File(exists=True, desc='existing mask on the same grid')
+    mode = traits.Enum('auto', 'skip', 'force', usedefault=True)
+    template = traits.Str('MNI152NLin2009cAsym', usedefault=True, desc='TemplateFlow name')
+    suffix = traits.Str('T2w', usedefault=True, desc='contrast of the template')
+
+
+class _BrainMaskOutputSpec(TraitedSpec):
+    out_file = File(exists=True, desc='mask on the scan grid')
+    method = traits.Str(desc='how the mask came about')
+
+
+class BrainMask(SimpleInterface):
+    """Take an existing mask, recognise a stripped image, or register a template."""
+
+    input_spec = _BrainMaskInputSpec
+    output_spec = _BrainMaskOutputSpec
+
+    def _run_interface(self, runtime: Bunch) -> Bunch:
+        from bids_segsr.imaging.brain_mask import find_brain_mask
+        from bids_segsr.imaging.volume import load_mask, load_volume, save_volume
+
+        scan = load_volume(self.inputs.in_file)
+        existing = load_mask(self.inputs.mask_file, scan) if self.inputs.mask_file else None
+        mask, method = find_brain_mask(
+            scan.data,
+            scan.affine,
+            existing=existing,
+            mode=self.inputs.mode,
+            template=self.inputs.template,
+            suffix=self.inputs.suffix,
+        )
+        self._results['out_file'] = str(
+            save_volume(Path(runtime.cwd, 'mask.nii.gz'), mask, scan.affine)
+        )
+        self._results['method'] = method
+        return runtime
+
+
+class _InterpolateInputSpec(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True, desc='bias-corrected scan')
+    mask_file = File(exists=True, mandatory=True, desc='brain mask on its grid')
+    resolution = traits.Float(mandatory=True, desc='isotropic spacing in mm')
+
+
+class _InterpolateOutputSpec(TraitedSpec):
+    out_file = File(exists=True, desc='cubic B-spline on the isotropic grid, masked')
+    mask_file = File(exists=True, desc='mask on the isotropic grid')
+
+
+class Interpolate(SimpleInterface):
+    """Cubic B-spline interpolation to the isotropic grid."""
+
+    input_spec = _InterpolateInputSpec
+    output_spec = _InterpolateOutputSpec
+
+    def _run_interface(self, runtime: Bunch) -> Bunch:
+        import numpy as np
+
+        from bids_segsr.imaging.resample import isotropic_grid, resample
+        from bids_segsr.imaging.volume import load_mask, load_volume, save_volume
+
+        scan = load_volume(self.inputs.in_file)
+        mask = load_mask(self.inputs.mask_file, scan)
+        grid = isotropic_grid(scan.data.shape, scan.affine, self.inputs.resolution)
+        inside = resample(mask, scan.affine, grid, order=1) >= 0.5
+        image = np.where(inside, resample(scan.data, scan.affine, grid), 0)
+        self._results['out_file'] = str(
+            save_volume(Path(runtime.cwd, 'interpolated.nii.gz'), image, grid.affine)
+        )
+        self._results['mask_file'] = str(
+            save_volume(Path(runtime.cwd, 'mask.nii.gz'), inside, grid.affine)
+        )
+        return runtime

@@ -1,0 +1,163 @@
+"""The graph of a run: one workflow an image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bids_segsr.workflows.derivatives import init_derivatives_wf
+from bids_segsr.workflows.figures import init_figures_wf
+from bids_segsr.workflows.image import IMAGE_FIELDS, Resources, init_image_wf, map_gb
+from nipype.pipeline import engine as pe
+
+from bids_segsr.bids.names import bids_uri
+from bids_segsr.bids.sidecars import Provenance, software_versions
+from bids_segsr.imaging.conform import slice_axis
+from bids_segsr.imaging.resample import auto_resolution, isotropic_grid
+from bids_segsr.imaging.volume import load_volume
+
+if TYPE_CHECKING:
+    from bids_segsr.bids.query import Scan
+    from bids_segsr.cli.config import Settings
+    from bids_segsr.zoo.card import ModelCard
+
+
+def init_bids_segsr_wf(
+    settings: Settings, scans: list[Scan], card: ModelCard, *, use_gpu: bool = False
+) -> pe.Workflow:
+    """Build the graph of a run.
+
+    Args:
+        settings: The settings of the run, with the model named.
+        scans: Scans that can be read.
+        card: Card of the model.
+        use_gpu: Whether the network nodes take GPU slots.
+
+    Returns:
+        A workflow that holds one workflow an image, named after it (`sub_01_run_1_T2w_wf`).
+    """
+    workflow = pe.Workflow(name='bids_segsr_wf')
+    for scan in scans:
+        workflow.add_nodes([init_single_image_wf(settings, scan, card, use_gpu=use_gpu)])
+    return workflow
+
+
+def init_single_image_wf(
+    settings: Settings, scan: Scan, card: ModelCard, *, use_gpu: bool = False
+) -> pe.Workflow:
+    """Build the graph of one image: its processing, derivatives and figures.
+
+    Args:
+        settings: The settings of the run, with the model named.
+        scan: A scan that can be read.
+        card: Card of the model.
+        use_gpu: Whether the network node takes a GPU slot.
+
+    Returns:
+        The workflow.
+    """
+    from bids_segsr.inference.predict import peak_memory_gb, resolve_patches
+    from bids_segsr.zoo.contract import contract_warnings
+
+    volume = load_volume(scan.path)
+    resolution = settings.resolution or auto_resolution(volume.spacing)
+    grid = isotropic_grid(volume.data.shape, volume.affine, resolution)
+    thickness = float(
+        scan.metadata.get('SliceThickness') or volume.spacing[slice_axis(volume.spacing)]
+    )
+    patch_size, step = resolve_patches(settings.patch_size, settings.step)
+    masked = scan.brain_mask is not None or settings.skull_strip != 'skip'
+    provenance = Provenance(
+        model=card.name,
+        model_version=card.version,
+        model_sha256=card.sha256,
+        resolution=resolution,
+        patch_size=patch_size,
+        step=step,
+        blending=settings.blending,
+        threshold=settings.threshold,
+        keep_largest=settings.keep_largest,
+        slice_thickness=thickness,
+        skull_stripped=masked,
+    )
+    facts: dict[str, Any] = {
+        'bids_name': scan.label,
+        'model': card.name,
+        'model_version': card.version,
+        'model_sha256': card.sha256,
+        'resolution_mm': resolution,
+        'slice_thickness_mm': thickness,
+        'versions': software_versions(),
+        'warnings': contract_warnings(
+            card,
+            modality=scan.entities['suffix'],
+            resolution=resolution,
+            slice_thickness=thickness,
+            skull_stripped=masked,
+        ),
+    }
+    image_wf = init_image_wf(
+        scan=scan.path,
+        mask=scan.brain_mask,
+        template=settings.skull_strip_template,
+        template_suffix='T1w' if scan.entities['suffix'] == 'T1w' else 'T2w',
+        skull_strip=settings.skull_strip,
+        resolution=resolution,
+        slice_thickness=thickness,
+        card=card,
+        model=str(settings.model),
+        patch_size=patch_size,
+        step=step,
+        blending=settings.blending,
+        device=settings.device,
+        threshold=settings.threshold,
+        keep_largest=settings.keep_largest,
+        facts=facts,
+        resources=Resources(
+            omp_nthreads=settings.omp_nthreads,
+            scan_gb=map_gb(volume.data.shape),
+            fine_gb=map_gb(grid.shape),
+            inference_gb=peak_memory_gb(
+                grid.shape,
+                patch_size,
+                filters=int(card.options.get('base_filters', 16)),
+                channels=len(card.channels),
+            ),
+            use_gpu=use_gpu,
+        ),
+        name='image',
+    )
+    root = settings.derivatives_root
+    file_name = scan.path.relative_to(settings.bids_dir)
+    derivatives_wf = init_derivatives_wf(
+        root=root,
+        scan=scan,
+        raw_uri=bids_uri('raw', file_name),
+        mask_uri=_mask_uri(scan.brain_mask, settings.derivatives),
+        provenance=provenance,
+        card=card,
+    )
+    figures_wf = init_figures_wf(
+        root=root,
+        scan=scan,
+        file_name=str(file_name),
+        card=card,
+        masked=masked,
+        fine_gb=map_gb(grid.shape),
+    )
+    workflow = pe.Workflow(name=scan.label.replace('-', '_') + '_wf')
+    for sink in (derivatives_wf, figures_wf):
+        workflow.connect([
+            (image_wf, sink, [(f'outputnode.{field}', f'inputnode.{field}')])
+            for field in IMAGE_FIELDS
+        ])  # fmt: skip
+    return workflow
+
+
+def _mask_uri(mask: Path | None, derivatives: dict[str, Path]) -> str | None:
+    if mask is None:
+        return None
+    for name, root in derivatives.items():
+        if mask.is_relative_to(root):
+            return bids_uri(name, mask.relative_to(root))
+    return None

@@ -1,0 +1,113 @@
+"""The figures and tables of one image in the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bids_segsr.workflows.image import IMAGE_FIELDS, has_cortex
+from nipype.interfaces import utility as niu
+from nipype.pipeline import engine as pe
+
+from bids_segsr.bids.names import derivative_name
+from bids_segsr.interfaces.bids import SaveDerivative
+from bids_segsr.interfaces.reports import (
+    BeforeAfterReport,
+    FidelityReport,
+    ImageSummary,
+    MaskReport,
+    QCTable,
+    SegmentationReport,
+    UncertaintyReport,
+)
+
+if TYPE_CHECKING:
+    from bids_segsr.bids.query import Scan
+    from bids_segsr.zoo.card import ModelCard
+
+
+def init_figures_wf(
+    *,
+    root: Path,
+    scan: Scan,
+    file_name: str,
+    card: ModelCard,
+    masked: bool,
+    fine_gb: float,
+    name: str = 'figures',
+) -> pe.Workflow:
+    """Build the graph that draws the report of one image.
+
+    Args:
+        root: Root of the derivatives.
+        scan: The scan.
+        file_name: Its path relative to the dataset.
+        card: Card of the model.
+        masked: Whether there is a brain mask to show.
+        fine_gb: Memory of one float32 map on the isotropic grid, in GB.
+        name: Name of the workflow.
+
+    Returns:
+        A workflow whose `inputnode` takes `workflows.image.IMAGE_FIELDS`.
+    """
+    workflow = pe.Workflow(name=name)
+    inputnode = pe.Node(niu.IdentityInterface(fields=list(IMAGE_FIELDS)), name='inputnode')
+    summary = ImageSummary(file_name=file_name, entities=scan.entities, card_json=card.to_json())
+    figures = {
+        'summary': (
+            summary,
+            {'qc': 'qc_file', 'scan': 'scan_file', 'superresolved': 'fine_file'},
+        ),
+        'n4': (
+            BeforeAfterReport(before_label='acquired', after_label='bias-corrected'),
+            {'scan': 'before', 'preproc': 'after', 'brain_mask': 'mask_file'},
+        ),
+        'superresolution': (
+            BeforeAfterReport(before_label='interpolated', after_label='super-resolved'),
+            {
+                'interpolated': 'before',
+                'superresolved': 'after',
+                'fine_mask': 'mask_file',
+                'scan': 'scan_file',
+            },
+        ),
+        'fidelity': (
+            FidelityReport(),
+            {'residual': 'residual_file', 'preproc': 'in_file', 'brain_mask': 'mask_file'},
+        ),
+        'qc': (QCTable(), {'qc': 'qc_file'}),
+    }
+    if masked:
+        figures['brainmask'] = (MaskReport(), {'preproc': 'in_file', 'brain_mask': 'mask_file'})
+    if has_cortex(card):
+        figures['segmentation'] = (
+            SegmentationReport(names=card.labels),
+            {'superresolved': 'in_file', 'dseg': 'segmentation_file', 'scan': 'scan_file'},
+        )
+        figures['uncertainty'] = (
+            UncertaintyReport(),
+            {
+                'entropy': 'entropy_file',
+                'disagreement': 'disagreement_file',
+                'superresolved': 'in_file',
+                'scan': 'scan_file',
+            },
+        )
+
+    suffix = scan.entities['suffix']
+    for desc, (interface, fields) in figures.items():
+        draw = pe.Node(interface, name=f'draw_{desc}', mem_gb=0.5 + 6 * fine_gb)
+        extension = '.html' if desc in ('summary', 'qc') else '.svg'
+        target = derivative_name(
+            scan.entities, suffix=suffix, datatype='figures', desc=desc, extension=extension
+        )
+        save = pe.Node(
+            SaveDerivative(base_directory=str(root), name=str(target)),
+            name=f'save_{desc}',
+            run_without_submitting=True,
+        )
+        workflow.connect([
+            (inputnode, draw, list(fields.items())),
+            (draw, save, [('out_report', 'in_file')]),
+        ])  # fmt: skip
+    return workflow
