@@ -21,8 +21,10 @@ def correct_bias_field(
     """Divide an image by its smooth multiplicative bias field.
 
     The field is fitted by SimpleITK's N4 on every fourth voxel in plane and on every slice: the
-    through-plane axis of a thick-slice scan is coarse already. `benchmarks/bias_field.py`
-    compares this with ANTsPy on real scans: it flattens alike in a fraction of the time.
+    through-plane axis of a thick-slice scan is coarse already. On real scans
+    (`benchmarks/bias_field.py`) this flattens as well as every second voxel in plane at a third to
+    an eighth of the time, and better than ANTsPy's defaults, which shrink the thick axis too, on
+    four of five scans in about the same time.
 
     Args:
         data: Image of three axes; voxels at or below zero are left out of the fit.

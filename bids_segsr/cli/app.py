@@ -1,0 +1,342 @@
+"""The BIDS App: one run from the command line to the reports."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bids_segsr.cli.config import Settings, write_toml
+from bids_segsr.cli.execution import (
+    IMPORTANT,
+    check_device,
+    configure_nipype,
+    find_crashes,
+    one_line,
+    prepare_environment,
+    run_workflow,
+    start_logging,
+    uses_gpu,
+)
+from bids_segsr.cli.parser import parse_settings
+from bids_segsr.exceptions import UserError
+
+if TYPE_CHECKING:
+    from bids_segsr.bids.query import Scan
+    from bids_segsr.cli.preflight import Rejected
+    from bids_segsr.zoo.card import ModelCard
+
+logger = logging.getLogger(__name__)
+
+FINE = 0
+FAILED = 1
+# EX_SOFTWARE of sysexits.h, which fMRIPrep returns when its workflow cannot be built.
+NOT_BUILT = 70
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the App.
+
+    Args:
+        argv: Arguments without the program's name; None for those of the process.
+
+    Returns:
+        Exit status: 0 fine; 1 a mistake of the user, or an image or a report that failed;
+        70 the workflow could not be built; 130 interrupted.
+    """
+    try:
+        settings = parse_settings(argv)
+        return run(settings)
+    except UserError as error:
+        _complain(str(error))
+        return FAILED
+    except KeyboardInterrupt:
+        _complain('interrupted; the same command goes on from the working directory')
+        return INTERRUPTED
+
+
+def run(settings: Settings) -> int:
+    """Run the analysis levels that were asked for.
+
+    Args:
+        settings: The settings of the run.
+
+    Returns:
+        Exit status, see `main`.
+
+    Raises:
+        UserError: On a mistake that ends the whole run.
+    """
+    prepare_environment(settings)
+    start_logging(settings.verbose)
+    status = FINE
+    if 'participant' in settings.analysis_level:
+        status = run_participants(settings)
+    if 'group' in settings.analysis_level and not settings.boilerplate_only:
+        status = max(status, run_group(settings))
+    return status
+
+
+def run_group(settings: Settings) -> int:
+    """Gather the QC numbers of all participants.
+
+    Args:
+        settings: The settings of the run.
+
+    Returns:
+        Exit status.
+
+    Raises:
+        UserError: If there are no derivatives.
+    """
+    root = settings.derivatives_root
+    if settings.dry_run:
+        print(f'group: table of the QC numbers under {root}')
+        return FINE
+    if not root.is_dir():
+        raise UserError(f'{root}: no derivatives yet; run the participant level first')
+    from bids_segsr.reports.group import write_group
+
+    for path in write_group(root, settings.modality):
+        print(path)
+    return FINE
+
+
+def run_participants(settings: Settings) -> int:
+    """Process the images of all participants that were asked for.
+
+    Args:
+        settings: The settings of the run.
+
+    Returns:
+        Exit status.
+
+    Raises:
+        UserError: On a mistake that ends the whole run.
+    """
+    from bids_segsr.bids.locking import subject_lock
+    from bids_segsr.bids.query import select_participants
+    from bids_segsr.bids.validation import validate_dataset
+    from bids_segsr.cli.preflight import check_modality
+
+    subjects = select_participants(settings.bids_dir, settings.participant_label)
+    if settings.reports_only:
+        return _report([(subject, _latest_run(settings, subject)) for subject in subjects])
+    check_device(settings.device)
+    settings, card = _with_model(settings)
+    if settings.boilerplate_only:
+        for path in _write_boilerplate(settings, card):
+            print(path)
+        return FINE
+    with ExitStack() as locks:
+        if not settings.dry_run:
+            for subject in subjects:
+                locks.enter_context(subject_lock(settings.derivatives_root, subject))
+        if not settings.skip_bids_validation:
+            validate_dataset(settings.bids_dir, subjects)
+        scans = _collect(settings, subjects)
+        check_modality(scans, settings.derivatives_root)
+        if settings.dry_run:
+            return _dry_run(settings, scans, card)
+        return _process(settings, scans, card)
+
+
+def _with_model(settings: Settings) -> tuple[Settings, ModelCard]:
+    """Return the card of the model, and the settings with the default model by its name."""
+    from bids_segsr.zoo.store import DEFAULT_MODEL, find_card
+
+    model = settings.model or DEFAULT_MODEL
+    return replace(settings, model=model), find_card(model)
+
+
+def _collect(settings: Settings, subjects: Sequence[str]) -> list[Scan]:
+    from bids_segsr.bids.query import collect_scans, load_filters, open_layout
+
+    filters = load_filters(settings.bids_filter_file) if settings.bids_filter_file else {}
+    scans = collect_scans(
+        open_layout(settings.bids_dir, settings.bids_database_dir, subjects),
+        participants=subjects,
+        sessions=settings.session_label,
+        modality=settings.modality,
+        filters=filters,
+        derivatives=settings.derivatives,
+    )
+    for scan in scans:
+        logger.log(IMPORTANT, '%s: %s', scan.label, scan.path)
+        if settings.derivatives and scan.brain_mask is None:
+            logger.log(IMPORTANT, '%s: no brain mask among the derivatives', scan.label)
+    return scans
+
+
+def _dry_run(settings: Settings, scans: Sequence[Scan], card: ModelCard) -> int:
+    from bids_segsr.cli.preflight import describe, preflight
+
+    good, rejected = preflight(scans)
+    print(f'model: {card.name} {card.version}')
+    for scan in good:
+        print(describe(scan, settings, card.name))
+    for item in rejected:
+        _complain(f'left out: {item.message}')
+    return FAILED if rejected else FINE
+
+
+def _process(settings: Settings, scans: Sequence[Scan], card: ModelCard) -> int:
+    """Write the frame of the derivatives, run the workflow and build the reports."""
+    from bids_segsr.bids.description import (
+        write_bidsignore,
+        write_dataset_description,
+        write_dseg_tsv,
+    )
+    from bids_segsr.cli.preflight import preflight
+
+    root = settings.derivatives_root
+    subjects = sorted({scan.subject for scan in scans})
+    write_dataset_description(root, settings.bids_dir, settings.derivatives)
+    write_bidsignore(root)
+    write_dseg_tsv(root, card.labels)
+    _write_boilerplate(settings, card)
+    for subject in subjects:
+        write_toml(settings, settings.log_dir(subject) / 'bids_segsr.toml')
+    if settings.clean_workdir:
+        _empty(settings.work_dir)
+    good, rejected = preflight(scans)
+    _record(settings, rejected)
+    failed = bool(rejected)
+    if good:
+        try:
+            workflow = _build(settings, good, card)
+        except UserError:
+            raise
+        except Exception as error:  # Whatever stops the graph is told in one line.
+            logger.debug('the workflow could not be built', exc_info=True)
+            _complain(f'the workflow could not be built: {one_line(error)}')
+            return NOT_BUILT
+        failed |= _execute(workflow, settings, good)
+    reports = _report([(subject, settings) for subject in subjects])
+    return FAILED if failed else reports
+
+
+def _build(settings: Settings, scans: list[Scan], card: ModelCard) -> object:
+    """Return the Nipype workflow, drawn in the working directory where that was asked for."""
+    configure_nipype(settings)
+    from bids_segsr.workflows.base import init_bids_segsr_wf
+
+    use_gpu = uses_gpu(settings.device)
+    workflow = init_bids_segsr_wf(settings, scans, card, use_gpu=use_gpu)
+    workflow.base_dir = str(settings.work_dir)
+    if settings.write_graph:
+        settings.work_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            workflow.write_graph(graph2use='colored', format='svg', simple_form=True)
+        except OSError as error:
+            logger.warning('--write-graph: no drawing without Graphviz (%s)', one_line(error))
+    return workflow
+
+
+def _execute(workflow: object, settings: Settings, scans: Sequence[Scan]) -> bool:
+    """Run the workflow, tell of every step that failed and return whether one did."""
+    subjects = sorted({scan.subject for scan in scans})
+    labels = [scan.label for scan in scans]
+    logger.log(IMPORTANT, '%d images, working directory %s', len(scans), settings.work_dir)
+    message = run_workflow(workflow, settings, subjects)
+    folders = [settings.log_dir(subject) for subject in subjects]
+    crashes = [crash for folder in folders for crash in find_crashes(folder)]
+    for crash in crashes:
+        _complain(crash.line(labels))
+    if message and not crashes:
+        _complain(f'the workflow failed: {message}')
+    if message or crashes:
+        _complain(f'the working directory is kept: {settings.work_dir}')
+    return bool(message or crashes)
+
+
+def _record(settings: Settings, rejected: Sequence[Rejected]) -> None:
+    """Tell of the images that are left out, now and in the report."""
+    from bids_segsr.cli.preflight import write_errors
+
+    for item in rejected:
+        _complain(f'{item.scan.label} is left out: {item.message}')
+    for subject in {item.scan.subject for item in rejected}:
+        own = [item for item in rejected if item.scan.subject == subject]
+        write_errors(settings.log_dir(subject), own)
+
+
+def _report(runs: Sequence[tuple[str, Settings]]) -> int:
+    """Build the report of each participant, print their paths and return the exit status."""
+    from bids_segsr.reports.subject import count_problems, export_single_file, generate_report
+
+    paths: list[Path] = []
+    failed = False
+    for subject, settings in runs:
+        root = settings.derivatives_root
+        try:
+            path = generate_report(root, subject, settings.run_uuid, settings)
+            paths.append(path)
+            failed |= count_problems(path) > 0
+            if settings.single_file_report:
+                paths.append(export_single_file(path))
+        except Exception as error:  # A report that fails must not hide the others.
+            logger.debug('report of sub-%s', subject, exc_info=True)
+            _complain(f'sub-{subject}: no report: {one_line(error)}')
+            failed = True
+    for path in paths:
+        print(f'Report: {path}')
+    return FAILED if failed else FINE
+
+
+def _latest_run(settings: Settings, subject: str) -> Settings:
+    """Return settings whose run is the one asked for, or else the participant's latest."""
+    folder = settings.log_dir(subject)
+    if folder.is_dir():
+        return settings
+    runs = sorted(path.name for path in folder.parent.glob('*') if path.is_dir())
+    if not runs:
+        raise UserError(
+            f'{settings.derivatives_root}: no earlier run of sub-{subject}; '
+            'run it without --reports-only first'
+        )
+    return replace(settings, run_uuid=runs[-1])
+
+
+def _write_boilerplate(settings: Settings, card: ModelCard) -> tuple[Path, Path]:
+    from bids_segsr.bids.citation import MethodsFacts, methods_text, write_citation
+
+    facts = MethodsFacts(
+        modality=settings.modality,
+        model=f'{card.name} {card.version}',
+        architecture=card.architecture,
+        resolution=settings.resolution,
+        patch_size=settings.patch_size,
+        step=settings.step,
+        blending=settings.blending,
+        threshold=settings.threshold,
+        keep_largest=settings.keep_largest,
+        skull_strip=settings.skull_strip,
+        template=settings.skull_strip_template,
+        masks=tuple(settings.derivatives),
+    )
+    return write_citation(settings.derivatives_root, methods_text(facts))
+
+
+def _empty(folder: Path) -> None:
+    """Delete what a folder holds."""
+    import shutil
+
+    for path in folder.glob('*'):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _complain(line: str) -> None:
+    print(f'bids_segsr: {line}', file=sys.stderr, flush=True)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

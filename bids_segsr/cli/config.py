@@ -1,0 +1,284 @@
+"""The settings of one run of the App: one frozen object, from the command line and TOML."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import re
+import sys
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import datetime, timezone
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+from bids_segsr import __version__
+from bids_segsr.bids.files import write_text
+from bids_segsr.exceptions import UserError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+AnalysisLevel = Literal['participant', 'group']
+Blending = Literal['gaussian', 'uniform']
+SkullStrip = Literal['auto', 'skip', 'force']
+OutputLayout = Literal['bids', 'legacy', 'multiverse']
+
+# What changes the voxels that are written: these name the folder of the multiverse layout.
+PROCESSING_PARAMETERS = (
+    'modality',
+    'model',
+    'resolution',
+    'patch_size',
+    'step',
+    'blending',
+    'threshold',
+    'keep_largest',
+    'skull_strip',
+    'skull_strip_template',
+)
+# Packages whose versions are noted in the run record.
+RECORDED_PACKAGES = ('nipype', 'pybids', 'nibabel', 'simpleitk', 'niworkflows', 'torch')
+SMALLEST_PATCH = 8
+
+
+def new_run_uuid() -> str:
+    """Return the identifier of a run: time in UTC and a random UUID, as fMRIPrep spells it."""
+    return f'{datetime.now(timezone.utc):%Y%m%d-%H%M%S}_{uuid.uuid4()}'
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that the command line of the App decides.
+
+    Attributes:
+        bids_dir: Root of the input dataset.
+        output_dir: Output folder as given; see `derivatives_root`.
+        analysis_level: 'participant', 'group' or both, in this order.
+        participant_label: Labels without `sub-`; empty means all participants.
+        session_label: Labels without `ses-`; empty means all sessions.
+        bids_filter_file: JSON with pybids filters.
+        bids_database_dir: Folder of a pybids index to reuse or create.
+        skip_bids_validation: Whether the input is not validated.
+        derivatives: Datasets with existing brain masks, by name.
+        work_dir: Folder of intermediate results.
+        clean_workdir: Whether `work_dir` is emptied before the run.
+        nprocs: Processes and threads that may run at once.
+        omp_nthreads: Threads of one process.
+        mem_gb: Upper bound of memory in GB (1e9 bytes); None for what Nipype takes as default.
+        use_plugin: YAML file with `plugin` and `plugin_args` of Nipype.
+        stop_on_first_crash: Whether the first failed node ends the run.
+        resource_monitor: Whether Nipype records memory and CPU of each node.
+        reports_only: Whether only the reports are built, from existing derivatives.
+        boilerplate_only: Whether only the methods text is written.
+        write_graph: Whether the workflow graph is drawn in `work_dir`.
+        dry_run: Whether the files and steps are listed and nothing is written.
+        verbose: How often -v was given.
+        modality: BIDS suffix of the images to be processed.
+        model: Name or path of the model; None for the default model.
+        resolution: Voxel size of the output grid in mm; None for automatic.
+        patch_size: Edge of an inference patch in voxels; None for the default of the inference,
+            0 for the whole volume.
+        step: Distance of neighbouring patches in voxels; None for the default of the inference.
+        blending: Weights of overlapping patches.
+        threshold: Cortex probability (0 to 1) from which a voxel is cortex.
+        keep_largest: Whether only the largest connected component is kept.
+        device: 'auto', 'cpu', 'cuda' or 'cuda:N'.
+        skull_strip: Brain extraction: when needed, never, or always.
+        skull_strip_template: TemplateFlow name of the template whose brain mask is used.
+        output_layout: How the derivatives are laid out under `output_dir`.
+        single_file_report: Whether a report with all figures inside one HTML file is added.
+        run_uuid: Identifier of this run.
+
+    Raises:
+        UserError: If a value is outside its range.
+    """
+
+    bids_dir: Path
+    output_dir: Path
+    analysis_level: tuple[AnalysisLevel, ...] = ('participant',)
+    participant_label: tuple[str, ...] = ()
+    session_label: tuple[str, ...] = ()
+    bids_filter_file: Path | None = None
+    bids_database_dir: Path | None = None
+    skip_bids_validation: bool = False
+    derivatives: dict[str, Path] = field(default_factory=dict)
+    work_dir: Path = field(default_factory=lambda: Path('work').absolute())
+    clean_workdir: bool = False
+    nprocs: int = 1
+    omp_nthreads: int = 1
+    mem_gb: float | None = None
+    use_plugin: Path | None = None
+    stop_on_first_crash: bool = False
+    resource_monitor: bool = False
+    reports_only: bool = False
+    boilerplate_only: bool = False
+    write_graph: bool = False
+    dry_run: bool = False
+    verbose: int = 0
+    modality: str = 'T2w'
+    model: str | None = None
+    resolution: float | None = None
+    patch_size: int | None = None
+    step: int | None = None
+    blending: Blending = 'gaussian'
+    threshold: float = 0.5
+    keep_largest: bool = False
+    device: str = 'auto'
+    skull_strip: SkullStrip = 'auto'
+    skull_strip_template: str = 'MNI152NLin2009cAsym'
+    output_layout: OutputLayout = 'bids'
+    single_file_report: bool = False
+    run_uuid: str = field(default_factory=new_run_uuid)
+
+    def __post_init__(self) -> None:
+        for name, least in (('nprocs', 1), ('omp_nthreads', 1), ('verbose', 0)):
+            if getattr(self, name) < least:
+                raise UserError(f'{_flag(name)} is {getattr(self, name)}: give {least} or more')
+        if self.mem_gb is not None and self.mem_gb <= 0:
+            raise UserError(f'--mem is {self.mem_gb:g} GB: give a positive amount such as 16GB')
+        if self.resolution is not None and not self.resolution > 0:
+            raise UserError(
+                f'--resolution is {self.resolution:g}: give a voxel size above 0 mm, or auto'
+            )
+        if not 0 <= self.threshold <= 1:
+            raise UserError(
+                f'--threshold is {self.threshold:g}: give a probability between 0 and 1'
+            )
+        if not re.fullmatch(r'auto|cpu|cuda(:\d+)?', self.device):
+            raise UserError(f'--device is {self.device!r}: give auto, cpu, cuda or cuda:N')
+        self._check_patches()
+
+    def _check_patches(self) -> None:
+        size, step = self.patch_size, self.step
+        if size and (size < SMALLEST_PATCH or size % 4):
+            raise UserError(
+                f'--patch-size is {size}: give a multiple of 4 from {SMALLEST_PATCH} on, '
+                'or 0 for the whole volume'
+            )
+        if step is not None and step < 1:
+            raise UserError(f'--step is {step}: give 1 voxel or more')
+        if size and step is not None and step > size:
+            raise UserError(
+                f'--step is {step} and --patch-size {size}: voxels between patches would be '
+                'left out, give a step no larger than the patch'
+            )
+
+    @property
+    def derivatives_root(self) -> Path:
+        """Root of the derivatives dataset in the layout that was asked for."""
+        if self.output_layout == 'legacy':
+            return self.output_dir / 'bids_segsr'
+        if self.output_layout == 'multiverse':
+            return self.output_dir / f'bids_segsr-{__version__}+{self.parameters_hash}'
+        return self.output_dir
+
+    @property
+    def parameters_hash(self) -> str:
+        """Eight hexadecimal digits that stand for the processing parameters."""
+        values = {name: getattr(self, name) for name in PROCESSING_PARAMETERS}
+        values['derivatives'] = sorted(self.derivatives)
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+
+    def log_dir(self, subject: str) -> Path:
+        """Return the folder of this run's record and crash files of one participant."""
+        return self.derivatives_root / f'sub-{subject}' / 'log' / self.run_uuid
+
+
+def write_toml(settings: Settings, path: Path) -> Path:
+    """Write the settings, with the versions in use, as TOML.
+
+    Args:
+        settings: What is written; values that are None are left out.
+        path: The file; its folder is made.
+
+    Returns:
+        The path.
+    """
+    import tomli_w
+
+    table: dict[str, Any] = {}
+    for item in fields(settings):
+        value = getattr(settings, item.name)
+        if value is not None:
+            table[item.name] = _to_toml(value)
+    table['environment'] = _environment()
+    return write_text(path, tomli_w.dumps(table))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read settings from TOML, as keyword arguments for `Settings`.
+
+    Args:
+        path: A file as `write_toml` writes it; keys may be missing.
+
+    Returns:
+        The values that the file holds, typed as the fields of `Settings`.
+
+    Raises:
+        UserError: If the file cannot be read, holds an unknown key or a value of a wrong type.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding='utf-8'))
+    except OSError as error:
+        raise UserError(
+            f'{path}: cannot be read ({error.strerror}); check --config-file'
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f'{path}: not valid TOML ({error}); mend it or leave it out') from None
+    table.pop('environment', None)
+    hints = get_type_hints(Settings)
+    values = {}
+    for key, value in table.items():
+        if key not in hints:
+            raise UserError(f'{path}: unknown key {key!r}; known are {", ".join(hints)}')
+        values[key] = _from_toml(value, hints[key], key, path)
+    return values
+
+
+def _flag(name: str) -> str:
+    return '--' + name.replace('_', '-')
+
+
+def _to_toml(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {name: str(path) for name, path in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _from_toml(value: Any, hint: Any, key: str, path: Path) -> Any:
+    """Convert one TOML value to the type of the field `key`."""
+    arguments = get_args(hint)
+    if hint == dict[str, Path]:
+        if isinstance(value, dict) and all(isinstance(item, str) for item in value.values()):
+            return {name: Path(item) for name, item in value.items()}
+    elif getattr(hint, '__origin__', None) is tuple:
+        if isinstance(value, list):
+            return tuple(_from_toml(item, arguments[0], key, path) for item in value)
+    elif getattr(hint, '__origin__', None) is Literal:
+        if value in arguments:
+            return value
+        raise UserError(f'{path}: {key} is {value!r}; give one of {", ".join(arguments)}')
+    elif arguments:
+        return _from_toml(value, arguments[0], key, path)
+    elif hint is Path and isinstance(value, str):
+        return Path(value)
+    elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    elif type(value) is hint:
+        return value
+    raise UserError(f'{path}: {key} is {value!r}, which is not of the right type')
+
+
+def _environment() -> dict[str, str]:
+    """Return the versions in use, from the packages' metadata (nothing is imported)."""
+    installed = {item.metadata['Name'].lower(): item.version for item in distributions()}
+    packages = {name: installed[name] for name in RECORDED_PACKAGES if name in installed}
+    return {'bids_segsr': __version__, 'python': platform.python_version(), **packages}

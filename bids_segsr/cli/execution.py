@@ -1,0 +1,335 @@
+"""How a workflow is run: environment, log, Nipype's plugin, crash files."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bids_segsr.cli.config import Settings
+from bids_segsr.exceptions import UserError
+
+logger = logging.getLogger(__name__)
+
+IMPORTANT = 25
+HANDLER = 'bids_segsr'
+THREAD_VARIABLES = (
+    'OMP_NUM_THREADS',
+    'OPENBLAS_NUM_THREADS',
+    'MKL_NUM_THREADS',
+    'ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS',
+)
+COUNT_GPUS = 'import torch; print(torch.cuda.device_count() if torch.cuda.is_available() else 0)'
+EXCEPTION_LINE = re.compile(
+    r'^\s*(?P<name>(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit))'
+    r': ?(?P<message>.*)$'
+)
+
+
+@dataclass(frozen=True)
+class Crash:
+    """A node that failed.
+
+    Attributes:
+        node: Full name of the node.
+        message: Last line of the exception.
+        path: The crash file.
+    """
+
+    node: str
+    message: str
+    path: Path
+
+    def line(self, labels: Sequence[str]) -> str:
+        """Return one line for the terminal, naming the image.
+
+        Args:
+            labels: Labels of the scans of the run.
+        """
+        fitting = [label for label in labels if label.replace('-', '_') in self.node]
+        image = max(fitting, key=len, default='')
+        step = self.node.rsplit('.', 1)[-1]
+        where = f'{image}: step {step}' if image else f'step {self.node}'
+        return f'{where} failed: {self.message} (details: {self.path})'
+
+
+class OneLineFormatter(logging.Formatter):
+    """Leave tracebacks to the crash files: of an error, only the first line is shown."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a record."""
+        text = f'{self.formatTime(record, "%H:%M:%S")} {record.levelname}: {record.getMessage()}'
+        return text.split('\n', 1)[0] if record.levelno >= logging.ERROR else text
+
+
+def prepare_environment(settings: Settings) -> None:
+    """Set what the libraries read from the environment when they are imported.
+
+    Threads are bounded, nothing is sent, and caches go to the working directory, since the home
+    folder may be read-only in a container.
+
+    Args:
+        settings: The settings of the run.
+    """
+    for name in THREAD_VARIABLES:
+        os.environ[name] = str(settings.omp_nthreads)
+    os.environ['NO_ET'] = os.environ['NIPYPE_NO_ET'] = '1'
+    cache = settings.work_dir / '.cache'
+    os.environ.setdefault('NIPYPE_CONFIG_DIR', str(cache / 'nipype'))
+    os.environ.setdefault('MPLCONFIGDIR', str(cache / 'matplotlib'))
+    if not (Path.home() / '.cache' / 'templateflow').is_dir():
+        os.environ.setdefault('TEMPLATEFLOW_HOME', str(cache / 'templateflow'))
+
+
+def log_level(verbose: int) -> int:
+    """Return the level of the log for the number of -v, as fMRIPrep does (25 - 5 n)."""
+    return max(IMPORTANT - 5 * verbose, logging.DEBUG)
+
+
+def start_logging(verbose: int) -> None:
+    """Write the log to standard error.
+
+    Args:
+        verbose: How often -v was given.
+    """
+    logging.addLevelName(IMPORTANT, 'IMPORTANT')
+    logging.addLevelName(15, 'VERBOSE')
+    root = logging.getLogger()
+    for handler in [item for item in root.handlers if item.get_name() == HANDLER]:
+        root.removeHandler(handler)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.set_name(HANDLER)
+    handler.setFormatter(OneLineFormatter())
+    root.addHandler(handler)
+    for name in ('bids_segsr', 'nipype.workflow', 'nipype.interface', 'nipype.utils'):
+        logging.getLogger(name).setLevel(log_level(verbose))
+    logging.captureWarnings(True)
+    logging.getLogger('py.warnings').setLevel(logging.DEBUG if verbose > 1 else logging.ERROR)
+
+
+def count_gpus() -> int:
+    """Return the number of CUDA devices that torch finds.
+
+    The question is put to a process of its own: a CUDA context in this one would break the
+    workers that are forked from it.
+    """
+    result = subprocess.run(
+        [sys.executable, '-c', COUNT_GPUS], capture_output=True, text=True, check=False
+    )
+    return int(result.stdout.strip() or 0) if result.returncode == 0 else 0
+
+
+def check_device(device: str) -> None:
+    """Make sure that a GPU that was asked for is there.
+
+    Args:
+        device: 'auto', 'cpu', 'cuda' or 'cuda:N'.
+
+    Raises:
+        UserError: If there is no such CUDA device.
+    """
+    if not device.startswith('cuda'):
+        return
+    count = count_gpus()
+    if count == 0:
+        raise UserError(
+            f'--device {device}: torch finds no CUDA device; '
+            'check the driver (nvidia-smi) and the torch build, or give --device cpu'
+        )
+    index = int(device.partition(':')[2] or 0)
+    if index >= count:
+        raise UserError(f'--device {device}: there are {count} CUDA devices, counted from 0')
+
+
+def uses_gpu(device: str) -> bool:
+    """Return whether the network will run on a GPU, on this machine.
+
+    Args:
+        device: 'auto', 'cpu', 'cuda' or 'cuda:N', as `check_device` accepts it.
+    """
+    return device != 'cpu' and (device != 'auto' or count_gpus() > 0)
+
+
+def plugin_settings(settings: Settings) -> dict[str, Any]:
+    """Return the arguments of `Workflow.run`.
+
+    Args:
+        settings: The settings of the run.
+
+    Returns:
+        `plugin` and `plugin_args`; from --use-plugin where it is given.
+
+    Raises:
+        UserError: If the plugin file cannot be used.
+    """
+    if settings.use_plugin is not None:
+        return _read_plugin(settings.use_plugin)
+    arguments: dict[str, Any] = {
+        'n_procs': settings.nprocs,
+        'n_gpu_procs': 1,
+        'raise_insufficient': False,
+        'status_callback': show_progress,
+    }
+    if settings.mem_gb is not None:
+        arguments['memory_gb'] = settings.mem_gb
+    return {'plugin': 'MultiProc', 'plugin_args': arguments}
+
+
+def show_progress(node: Any, status: str) -> None:
+    """Tell of each step of an image that has finished; Nipype calls it.
+
+    Args:
+        node: Nipype node, named `<run>.<image>_wf.image.<step>` where it is a step of an image.
+        status: 'start', 'end' or 'exception'.
+    """
+    match = re.search(r'(\w+)_wf\.image\.(\w+)$', node.fullname)
+    if status == 'end' and match and match[2] != 'outputnode':
+        logger.log(IMPORTANT, '%s: %s', match[1], match[2].replace('_', ' '))
+
+
+def configure_nipype(settings: Settings) -> None:
+    """Set Nipype's configuration for this run.
+
+    Args:
+        settings: The settings of the run.
+    """
+    from nipype import config
+
+    config.update_config(
+        {
+            'execution': {
+                'crashdump_dir': str(settings.derivatives_root / 'logs'),
+                'crashfile_format': 'txt',
+                'hash_method': 'content',
+                'poll_sleep_duration': '0.1',
+                'stop_on_first_crash': str(settings.stop_on_first_crash).lower(),
+                'create_report': 'false',
+                'check_version': 'false',
+            },
+            'monitoring': {
+                'enabled': str(settings.resource_monitor).lower(),
+                'sample_frequency': '0.5',
+                'summary_append': 'true',
+            },
+        }
+    )
+    if settings.resource_monitor:
+        config.enable_resource_monitor()
+    # Importing nipype sets the levels of its loggers anew, and adds a handler that prints whole
+    # tracebacks; what it logs reaches our handler as well.
+    logging.getLogger('nipype').handlers.clear()
+    for name in ('nipype.workflow', 'nipype.interface', 'nipype.utils'):
+        logging.getLogger(name).setLevel(log_level(settings.verbose))
+
+
+def run_workflow(workflow: Any, settings: Settings, subjects: Sequence[str]) -> str | None:
+    """Run a workflow; crash files go to the log folder of their participant.
+
+    Args:
+        workflow: The Nipype workflow. A node belongs to participant XX when its full name holds
+            a part that starts with `sub_XX_`.
+        settings: The settings of the run.
+        subjects: The participants of the workflow, labels without `sub-`.
+
+    Returns:
+        None, or the last line of the exception when a node failed.
+
+    Raises:
+        UserError: If the plugin file cannot be used.
+        KeyboardInterrupt: When the user interrupts the run.
+    """
+    arguments = plugin_settings(settings)
+    for name in workflow.list_node_names():
+        owners = [subject for subject in subjects if f'.sub_{subject}_' in f'.{name}']
+        if owners:
+            folder = str(settings.log_dir(owners[0]))
+            workflow.get_node(name).config = {'execution': {'crashdump_dir': folder}}
+    with _silent_workers():
+        try:
+            workflow.run(**arguments)
+        except Exception as error:  # Nipype raises what a node raised, of any class.
+            return last_line(str(error)) or type(error).__name__
+    return None
+
+
+def find_crashes(folder: Path) -> list[Crash]:
+    """Read the crash files of a folder.
+
+    Args:
+        folder: Log folder of one participant and run; it may be missing.
+
+    Returns:
+        One entry a file, sorted by name.
+    """
+    crashes = []
+    for path in sorted(folder.glob('crash-*.txt')):
+        text = path.read_text(encoding='utf-8', errors='replace')
+        node = re.search(r'^Node: (.+)$', text, flags=re.MULTILINE)
+        crashes.append(Crash(node[1].strip() if node else path.stem, last_line(text), path))
+    return crashes
+
+
+def last_line(text: str) -> str:
+    """Return the exception's own line of a traceback, without the module of its class.
+
+    Args:
+        text: A traceback, or a message.
+    """
+    lines = [line for line in text.splitlines() if line.strip()]
+    # A message may go on over further lines, so that the exception is not always the last one.
+    matches = [match for line in lines if (match := EXCEPTION_LINE.match(line))]
+    if not matches:
+        return lines[-1].strip() if lines else ''
+    name, message = matches[-1]['name'], matches[-1]['message']
+    # Our own errors speak for themselves.
+    return message if name.startswith('bids_segsr.') else f'{name.rpartition(".")[2]}: {message}'
+
+
+def one_line(error: Exception) -> str:
+    """Return an exception as the one line that a traceback would end with."""
+    kind = type(error)
+    return last_line(f'{kind.__module__}.{kind.__qualname__}: {error}')
+
+
+def _read_plugin(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        table = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        raise UserError(f'{path}: not readable as YAML; check --use-plugin') from None
+    if not isinstance(table, dict) or not isinstance(table.get('plugin'), str):
+        raise UserError(f'{path}: needs a key plugin, such as plugin: SLURM; check --use-plugin')
+    unknown = set(table) - {'plugin', 'plugin_args'}
+    if unknown:
+        raise UserError(f'{path}: unknown key {min(unknown)!r}; known are plugin, plugin_args')
+    from nipype.pipeline import plugins
+
+    if not hasattr(plugins, f'{table["plugin"]}Plugin'):
+        raise UserError(f'{path}: Nipype has no plugin {table["plugin"]!r}; check --use-plugin')
+    return {'plugin': table['plugin'], 'plugin_args': table.get('plugin_args') or {}}
+
+
+@contextmanager
+def _silent_workers() -> Iterator[None]:
+    """Let an interrupt end forked workers at once, without a traceback from each of them."""
+    parent = os.getpid()
+
+    def stop(*_: Any) -> None:
+        if os.getpid() != parent:
+            os._exit(130)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,67 @@
+"""Checks on the folders of a run, before anything is written."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from bids_segsr import __version__
+from bids_segsr.cli.config import Settings
+from bids_segsr.exceptions import UserError
+
+
+def check_folders(settings: Settings) -> None:
+    """Make sure that the folders of a run exist, are apart from each other and can be written.
+
+    Args:
+        settings: The settings of the run.
+
+    Raises:
+        UserError: On the first folder that will not do, with a path to take instead.
+    """
+    bids_dir, output_dir, work_dir = (
+        path.resolve() for path in (settings.bids_dir, settings.output_dir, settings.work_dir)
+    )
+    if not bids_dir.is_dir():
+        raise UserError(f'{settings.bids_dir}: no such folder; give the root of a BIDS dataset')
+    if output_dir == bids_dir:
+        suggestion = settings.bids_dir / 'derivatives' / f'bids_segsr-{__version__}'
+        raise UserError(
+            f'{settings.output_dir}: the output folder is the input dataset itself; '
+            f'take another (suggestion: {suggestion})'
+        )
+    if work_dir == bids_dir or bids_dir in work_dir.parents:
+        raise UserError(
+            f'{settings.work_dir}: the working directory lies inside the input dataset; '
+            f'take another with -w (suggestion: {settings.bids_dir.parent / "work"})'
+        )
+    if settings.clean_workdir:
+        for kept in (output_dir, bids_dir, Path.cwd()):
+            if work_dir == kept or work_dir in kept.parents:
+                raise UserError(
+                    f'{settings.work_dir}: --clean-workdir would delete {kept}; '
+                    f'take another with -w (suggestion: {settings.work_dir / "work"})'
+                )
+    _check_writable(settings.output_dir, 'output folder')
+    _check_writable(settings.work_dir, 'working directory')
+    for name, path in settings.derivatives.items():
+        if not path.is_dir():
+            raise UserError(f'{path}: no such folder; check --derivatives {name}=PATH')
+    for flag, file in (
+        ('--bids-filter-file', settings.bids_filter_file),
+        ('--use-plugin', settings.use_plugin),
+    ):
+        if file is not None and not file.is_file():
+            raise UserError(f'{file}: no such file; check {flag}')
+
+
+def _check_writable(folder: Path, what: str) -> None:
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        suggestion = Path.home() / folder.name
+        raise UserError(
+            f'{folder}: the {what} cannot be written; '
+            f'take another that you may write to (suggestion: {suggestion})'
+        )

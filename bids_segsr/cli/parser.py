@@ -1,0 +1,382 @@
+"""The command line of the App: flags spelled as users know them from fMRIPrep and MRIQC."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bids_segsr import __version__
+from bids_segsr.bids.query import MODALITIES
+from bids_segsr.cli.config import Settings, read_toml
+from bids_segsr.cli.folders import check_folders
+from bids_segsr.zoo.store import absolute_model
+
+GIGABYTES = {'': 1e-3, 'B': 1e-9, 'K': 1e-6, 'M': 1e-3, 'G': 1.0, 'T': 1e3}
+# Past this number the steps of one image gain little from more threads (fMRIPrep's bound as well).
+MOST_THREADS = 8
+# Flags that ask for one kind of run: a record of an earlier run does not ask for them again.
+ONE_RUN_ONLY = ('analysis_level', 'bids_dir', 'output_dir', 'dry_run', 'clean_workdir')
+
+
+def parse_settings(argv: Sequence[str] | None = None) -> Settings:
+    """Read the command line and, with --config-file, the values of a file below it.
+
+    Args:
+        argv: The arguments without the program's name; None for those of the process.
+
+    Returns:
+        The settings, with absolute paths.
+
+    Raises:
+        UserError: If a value is out of range, or a folder is missing, unsuitable or not writable.
+        SystemExit: With status 2 on a usage error, 0 after --help and --version.
+    """
+    parser = build_parser()
+    given = vars(parser.parse_args(_hyphenated(sys.argv[1:] if argv is None else argv)))
+    given.pop('notrack', None)
+    for name in ('participant_label', 'session_label'):
+        if name in given:
+            given[name] = tuple(dict.fromkeys(given[name]))
+    # The group level gathers what the participant level writes.
+    given['analysis_level'] = tuple(sorted(set(given['analysis_level']), reverse=True))
+    if 'derivatives' in given:
+        paths = dict(given['derivatives'])
+        if len(paths) < len(given['derivatives']):
+            parser.error('argument --derivatives: each dataset needs a name of its own')
+        given['derivatives'] = paths
+    config_file = given.pop('config_file', None)
+    values: dict[str, Any] = {}
+    if config_file is not None:
+        values = {k: v for k, v in read_toml(config_file).items() if k not in ONE_RUN_ONLY}
+        if not given.get('reports_only'):
+            values.pop('run_uuid', None)
+    values.update(given)
+    values.setdefault('nprocs', len(os.sched_getaffinity(0)))
+    values.setdefault('omp_nthreads', min(values['nprocs'], MOST_THREADS))
+    # The steps run in folders of their own, where a relative path means something else.
+    if values.get('model'):
+        values['model'] = absolute_model(values['model'])
+    for name, value in values.items():
+        if isinstance(value, Path):
+            values[name] = value.absolute()
+    settings = Settings(**values)
+    check_folders(settings)
+    return settings
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser; a flag that is not given leaves no attribute behind."""
+    parser = argparse.ArgumentParser(
+        prog='bids_segsr',
+        description=f'bids_segsr {__version__}: isotropic super-resolution and cortex '
+        'segmentation of thick-slice brain MRI. For research use only.',
+        argument_default=argparse.SUPPRESS,
+        # A shortened flag would change its meaning as soon as another flag is added.
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        'bids_dir',
+        type=Path,
+        help='root folder of the BIDS dataset (holds the sub-XX folders)',
+    )
+    parser.add_argument(
+        'output_dir', type=Path, help='folder for the derivatives and the HTML reports'
+    )
+    parser.add_argument(
+        'analysis_level',
+        nargs='+',
+        choices=('participant', 'group'),
+        help='participant: process each image; group: one table of all QC numbers; '
+        'both may be given',
+    )
+    _add_query_flags(parser.add_argument_group('Options for filtering BIDS queries'))
+    _add_performance_flags(parser.add_argument_group('Options to handle performance'))
+    _add_subset_flags(
+        parser.add_argument_group('Options for performing only a subset of the workflow')
+    )
+    _add_workflow_flags(parser.add_argument_group('Workflow configuration'))
+    _add_inference_flags(parser.add_argument_group('Specific options for the network'))
+    _add_output_flags(parser.add_argument_group('Options for the outputs'))
+    _add_other_flags(parser.add_argument_group('Other options'))
+    return parser
+
+
+def _add_query_flags(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        '--skip-bids-validation',
+        action='store_true',
+        help='assume that the input is valid BIDS',
+    )
+    group.add_argument(
+        '--participant-label',
+        nargs='+',
+        type=_participant,
+        metavar='LABEL',
+        help='participants to be processed, with or without sub- (default: all)',
+    )
+    group.add_argument(
+        '--session-label',
+        '--session-id',
+        dest='session_label',
+        nargs='+',
+        type=_session,
+        metavar='LABEL',
+        help='sessions to be processed, with or without ses- (default: all)',
+    )
+    group.add_argument(
+        '--bids-filter-file',
+        type=Path,
+        metavar='FILE',
+        help='JSON file with pybids filters per modality, such as '
+        '{"t2w": {"acquisition": "sag"}}; null: the entity is absent, "*": it is present; '
+        'unknown keys are an error',
+    )
+    group.add_argument(
+        '-d',
+        '--derivatives',
+        nargs='+',
+        action='extend',
+        type=_named_path,
+        metavar='NAME=PATH',
+        help='datasets whose brain masks (*_desc-brain_mask.nii.gz) are taken',
+    )
+    group.add_argument(
+        '--bids-database-dir',
+        type=Path,
+        metavar='PATH',
+        help='folder of a pybids index, reused when it exists and written when not',
+    )
+
+
+def _add_performance_flags(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        '--nprocs',
+        '--nthreads',
+        '--n-cpus',
+        dest='nprocs',
+        type=int,
+        metavar='N',
+        help='most threads across all processes (default: all CPUs)',
+    )
+    group.add_argument(
+        '--omp-nthreads',
+        type=int,
+        metavar='N',
+        help=f'most threads of one process (default: as --nprocs, up to {MOST_THREADS})',
+    )
+    group.add_argument(
+        '--mem',
+        '--mem-mb',
+        dest='mem_gb',
+        type=_gigabytes,
+        metavar='MEMORY',
+        help='most memory of all processes, with unit (16GB, 500M); a plain number is MB '
+        '(default: 90 %% of the memory)',
+    )
+    group.add_argument(
+        '--use-plugin',
+        '--nipype-plugin-file',
+        dest='use_plugin',
+        type=Path,
+        metavar='FILE',
+        help='YAML file with plugin and plugin_args of Nipype',
+    )
+
+
+def _add_subset_flags(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        '--boilerplate-only',
+        '--boilerplate',
+        dest='boilerplate_only',
+        action='store_true',
+        help='write the methods text (logs/CITATION.md and .bib) and stop',
+    )
+    group.add_argument(
+        '--reports-only',
+        action='store_true',
+        help='build the reports again from existing derivatives and stop',
+    )
+    group.add_argument(
+        '--dry-run',
+        action='store_true',
+        help='list the files chosen and what would be done; nothing is written',
+    )
+
+
+def _add_workflow_flags(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        '--modality',
+        choices=MODALITIES,
+        help='suffix of the images to be processed (default: T2w)',
+    )
+    group.add_argument(
+        '--skull-strip',
+        choices=('auto', 'skip', 'force'),
+        help='brain extraction: when the image needs it, never, or always (default: auto); '
+        'a mask from --derivatives comes first',
+    )
+    group.add_argument(
+        '--skull-strip-template',
+        metavar='NAME[:cohort-N]',
+        help='TemplateFlow template whose brain mask is carried over, such as MNIInfant:cohort-1 '
+        '(default: MNI152NLin2009cAsym); it must lie in TEMPLATEFLOW_HOME, nothing is downloaded',
+    )
+    group.add_argument(
+        '--resolution',
+        type=_resolution,
+        metavar='auto|MM',
+        help='voxel size of the output grid in mm (default: auto, the finest in-plane spacing '
+        'kept within 0.5-1.0 mm)',
+    )
+
+
+def _add_inference_flags(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        '--model', metavar='NAME|PATH', help='trained model (default: the one that is packaged)'
+    )
+    group.add_argument(
+        '--device',
+        metavar='auto|cpu|cuda|cuda:N',
+        help='where the network runs (default: auto, the GPU when there is one)',
+    )
+    group.add_argument(
+        '--patch-size',
+        type=int,
+        metavar='VOXELS',
+        help='edge of a patch, a multiple of 4; 0: the whole volume (default: set by the memory '
+        'bound of the inference)',
+    )
+    group.add_argument(
+        '--step',
+        type=int,
+        metavar='VOXELS',
+        help='distance of neighbouring patches (default: half a patch)',
+    )
+    group.add_argument(
+        '--blending',
+        choices=('gaussian', 'uniform'),
+        help='weights of overlapping patches; uniform is the mean of the papers '
+        '(default: gaussian)',
+    )
+    group.add_argument(
+        '--threshold',
+        type=float,
+        metavar='P',
+        help='probability from which a voxel is cortex (default: 0.5)',
+    )
+    group.add_argument(
+        '--keep-largest',
+        action=argparse.BooleanOptionalAction,
+        help='keep only the largest connected component of the cortex (default: no)',
+    )
+
+
+def _add_output_flags(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        '--output-layout',
+        choices=('bids', 'legacy', 'multiverse'),
+        help='bids: into OUTPUT_DIR; legacy: into OUTPUT_DIR/bids_segsr; multiverse: one folder '
+        'a version and set of parameters (default: bids)',
+    )
+    group.add_argument(
+        '--single-file-report',
+        action='store_true',
+        help='add a report with all figures inside, that can be mailed',
+    )
+
+
+def _add_other_flags(group: argparse._ArgumentGroup) -> None:
+    group.add_argument('--version', action='version', version=f'bids_segsr {__version__}')
+    group.add_argument(
+        '-v',
+        '--verbose',
+        dest='verbose',
+        action='count',
+        help='more log lines each time it is given; -vvv is the debug level',
+    )
+    group.add_argument(
+        '-w',
+        '--work-dir',
+        type=Path,
+        metavar='PATH',
+        help='folder of intermediate results, from which a run restarts (default: ./work)',
+    )
+    group.add_argument(
+        '--clean-workdir',
+        action='store_true',
+        help='empty the working directory first; not while another run uses it',
+    )
+    group.add_argument(
+        '--resource-monitor',
+        action='store_true',
+        help='let Nipype record memory and CPU of each step',
+    )
+    group.add_argument(
+        '--config-file',
+        type=Path,
+        metavar='FILE',
+        help='TOML file of an earlier run (sub-XX/log/<run>/bids_segsr.toml) as defaults; '
+        'the command line wins',
+    )
+    group.add_argument(
+        '--write-graph',
+        action='store_true',
+        help='draw the workflow graph in the working directory',
+    )
+    group.add_argument(
+        '--stop-on-first-crash',
+        action='store_true',
+        help='stop at the first step that fails',
+    )
+    group.add_argument(
+        '--notrack',
+        action='store_true',
+        help='accepted for scripts; there is no telemetry to turn off',
+    )
+
+
+def _participant(text: str) -> str:
+    return text.removeprefix('sub-')
+
+
+def _session(text: str) -> str:
+    return text.removeprefix('ses-')
+
+
+def _named_path(text: str) -> tuple[str, Path]:
+    """Convert NAME=PATH; a path alone is named by its folder."""
+    name, separator, path = text.partition('=')
+    if not separator:
+        name, path = Path(text).absolute().name, text
+    if not re.fullmatch(r'[\w.-]+', name) or not path:
+        raise argparse.ArgumentTypeError(f'{text!r} is not of the form NAME=PATH')
+    return name, Path(path).absolute()
+
+
+def _gigabytes(text: str) -> float:
+    """Convert '16GB', '0.5T' or '16000' (MB) to GB, with decimal units as fMRIPrep does."""
+    match = re.fullmatch(r'(\d+(?:\.\d+)?)\s*([KMGT]?)(I?B)?', text.strip().upper())
+    if match is None:
+        raise argparse.ArgumentTypeError(f'{text!r} is no amount of memory such as 16GB')
+    amount, prefix, byte = match.groups()
+    return float(amount) * GIGABYTES[prefix or byte or '']
+
+
+def _resolution(text: str) -> float | None:
+    """Convert 'auto' to None and any other text to mm."""
+    if text == 'auto':
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'{text!r} is neither auto nor a number of mm') from None
+
+
+def _hyphenated(argv: Sequence[str]) -> list[str]:
+    """Spell `--work_dir` as `--work-dir`: peers and older scripts write flags with underscores."""
+    return [re.sub(r'^--[a-z_-]+', lambda flag: flag[0].replace('_', '-'), text) for text in argv]

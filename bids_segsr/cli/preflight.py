@@ -1,0 +1,142 @@
+"""A look at each image before any work is done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bids_segsr.bids.files import write_text
+from bids_segsr.bids.names import derivative_name, model_label, resolution_label
+from bids_segsr.bids.query import Scan
+from bids_segsr.cli.config import Settings
+from bids_segsr.exceptions import ImageError, UserError
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A scan that cannot be processed.
+
+    Attributes:
+        scan: The scan.
+        message: Why, in one line.
+    """
+
+    scan: Scan
+    message: str
+
+
+def preflight(scans: Sequence[Scan]) -> tuple[list[Scan], list[Rejected]]:
+    """Read every image and its mask once.
+
+    Args:
+        scans: The scans that were chosen.
+
+    Returns:
+        Those that can be processed, and the others with the reason.
+    """
+    messages = [_trouble(scan) for scan in scans]
+    good = [scan for scan, message in zip(scans, messages, strict=True) if message is None]
+    rejected = [
+        Rejected(scan, message)
+        for scan, message in zip(scans, messages, strict=True)
+        if message is not None
+    ]
+    return good, rejected
+
+
+def check_modality(scans: Sequence[Scan], root: Path) -> None:
+    """Make sure that no other modality's results have the names of these scans.
+
+    The names of masks and segmentations do not hold the modality, as BIDS would have it.
+
+    Args:
+        scans: The scans that were chosen.
+        root: Root of the derivatives.
+
+    Raises:
+        UserError: If a scan of another modality has been processed into this folder.
+    """
+    for scan in scans:
+        path = root / derivative_name(scan.entities, suffix='qc', extension='.json')
+        if not path.is_file():
+            continue
+        try:
+            earlier = str(json.loads(path.read_text(encoding='utf-8'))['bids_name'])
+        except (ValueError, KeyError, TypeError):
+            continue
+        if earlier != scan.label:
+            raise UserError(
+                f'{path}: made from {earlier}, and {scan.label} would overwrite it; '
+                'give each modality an output folder of its own'
+            )
+
+
+def write_errors(folder: Path, rejected: Sequence[Rejected]) -> Path:
+    """Write `errors.json` for the report of a participant.
+
+    Args:
+        folder: Log folder of the participant and run.
+        rejected: The scans of this participant that were left out.
+
+    Returns:
+        Path of the file.
+    """
+    entries = [{'image': item.scan.label, 'message': item.message} for item in rejected]
+    return write_text(folder / 'errors.json', json.dumps(entries, indent=2) + '\n')
+
+
+def describe(scan: Scan, settings: Settings, model: str) -> str:
+    """Return what would be done with a scan, for --dry-run.
+
+    Args:
+        scan: A scan that can be read.
+        settings: The settings of the run.
+        model: Name of the model.
+
+    Returns:
+        A few lines: image, grid, source of the mask and name of the super-resolved image.
+    """
+    from bids_segsr.imaging.resample import auto_resolution, isotropic_grid
+    from bids_segsr.imaging.volume import load_volume
+
+    volume = load_volume(scan.path)
+    resolution = settings.resolution or auto_resolution(volume.spacing)
+    grid = isotropic_grid(volume.data.shape, volume.affine, resolution)
+    mask = (
+        str(scan.brain_mask) if scan.brain_mask else f'brain extraction ({settings.skull_strip})'
+    )
+    output = derivative_name(
+        scan.entities,
+        suffix=scan.entities['suffix'],
+        res=resolution_label(resolution),
+        desc=model_label(model),
+    )
+    return '\n'.join(
+        (
+            scan.label,
+            f'  image:  {scan.path} ({_times(volume.data.shape)} voxels of '
+            f'{_times(volume.spacing)} mm)',
+            f'  grid:   {_times(grid.shape)} voxels of {resolution:g} mm',
+            f'  mask:   {mask}',
+            f'  output: {settings.derivatives_root / output}',
+        )
+    )
+
+
+def _trouble(scan: Scan) -> str | None:
+    """Return why a scan cannot be processed, or None."""
+    from bids_segsr.imaging.volume import load_mask, load_volume
+
+    try:
+        volume = load_volume(scan.path)
+        if scan.brain_mask is not None:
+            load_mask(scan.brain_mask, volume)
+    except ImageError as error:
+        return str(error)
+    return None
+
+
+def _times(values: Sequence[float]) -> str:
+    return ' x '.join(f'{value:.4g}' for value in values)

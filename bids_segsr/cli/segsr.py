@@ -1,0 +1,183 @@
+"""The toolbox: what a person with one image, or with a network to look after, types."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bids_segsr import __version__
+from bids_segsr.cli import models
+from bids_segsr.exceptions import UserError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command of the toolbox.
+
+    Args:
+        argv: Arguments without the program's name; None for those of the process.
+
+    Returns:
+        Exit status: 0 fine, 1 a mistake of the user or an image that failed, 130 interrupted.
+    """
+    arguments = build_parser().parse_args(argv)
+    try:
+        status: int = arguments.func(arguments)
+    except UserError as error:
+        _complain(str(error))
+        return 1
+    except KeyboardInterrupt:
+        _complain('interrupted')
+        return 130
+    return status
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog='segsr',
+        description='Isotropic super-resolution and cortex segmentation of thick-slice brain MRI. '
+        'Research use only: not for diagnosis.',
+    )
+    parser.add_argument('--version', action='version', version=f'bids_segsr {__version__}')
+    commands = parser.add_subparsers(title='commands', required=True, metavar='COMMAND')
+    _add_predict(commands)
+    models.add_parser(commands)
+    _add_demo(commands)
+    return parser
+
+
+def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        'predict',
+        help='super-resolve and segment images that are not in a BIDS dataset',
+        description='Bias field, brain mask, interpolation, network, segmentation and fidelity '
+        'check of single images. A CSV file needs a column "image" and may have a column "mask"; '
+        'relative paths in it are relative to the CSV file.',
+    )
+    parser.set_defaults(func=_predict)
+    parser.add_argument(
+        'image', nargs='+', type=Path, help='NIfTI file, folder of one DICOM series, or CSV list'
+    )
+    parser.add_argument('output', type=Path, help='folder for the results')
+    parser.add_argument('--mask', type=Path, help='brain mask on the grid of the (one) image')
+    parser.add_argument('--model', help='name or path of the model (default: the packaged one)')
+    parser.add_argument(
+        '--resolution',
+        type=_resolution,
+        default=None,
+        metavar='auto|MM',
+        help='voxel size of the output; auto = finest in-plane spacing within 0.5-1.0 mm',
+    )
+    parser.add_argument(
+        '--slice-thickness', type=float, metavar='MM', help='default: the distance of the slices'
+    )
+    parser.add_argument('--patch-size', type=int, help='voxels; 0 = whole volume (default: 96)')
+    parser.add_argument('--step', type=int, help='voxels (default: two thirds of the patch)')
+    parser.add_argument('--blending', choices=('gaussian', 'uniform'), default='gaussian')
+    parser.add_argument('--threshold', type=float, default=0.5, help='default: 0.5')
+    parser.add_argument('--keep-largest', action='store_true', help='drop smaller components')
+    parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
+    parser.add_argument('--skull-strip', choices=('auto', 'skip', 'force'), default='auto')
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    from bids_segsr.inference.single import Options, predict_file
+    from bids_segsr.zoo.store import DEFAULT_MODEL, load_model
+
+    pairs = [pair for path in arguments.image for pair in _listed(path)]
+    if arguments.mask is not None:
+        if len(pairs) != 1:
+            raise UserError(f'{arguments.mask}: --mask goes with one image; use a CSV list.')
+        pairs = [(pairs[0][0], arguments.mask)]
+    if arguments.output.exists() and not arguments.output.is_dir():
+        raise UserError(f'{arguments.output}: not a folder; the last argument is the output.')
+    if not 0 <= arguments.threshold <= 1:
+        raise UserError(f'--threshold {arguments.threshold:g}: give 0 to 1.')
+    model = load_model(arguments.model or DEFAULT_MODEL)
+    options = Options(
+        resolution=arguments.resolution,
+        slice_thickness=arguments.slice_thickness,
+        patch_size=arguments.patch_size,
+        step=arguments.step,
+        blending=arguments.blending,
+        threshold=arguments.threshold,
+        keep_largest=arguments.keep_largest,
+        device=arguments.device,
+        skull_strip=arguments.skull_strip,
+    )
+    failed = False
+    for image, mask in pairs:
+        try:
+            written = predict_file(
+                image,
+                arguments.output,
+                model,
+                options,
+                mask=mask,
+                tell=lambda line, name=image.name: _complain(f'{name}: {line}'),  # type: ignore[misc]
+                progress=sys.stderr.isatty(),
+            )
+        except UserError as error:
+            text = str(error)
+            _complain(text if str(image) in text else f'{image}: {text}')
+            failed = True
+            continue
+        for path in written:
+            print(path)
+    return int(failed)
+
+
+def _listed(path: Path) -> list[tuple[Path, Path | None]]:
+    """Return the images, with their masks, that an argument stands for."""
+    if path.suffix.lower() != '.csv':
+        return [(path, None)]
+    try:
+        with path.open(newline='', encoding='utf-8') as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f'{path}: cannot be read ({error}).') from error
+    if not rows or 'image' not in rows[0]:
+        raise UserError(f'{path}: no column "image"; the first line must name the columns.')
+    return [
+        (path.parent / row['image'], path.parent / row['mask'] if row.get('mask') else None)
+        for row in rows
+    ]
+
+
+def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        'demo',
+        help='degrade the ICBM 152 template to thick slices and run the App on it',
+        description='Everything on one image whose truth is known: the ICBM 152 T1w average that '
+        'nilearn carries, degraded to 1 x 1 x 3 mm, through the participant and group level. '
+        'Prints how close cubic spline and network come to the truth.',
+    )
+    parser.set_defaults(func=_demo)
+    parser.add_argument('output', type=Path, nargs='?', default=Path('demo'), help='folder')
+    parser.add_argument('--model', help='name or path of the model (default: the packaged one)')
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from bids_segsr.cli.demo import run_demo
+
+    return run_demo(arguments.output.absolute(), arguments.model)
+
+
+def _resolution(text: str) -> float | None:
+    if text == 'auto':
+        return None
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f'{text}: give a positive number of mm, or auto')
+    return value
+
+
+def _complain(line: str) -> None:
+    print(f'segsr: {line}', file=sys.stderr, flush=True)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

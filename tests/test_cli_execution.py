@@ -1,0 +1,230 @@
+"""Environment, log, plugin and crash files of a run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bids_segsr.cli import execution
+from bids_segsr.cli.config import Settings
+from bids_segsr.cli.execution import (
+    Crash,
+    check_device,
+    find_crashes,
+    last_line,
+    log_level,
+    plugin_settings,
+    prepare_environment,
+    run_workflow,
+    show_progress,
+    start_logging,
+    uses_gpu,
+)
+from bids_segsr.exceptions import UserError
+
+
+def settings_of(tmp_path: Path, **values: Any) -> Settings:
+    folders = {'bids_dir': tmp_path, 'output_dir': tmp_path / 'out', 'work_dir': tmp_path / 'work'}
+    return Settings(**(folders | values))
+
+
+def test_multiproc_is_the_default(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, nprocs=3, mem_gb=7.5)
+
+    assert plugin_settings(settings) == {
+        'plugin': 'MultiProc',
+        'plugin_args': {
+            'n_procs': 3,
+            'n_gpu_procs': 1,
+            'raise_insufficient': False,
+            'status_callback': show_progress,
+            'memory_gb': 7.5,
+        },
+    }
+    assert 'memory_gb' not in plugin_settings(settings_of(tmp_path))['plugin_args']
+
+
+def test_plugin_file(tmp_path: Path) -> None:
+    path = tmp_path / 'p.yml'
+    path.write_text('plugin: SLURM\nplugin_args: {sbatch_args: "--mem 8G"}\n')
+
+    assert plugin_settings(settings_of(tmp_path, use_plugin=path)) == {
+        'plugin': 'SLURM',
+        'plugin_args': {'sbatch_args': '--mem 8G'},
+    }
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('plugin: [', 'not readable as YAML'),
+        ('- SLURM', 'needs a key plugin'),
+        ('plugin_args: {}', 'needs a key plugin'),
+        ('plugin: Slurm', "Nipype has no plugin 'Slurm'"),
+        ('plugin: SLURM\nargs: {}', "unknown key 'args'"),
+    ],
+)
+def test_plugin_file_with_mistakes(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / 'p.yml'
+    path.write_text(text)
+
+    with pytest.raises(UserError, match=rf'p\.yml: {message}'):
+        plugin_settings(settings_of(tmp_path, use_plugin=path))
+
+
+@pytest.mark.parametrize(('verbose', 'level'), [(0, 25), (1, 20), (2, 15), (3, 10), (9, 10)])
+def test_log_level_is_that_of_fmriprep(verbose: int, level: int) -> None:
+    assert log_level(verbose) == level
+
+
+def test_log_shows_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    start_logging(0)
+    start_logging(0)
+    log = logging.getLogger('nipype.workflow')
+    try:
+        raise ValueError('inner')
+    except ValueError:
+        log.exception('Saving crash info\nTraceback (most recent call last):')
+    log.info('hidden')
+    logging.getLogger('bids_segsr.x').log(execution.IMPORTANT, 'shown')
+
+    lines = capsys.readouterr().err.splitlines()
+
+    assert [line.partition(' ')[2] for line in lines] == [
+        'ERROR: Saving crash info',
+        'IMPORTANT: shown',
+    ]
+
+
+def test_environment_bounds_threads_and_spares_the_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, 'environ', {'HOME': str(tmp_path / 'home'), 'MPLCONFIGDIR': '/mpl'})
+
+    prepare_environment(settings_of(tmp_path, omp_nthreads=2))
+
+    assert os.environ['OMP_NUM_THREADS'] == '2'
+    assert os.environ['ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS'] == '2'
+    assert os.environ['NIPYPE_NO_ET'] == '1'
+    assert os.environ['MPLCONFIGDIR'] == '/mpl'
+    assert os.environ['TEMPLATEFLOW_HOME'].startswith(str(tmp_path / 'work'))
+
+
+def test_existing_templateflow_folder_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / '.cache' / 'templateflow').mkdir(parents=True)
+    monkeypatch.setattr(os, 'environ', {'HOME': str(tmp_path)})
+
+    prepare_environment(settings_of(tmp_path))
+
+    assert 'TEMPLATEFLOW_HOME' not in os.environ
+
+
+@pytest.mark.parametrize(
+    ('device', 'count', 'message'),
+    [
+        ('cuda', '0', 'finds no CUDA device.*--device cpu'),
+        ('cuda:2', '2', '--device cuda:2: there are 2 CUDA devices'),
+    ],
+)
+def test_missing_gpu(
+    monkeypatch: pytest.MonkeyPatch, device: str, count: str, message: str
+) -> None:
+    answer = subprocess.CompletedProcess([], 0, stdout=count)
+    monkeypatch.setattr(execution.subprocess, 'run', lambda *_, **__: answer)
+
+    with pytest.raises(UserError, match=message):
+        check_device(device)
+
+
+def test_gpu_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = subprocess.CompletedProcess([], 0, stdout='2\n')
+    monkeypatch.setattr(execution.subprocess, 'run', lambda *_, **__: answer)
+
+    check_device('cuda:1')
+
+
+@pytest.mark.parametrize(
+    ('device', 'count', 'expected'),
+    [('auto', '1', True), ('auto', '0', False), ('cuda:0', '1', True), ('cpu', '1', False)],
+)
+def test_gpu_slots(
+    monkeypatch: pytest.MonkeyPatch, device: str, count: str, expected: bool
+) -> None:
+    answer = subprocess.CompletedProcess([], 0, stdout=count)
+    monkeypatch.setattr(execution.subprocess, 'run', lambda *_, **__: answer)
+
+    assert uses_gpu(device) is expected
+
+
+@pytest.mark.parametrize('device', ['cpu', 'auto'])
+def test_no_question_is_asked_without_need(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    monkeypatch.setattr(execution.subprocess, 'run', lambda *_, **__: pytest.fail('asked'))
+
+    check_device(device)
+
+
+@pytest.mark.parametrize(
+    ('text', 'line'),
+    [
+        ('Traceback:\n  File "x"\nValueError: bad thing\n\n', 'ValueError: bad thing'),
+        (
+            'Traceback:\n\tTraceback\n\tpackage.module.SomeError: bad: thing',
+            'SomeError: bad: thing',
+        ),
+        ('bids_segsr.exceptions.ImageError: a.nii: empty', 'a.nii: empty'),
+        ('Traceback:\nValueError: first line\nand another', 'ValueError: first line'),
+        ('something else', 'something else'),
+        ('', ''),
+    ],
+)
+def test_last_line_of_a_traceback(text: str, line: str) -> None:
+    assert last_line(text) == line
+
+
+def test_crash_names_the_longest_fitting_image(tmp_path: Path) -> None:
+    crash = Crash('wf.sub_01_wf.sub_01_run_1_T2w_wf.n4', 'ValueError: x', tmp_path / 'crash.txt')
+
+    line = crash.line(['sub-01_T2w', 'sub-01_run-1_T2w', 'sub-02_T2w'])
+
+    assert line.startswith('sub-01_run-1_T2w: step n4 failed: ValueError: x')
+    assert crash.line([]).startswith('step wf.sub_01_wf')
+
+
+def test_no_crash_files(tmp_path: Path) -> None:
+    assert find_crashes(tmp_path / 'none') == []
+
+
+def test_interrupt_reaches_the_caller(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupt(**_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    workflow = SimpleNamespace(list_node_names=list, run=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run_workflow(workflow, settings_of(tmp_path), [])
+
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_steps_of_an_image_are_shown(caplog: pytest.LogCaptureFixture) -> None:
+    def told(name: str, status: str) -> list[str]:
+        caplog.clear()
+        with caplog.at_level(logging.INFO, logger='bids_segsr'):
+            show_progress(SimpleNamespace(fullname=name), status)
+        return [record.getMessage() for record in caplog.records]
+
+    name = 'bids_segsr_wf.sub_01_T2w_wf.image.bias_field'
+    assert told(name, 'end') == ['sub_01_T2w: bias field']
+    assert told(name, 'start') == []
+    assert told('bids_segsr_wf.sub_01_T2w_wf.image.outputnode', 'end') == []
+    assert told('bids_segsr_wf.sub_01_T2w_wf.figures.draw_qc', 'end') == []
