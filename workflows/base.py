@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from bids_segsr.cli.config import Settings
     from bids_segsr.zoo.card import ModelCard
 
+LIBRARIES_GB = 0.7
+"""Interpreter, torch and MONAI, before the first voxel."""
+
 
 def init_bids_segsr_wf(
     settings: Settings, scans: list[Scan], card: ModelCard, *, use_gpu: bool = False
@@ -117,7 +120,8 @@ def init_single_image_wf(
             omp_nthreads=settings.omp_nthreads,
             scan_gb=map_gb(volume.data.shape),
             fine_gb=map_gb(grid.shape),
-            inference_gb=peak_memory_gb(
+            inference_gb=LIBRARIES_GB
+            + peak_memory_gb(
                 grid.shape,
                 patch_size,
                 filters=int(card.options.get('base_filters', 16)),

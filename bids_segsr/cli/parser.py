@@ -248,14 +248,13 @@ def _add_inference_flags(group: argparse._ArgumentGroup) -> None:
         '--patch-size',
         type=int,
         metavar='VOXELS',
-        help='edge of a patch, a multiple of 4; 0: the whole volume (default: set by the memory '
-        'bound of the inference)',
+        help='edge of a patch, a multiple of 4; 0: the whole volume (default: 96)',
     )
     group.add_argument(
         '--step',
         type=int,
         metavar='VOXELS',
-        help='distance of neighbouring patches (default: half a patch)',
+        help='distance of neighbouring patches (default: two thirds of a patch)',
     )
     group.add_argument(
         '--blending',
