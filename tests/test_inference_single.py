@@ -1,0 +1,109 @@
+"""One image without BIDS: every orientation, and what is written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from conftest import all_orientations, centre_of_mass, gaussian_blob, oblique_affine
+from torch import nn
+
+from bids_segsr.exceptions import ImageError
+from bids_segsr.imaging.volume import load_volume, save_volume
+from bids_segsr.inference import single
+from bids_segsr.inference.single import Options, predict_file
+from bids_segsr.zoo.card import InputContract, ModelCard
+from bids_segsr.zoo.store import TrainedModel
+
+SHAPE = (36, 34, 12)
+SPACING = (1.0, 1.1, 3.0)
+
+
+class Bright(nn.Module):
+    """The image, and bright voxels as cortex."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x, torch.sigmoid(20 * (x - 0.5))], dim=1)
+
+
+@pytest.fixture
+def model() -> TrainedModel:
+    card = ModelCard(
+        name='bright',
+        version='1',
+        description='',
+        architecture='toy',
+        options={},
+        contract=InputContract(('T2w',), 'volume-max', (0.5, 1.0), (2.0, 4.0)),
+        channels=('intensity', 'cortex'),
+        labels={1: 'bright'},
+    )
+    return TrainedModel(Bright(), card, Path('toy'))
+
+
+@pytest.mark.parametrize('degrees', [(0, 0, 0), (11, -8, 17)])
+def test_every_output_in_all_48_orientations(tmp_path, model, monkeypatch, degrees):
+    """One phantom stored in 48 ways gives one result; its known point is where it was.
+
+    The bias field is left out: its fit is not exactly the same for flipped axes.
+    """
+    monkeypatch.setattr(single, 'correct_bias_field', lambda data, *_: data)
+    affine = oblique_affine(SPACING, degrees)
+    centre = affine[:3, :3] @ np.array([17.2, 16.4, 5.8]) + affine[:3, 3]
+    first: dict[str, np.ndarray] = {}
+    for shape, turned in all_orientations(SHAPE, affine):
+        scan = 1000 * gaussian_blob(shape, turned, centre, sigma=3.5)
+        path = save_volume(tmp_path / 'scan.nii.gz', scan, turned)
+        options = Options(resolution=0.9, patch_size=16, skull_strip='skip', device='cpu')
+        *images, report = predict_file(path, tmp_path / 'out', model, options)
+        assert json.loads(report.read_text())['fidelity_nrmse'] < 0.2
+        assert [name.name for name in images] == [
+            'scan_superresolved.nii.gz',
+            'scan_cortex.nii.gz',
+            'scan_cortex-probability.nii.gz',
+            'scan_entropy.nii.gz',
+        ]
+        for name in images:
+            image = nib.load(name)
+            data = np.asarray(image.dataobj, dtype=np.float64)
+            reference = first.setdefault(name.name, data)
+            geometry = first.setdefault(f'{name.name} affine', image.affine)
+            np.testing.assert_allclose(image.affine, geometry, atol=1e-5)
+            # the blob falls by up to 170 a millimetre: 0.1 of it is less than 1e-3 mm
+            limit = 0.1 if 'superresolved' in name.name else 2e-3
+            if 'cortex.nii' in name.name:
+                assert (data != reference).mean() < 1e-4
+            else:
+                np.testing.assert_allclose(data, reference, atol=limit)
+            if 'superresolved' in name.name or 'cortex-' in name.name:
+                assert np.linalg.norm(centre_of_mass(data, image.affine) - centre) < 0.02
+
+
+def test_numbers_warnings_and_mask(tmp_path, model):
+    affine = oblique_affine((1.0, 1.0, 6.0))
+    scan = 500 + 400 * gaussian_blob(SHAPE, affine, affine[:3, :3] @ [18, 17, 6], 9.0)
+    path = save_volume(tmp_path / 'thick.nii', scan, affine)
+    inside = np.zeros(SHAPE, dtype=bool)
+    inside[8:28, 8:26, 2:10] = True
+    mask = save_volume(tmp_path / 'mask.nii.gz', inside, affine)
+    told: list[str] = []
+    options = Options(patch_size=0, device='cpu', keep_largest=True)
+    written = predict_file(path, tmp_path / 'out', model, options, mask=mask, tell=told.append)
+    qc = json.loads(written[-1].read_text())
+    assert qc['skull_strip'] == 'existing mask'
+    assert qc['resolution_mm'] == 1.0
+    assert qc['components'] <= 1
+    assert any('slices of 2 to 4 mm' in line for line in told)
+    assert any('slices of 2 to 4 mm' in line for line in qc['warnings'])
+    image = load_volume(written[0])
+    assert (image.data == 0).mean() > 0.5
+
+
+def test_bad_image_names_the_file(tmp_path, model):
+    with pytest.raises(ImageError, match=r'nothing\.nii'):
+        predict_file(tmp_path / 'nothing.nii', tmp_path / 'out', model, Options())
+    assert not (tmp_path / 'out').exists()
