@@ -309,3 +309,27 @@ def test_a_step_that_fails_leaves_the_others_and_a_report(run, tmp_path):
     assert (tmp_path / 'out' / 'sub-01' / 'anat' / 'sub-01_qc.json').is_file()
     assert list((tmp_path / 'out' / 'sub-01' / 'log').glob('*/crash-*brain_mask*.txt'))
     assert 'TemplateFlow' in (tmp_path / 'out' / 'sub-01.html').read_text()
+
+
+@pytest.mark.parametrize('damage', ['hash', 'shape'])
+def test_a_damaged_model_is_told_in_one_line_before_any_work(run, tmp_path, damage):
+    root, _, _ = run
+    folder = tmp_path / 'model'
+    shutil.copytree(root / 'model', folder)
+    weights = folder / 'weights.safetensors'
+    if damage == 'hash':
+        content = bytearray(weights.read_bytes())
+        content[-1] ^= 1
+        weights.write_bytes(content)
+    else:
+        card = folder / 'card.json'
+        card.write_text(card.read_text().replace('"base_filters": 2', '"base_filters": 4'))
+    result = app(
+        root / 'raw', tmp_path / 'out', 'participant', '-w', tmp_path / 'work', '--model', folder,
+        '--skip-bids-validation', '--participant-label', '01', *FLAGS,
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert 'Traceback' not in result.stderr
+    (line,) = [text for text in result.stderr.splitlines() if text.startswith('bids_segsr: ')]
+    assert str(weights) in line
+    assert not list((tmp_path / 'out').glob('sub-*/anat'))

@@ -269,7 +269,7 @@ def test_five_papers_are_in_the_bibliography() -> None:
         ({'patch_size': 0}, 'on the whole volume'),
         ({'patch_size': 64, 'step': 32}, 'of 64^3^ voxels every 32 voxels'),
         ({'blending': 'uniform'}, 'uniform weights'),
-        ({'threshold': 0.25}, 'probability of 0.25'),
+        ({'threshold': 0.25}, 'probability above 0.25'),
         ({'keep_largest': True}, 'largest connected component was kept'),
         ({'skull_strip': 'skip'}, 'was not extracted'),
         ({'masks': ('manual',)}, 'taken from manual'),

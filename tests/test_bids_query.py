@@ -225,6 +225,23 @@ def test_index_that_names_a_lost_file(dataset: Path, tmp_path: Path) -> None:
         collect_scans(open_layout(dataset, tmp_path / 'db'))
 
 
+def test_content_that_was_not_fetched_is_left_to_the_reading_of_images(dataset: Path) -> None:
+    path = dataset / 'sub-02/anat/sub-02_acq-sag_T2w.nii.gz'
+    path.unlink()
+    path.symlink_to(dataset / '.git/annex/nothing')
+
+    assert path in [scan.path for scan in collect_scans(open_layout(dataset))]
+
+
+def test_masks_of_a_broken_dataset(dataset: Path, tmp_path: Path) -> None:
+    broken = tmp_path / 'broken'
+    broken.mkdir()
+    (broken / 'dataset_description.json').write_text('{')
+
+    with pytest.raises(UserError, match='broken: cannot be indexed'):
+        collect_scans(open_layout(dataset), derivatives={'m': broken})
+
+
 @pytest.fixture
 def masks(tmp_path: Path) -> Path:
     root = tmp_path / 'masks'

@@ -124,6 +124,7 @@ def bench(
         module = ModuleType(name)
         module.__dict__.update(content)
         monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(app, 'check_model', lambda model: None)
     return bench
 
 
@@ -372,6 +373,18 @@ def test_reports_only_takes_the_latest_run(bench: Bench) -> None:
     assert status == 0
     assert bench.reports == [first]
     assert len(bench.built) == 1
+    assert 'sub-01.html' in out
+
+
+def test_reports_only_goes_on_without_the_run_of_one_participant(bench: Bench) -> None:
+    bench.image('sub-01_T2w')
+    bench.run()
+    bench.image('sub-02_T2w')
+
+    status, out, lines = bench.run('--reports-only')
+
+    assert (status, len(lines)) == (1, 1)
+    assert 'no earlier run of sub-02' in lines[0]
     assert 'sub-01.html' in out
 
 

@@ -11,6 +11,7 @@ import pytest
 from bids_segsr import __version__
 from bids_segsr.cli.config import PROCESSING_PARAMETERS, Settings, read_toml, write_toml
 from bids_segsr.exceptions import UserError
+from bids_segsr.zoo.store import DEFAULT_MODEL
 
 BASE = {'bids_dir': Path('/data'), 'output_dir': Path('/out')}
 # One value that is not the default for every field.
@@ -47,6 +48,7 @@ OTHER: dict[str, Any] = {
     'keep_largest': True,
     'device': 'cuda:1',
     'skull_strip': 'force',
+    'skull_strip_template': 'MNIInfant:cohort-1',
     'output_layout': 'legacy',
     'single_file_report': True,
     'run_uuid': 'x',
@@ -158,6 +160,13 @@ def test_hash_follows_the_processing_parameters_alone() -> None:
         changed = Settings(**(BASE | {name: value})).parameters_hash
 
         assert (changed != default) == (name in {*PROCESSING_PARAMETERS, 'derivatives'}), name
+
+
+def test_multiverse_folder_is_the_same_with_the_default_model_named() -> None:
+    """The participant level names the default model in its settings, the group level does not."""
+    named = Settings(**BASE, model=DEFAULT_MODEL)
+
+    assert named.parameters_hash == Settings(**BASE).parameters_hash
 
 
 def test_log_folder_of_a_participant() -> None:

@@ -56,6 +56,12 @@ def test_weights_file_is_measured_before_it_is_read(folder):
     refused(folder, str(2**41), 'weights.safetensors')
 
 
+def test_name_that_is_a_path_is_refused(folder):
+    card = json.loads((folder / 'card.json').read_text())
+    (folder / 'card.json').write_text(json.dumps(card | {'name': '../elsewhere'}))
+    refused(folder, 'name', 'letters, digits and hyphens')
+
+
 def test_hdf5_file_is_measured_before_it_is_read(tmp_path):
     path = tmp_path / 'weights.h5'
     path.write_bytes(b'\x89HDF\r\n\x1a\n')

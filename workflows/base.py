@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from bids_segsr.bids.query import Scan
     from bids_segsr.cli.config import Settings
     from bids_segsr.zoo.card import ModelCard
+
+logger = logging.getLogger(__name__)
 
 LIBRARIES_GB = 0.7
 """Interpreter, torch and MONAI, before the first voxel."""
@@ -83,6 +86,15 @@ def init_single_image_wf(
         slice_thickness=thickness,
         skull_stripped=masked,
     )
+    warnings = contract_warnings(
+        card,
+        modality=scan.entities['suffix'],
+        resolution=resolution,
+        slice_thickness=thickness,
+        skull_stripped=masked,
+    )
+    for warning in warnings:
+        logger.warning('%s: %s', scan.label, warning)
     facts: dict[str, Any] = {
         'bids_name': scan.label,
         'model': card.name,
@@ -91,13 +103,7 @@ def init_single_image_wf(
         'resolution_mm': resolution,
         'slice_thickness_mm': thickness,
         'versions': software_versions(),
-        'warnings': contract_warnings(
-            card,
-            modality=scan.entities['suffix'],
-            resolution=resolution,
-            slice_thickness=thickness,
-            skull_stripped=masked,
-        ),
+        'warnings': warnings,
     }
     image_wf = init_image_wf(
         scan=scan.path,

@@ -32,7 +32,7 @@ class MethodsFacts:
         patch_size: Edge of a patch in voxels; None for the default, 0 for the whole volume.
         step: Distance of neighbouring patches in voxels; None for the default.
         blending: 'gaussian' or 'uniform'.
-        threshold: Cortex probability from which a voxel is cortex.
+        threshold: Cortex probability above which a voxel is cortex.
         keep_largest: Whether only the largest component is kept.
         skull_strip: 'auto', 'skip' or 'force'.
         template: TemplateFlow name of the template for brain extraction.
@@ -62,7 +62,7 @@ def methods_text(facts: MethodsFacts) -> str:
     paragraphs = (
         'Results included in this manuscript come from processing with *bids_segsr* '
         f'{__version__}, a BIDS App [@bids] built on *Nipype* [@nipype], *PyBIDS* [@pybids], '
-        '*NiBabel* [@nibabel] and *niworkflows* [@fmriprep].',
+        '*NiBabel* [@nibabel], with a report after that of *fMRIPrep* [@fmriprep].',
         _preprocessing(facts),
         _inference(facts),
         'Quality was assessed by the number of connected components, holes and the Euler number '
@@ -136,8 +136,8 @@ def _inference(facts: MethodsFacts) -> str:
     largest = ', of which the largest connected component was kept' if facts.keep_largest else ''
     return (
         f'Super-resolution and segmentation were computed jointly by {network}, run with '
-        f'*PyTorch* [@pytorch] {patches}. Voxels with a cortex probability of {facts.threshold:g} '
-        f'and more were labelled as cortical gray matter{largest}.'
+        f'*PyTorch* [@pytorch] {patches}. Voxels with a cortex probability above '
+        f'{facts.threshold:g} were labelled as cortical gray matter{largest}.'
     )
 
 

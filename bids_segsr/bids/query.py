@@ -119,7 +119,7 @@ def open_layout(
             database_path=database_dir,
             indexer=BIDSLayoutIndexer(validate=False, ignore=ignore),
         )
-    except OSError as error:
+    except (OSError, ValueError) as error:
         # pybids names the broken sidecar in its message.
         raise UserError(f'{bids_dir}: cannot be indexed: {_one_line(error)}') from None
     if Path(layout.root).resolve() != bids_dir.resolve():
@@ -193,7 +193,7 @@ def collect_scans(
 
     Raises:
         UserError: If there is no such participant, session or image, if two files have the same
-            entities, or if several masks fit one image.
+            entities, if several masks fit one image, or a dataset of masks cannot be indexed.
     """
     bids_dir = Path(layout.root)
     subjects = select_participants(bids_dir, participants)
@@ -215,7 +215,8 @@ def collect_scans(
     scans: dict[str, Scan] = {}
     for file in sorted(files, key=lambda item: item.path):
         path = Path(file.path)
-        if not path.exists():
+        # A broken link is content that was not fetched (DataLad): that image alone is left out.
+        if not path.exists() and not path.is_symlink():
             raise UserError(f'{path}: in the index, but not on disk; delete the pybids index')
         entities = _text(file.entities)
         mask = _match_mask(path, entities, masks)
@@ -265,12 +266,17 @@ def _masks(root: Path, subjects: Sequence[str]) -> list[tuple[Path, dict[str, st
 
     kept = '|'.join(map(re.escape, subjects))
     ignore = [*NOT_INDEXED, re.compile(rf'^/sub-(?!(?:{kept})(?:[/_.]|$))')]
-    layout = BIDSLayout(
-        root,
-        validate=False,
-        is_derivative=True,
-        indexer=BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=ignore),
-    )
+    try:
+        layout = BIDSLayout(
+            root,
+            validate=False,
+            is_derivative=True,
+            indexer=BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=ignore),
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f'{root}: cannot be indexed: {_one_line(error)}; check --derivatives'
+        ) from None
     files = layout.get(suffix='mask', desc='brain', datatype='anat', extension=list(EXTENSIONS))
     return [
         (Path(file.path), _text(file.entities))

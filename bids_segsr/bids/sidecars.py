@@ -24,7 +24,7 @@ class Provenance:
         patch_size: Edge of a patch in voxels; 0 for the whole volume.
         step: Distance of the patches in voxels.
         blending: How patches are averaged.
-        threshold: From where on a probability counts as inside.
+        threshold: Above which probability a voxel is inside.
         keep_largest: Whether smaller components were removed.
         slice_thickness: FWHM of the slice profile in mm.
         skull_stripped: Whether the network saw the brain only.

@@ -14,6 +14,7 @@ from bids_segsr.cli.config import Settings, write_toml
 from bids_segsr.cli.execution import (
     IMPORTANT,
     check_device,
+    check_model,
     configure_nipype,
     find_crashes,
     one_line,
@@ -126,7 +127,7 @@ def run_participants(settings: Settings) -> int:
 
     subjects = select_participants(settings.bids_dir, settings.participant_label)
     if settings.reports_only:
-        return _report([(subject, _latest_run(settings, subject)) for subject in subjects])
+        return _report_again(settings, subjects)
     check_device(settings.device)
     settings, card = _with_model(settings)
     if settings.boilerplate_only:
@@ -143,6 +144,7 @@ def run_participants(settings: Settings) -> int:
         check_modality(scans, settings.derivatives_root)
         if settings.dry_run:
             return _dry_run(settings, scans, card)
+        check_model(str(settings.model))
         return _process(settings, scans, card)
 
 
@@ -289,18 +291,25 @@ def _report(runs: Sequence[tuple[str, Settings]]) -> int:
     return FAILED if failed else FINE
 
 
-def _latest_run(settings: Settings, subject: str) -> Settings:
-    """Return settings whose run is the one asked for, or else the participant's latest."""
+def _report_again(settings: Settings, subjects: Sequence[str]) -> int:
+    """Build the reports of earlier runs; a participant without one does not stop the others."""
+    latest = {subject: _latest_run(settings, subject) for subject in subjects}
+    for subject in (subject for subject, run in latest.items() if run is None):
+        _complain(
+            f'{settings.derivatives_root}: no earlier run of sub-{subject}; '
+            'run it without --reports-only first'
+        )
+    status = _report([(subject, run) for subject, run in latest.items() if run is not None])
+    return FAILED if None in latest.values() else status
+
+
+def _latest_run(settings: Settings, subject: str) -> Settings | None:
+    """Return settings whose run is the one asked for, else the participant's latest, if any."""
     folder = settings.log_dir(subject)
     if folder.is_dir():
         return settings
     runs = sorted(path.name for path in folder.parent.glob('*') if path.is_dir())
-    if not runs:
-        raise UserError(
-            f'{settings.derivatives_root}: no earlier run of sub-{subject}; '
-            'run it without --reports-only first'
-        )
-    return replace(settings, run_uuid=runs[-1])
+    return replace(settings, run_uuid=runs[-1]) if runs else None
 
 
 def _write_boilerplate(settings: Settings, card: ModelCard) -> tuple[Path, Path]:

@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args, get_type_hints
 from bids_segsr import __version__
 from bids_segsr.bids.files import write_text
 from bids_segsr.exceptions import UserError
+from bids_segsr.zoo.store import DEFAULT_MODEL
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -86,7 +87,7 @@ class Settings:
             0 for the whole volume.
         step: Distance of neighbouring patches in voxels; None for the default of the inference.
         blending: Weights of overlapping patches.
-        threshold: Cortex probability (0 to 1) from which a voxel is cortex.
+        threshold: Cortex probability (0 to 1) above which a voxel is cortex.
         keep_largest: Whether only the largest connected component is kept.
         device: 'auto', 'cpu', 'cuda' or 'cuda:N'.
         skull_strip: Brain extraction: when needed, never, or always.
@@ -142,7 +143,7 @@ class Settings:
                 raise UserError(f'{_flag(name)} is {getattr(self, name)}: give {least} or more')
         if self.mem_gb is not None and self.mem_gb <= 0:
             raise UserError(f'--mem is {self.mem_gb:g} GB: give a positive amount such as 16GB')
-        if self.resolution is not None and not self.resolution > 0:
+        if self.resolution is not None and not 0 < self.resolution < float('inf'):
             raise UserError(
                 f'--resolution is {self.resolution:g}: give a voxel size above 0 mm, or auto'
             )
@@ -182,6 +183,8 @@ class Settings:
     def parameters_hash(self) -> str:
         """Eight hexadecimal digits that stand for the processing parameters."""
         values = {name: getattr(self, name) for name in PROCESSING_PARAMETERS}
+        # The participant level names the default model, the group level does not.
+        values['model'] = self.model or DEFAULT_MODEL
         values['derivatives'] = sorted(self.derivatives)
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
@@ -279,6 +282,7 @@ def _from_toml(value: Any, hint: Any, key: str, path: Path) -> Any:
 
 def _environment() -> dict[str, str]:
     """Return the versions in use, from the packages' metadata (nothing is imported)."""
-    installed = {item.metadata['Name'].lower(): item.version for item in distributions()}
+    # The name is missing where an uninstallation left an empty folder behind.
+    installed = {(item.metadata['Name'] or '').lower(): item.version for item in distributions()}
     packages = {name: installed[name] for name in RECORDED_PACKAGES if name in installed}
     return {'bids_segsr': __version__, 'python': platform.python_version(), **packages}

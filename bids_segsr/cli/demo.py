@@ -43,8 +43,10 @@ def run_demo(output: Path, model: str | None = None) -> int:
     status = app.main(arguments)
     if status:
         return status
+    from bids_segsr.zoo.store import DEFAULT_MODEL, find_card
+
     print('3/3 against the truth, inside the brain:')
-    for line in _scores(derivatives, truth, affine):
+    for line in _scores(derivatives, truth, affine, find_card(model or DEFAULT_MODEL).name):
         print(line)
     print(f'Report: {derivatives / f"sub-{SUBJECT}.html"}')
     return 0
@@ -89,14 +91,15 @@ def _write_dataset(root: Path, truth: np.ndarray, affine: np.ndarray) -> None:
     )
 
 
-def _scores(derivatives: Path, truth: np.ndarray, affine: np.ndarray) -> list[str]:
+def _scores(derivatives: Path, truth: np.ndarray, affine: np.ndarray, model: str) -> list[str]:
     """Compare cubic spline and network with the truth on the grid of the result."""
+    from bids_segsr.bids.names import model_label
     from bids_segsr.imaging.metrics import psnr, ssim
     from bids_segsr.imaging.resample import Grid, resample
     from bids_segsr.imaging.volume import load_map, load_volume
 
     folder = derivatives / f'sub-{SUBJECT}' / 'anat'
-    (found,) = list(folder.glob('*_res-*_desc-*_T1w.nii.gz'))
+    (found,) = folder.glob(f'*_res-*_desc-{model_label(model)}_T1w.nii.gz')
     result = load_volume(found)
     grid = Grid(result.data.shape, result.affine)
     scan = load_volume(next(folder.glob('*_desc-preproc_T1w.nii.gz')))

@@ -62,11 +62,16 @@ class Crash:
 
 
 class OneLineFormatter(logging.Formatter):
-    """Leave tracebacks to the crash files: of an error, only the first line is shown."""
+    """Leave tracebacks to the crash files: of an error, only the first line is shown.
+
+    A record at the debug level (-vvv) keeps its traceback: nothing else shows it.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of a record."""
         text = f'{self.formatTime(record, "%H:%M:%S")} {record.levelname}: {record.getMessage()}'
+        if record.levelno <= logging.DEBUG and record.exc_info:
+            return f'{text}\n{self.formatException(record.exc_info)}'
         return text.split('\n', 1)[0] if record.levelno >= logging.ERROR else text
 
 
@@ -147,6 +152,28 @@ def check_device(device: str) -> None:
     index = int(device.partition(':')[2] or 0)
     if index >= count:
         raise UserError(f'--device {device}: there are {count} CUDA devices, counted from 0')
+
+
+def check_model(name_or_path: str) -> None:
+    """Make sure that a model can be loaded and run, before any image is read.
+
+    Torch stays out of this process: its threads would not survive the fork of the workers.
+
+    Args:
+        name_or_path: As `bids_segsr.zoo.store.load_model` takes it.
+
+    Raises:
+        UserError: If its hash, shapes or output are not those of its card.
+    """
+    result = subprocess.run(
+        [sys.executable, '-m', 'bids_segsr.cli.segsr', 'models', 'verify', name_or_path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode:
+        lines = result.stderr.strip().splitlines() or [f'{name_or_path}: cannot be loaded']
+        raise UserError(lines[-1].removeprefix('segsr: '))
 
 
 def uses_gpu(device: str) -> bool:

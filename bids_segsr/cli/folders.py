@@ -36,7 +36,9 @@ def check_folders(settings: Settings) -> None:
             f'take another with -w (suggestion: {settings.bids_dir.parent / "work"})'
         )
     if settings.clean_workdir:
-        for kept in (output_dir, bids_dir, Path.cwd()):
+        given = (*settings.derivatives.values(), settings.bids_database_dir)
+        also_kept = (path.resolve() for path in given if path is not None)
+        for kept in (output_dir, bids_dir, Path.cwd(), *also_kept):
             if work_dir == kept or work_dir in kept.parents:
                 raise UserError(
                     f'{settings.work_dir}: --clean-workdir would delete {kept}; '

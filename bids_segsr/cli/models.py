@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_segsr.exceptions import ModelError
+from bids_segsr.zoo.card import NAME
 from bids_segsr.zoo.released import RELEASED
 
 if TYPE_CHECKING:
@@ -252,7 +252,7 @@ def _import(arguments: argparse.Namespace) -> int:
         if weights.blob == blob:
             card = weights.card(card)
     if arguments.name:
-        if not re.fullmatch('[A-Za-z0-9][A-Za-z0-9-]*', arguments.name):
+        if not NAME.fullmatch(arguments.name):
             raise ModelError(f'--name {arguments.name}: use letters, digits and hyphens')
         card = replace(card, name=arguments.name)
     return _save(arguments.output, model.network, card)

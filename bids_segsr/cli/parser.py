@@ -64,6 +64,10 @@ def parse_settings(argv: Sequence[str] | None = None) -> Settings:
     for name, value in values.items():
         if isinstance(value, Path):
             values[name] = value.absolute()
+    if 'derivatives' in values:
+        values['derivatives'] = {
+            name: path.absolute() for name, path in values['derivatives'].items()
+        }
     settings = Settings(**values)
     check_folders(settings)
     return settings
@@ -228,7 +232,7 @@ def _add_workflow_flags(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         '--resolution',
-        type=_resolution,
+        type=resolution_mm,
         metavar='auto|MM',
         help='voxel size of the output grid in mm (default: auto, the finest in-plane spacing '
         'kept within 0.5-1.0 mm)',
@@ -266,7 +270,7 @@ def _add_inference_flags(group: argparse._ArgumentGroup) -> None:
         '--threshold',
         type=float,
         metavar='P',
-        help='probability from which a voxel is cortex (default: 0.5)',
+        help='probability above which a voxel is cortex (default: 0.5)',
     )
     group.add_argument(
         '--keep-largest',
@@ -354,6 +358,8 @@ def _named_path(text: str) -> tuple[str, Path]:
         name, path = Path(text).absolute().name, text
     if not re.fullmatch(r'[\w.-]+', name) or not path:
         raise argparse.ArgumentTypeError(f'{text!r} is not of the form NAME=PATH')
+    if name == 'raw':
+        raise argparse.ArgumentTypeError('raw is the name of the input; take another NAME')
     return name, Path(path).absolute()
 
 
@@ -366,8 +372,12 @@ def _gigabytes(text: str) -> float:
     return float(amount) * GIGABYTES[prefix or byte or '']
 
 
-def _resolution(text: str) -> float | None:
-    """Convert 'auto' to None and any other text to mm."""
+def resolution_mm(text: str) -> float | None:
+    """Convert 'auto' to None and any other text to mm; `argparse` calls it.
+
+    Raises:
+        ArgumentTypeError: If the text is neither.
+    """
     if text == 'auto':
         return None
     try:

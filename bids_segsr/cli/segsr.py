@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
+import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from bids_segsr import __version__
+from bids_segsr.bids.files import make_folder
 from bids_segsr.cli import models
+from bids_segsr.cli.parser import resolution_mm
 from bids_segsr.exceptions import UserError
 
 
@@ -31,6 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _complain('interrupted')
         return 130
+    except BrokenPipeError:
+        # the reader (head, less) has had enough; what is left must not be flushed into nothing
+        sys.stdout = open(os.devnull, 'w')  # noqa: SIM115, PTH123
+        return 0
     return status
 
 
@@ -66,7 +75,7 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument('--model', help='name or path of the model (default: the packaged one)')
     parser.add_argument(
         '--resolution',
-        type=_resolution,
+        type=resolution_mm,
         default=None,
         metavar='auto|MM',
         help='voxel size of the output; auto = finest in-plane spacing within 0.5-1.0 mm',
@@ -84,6 +93,14 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _predict(arguments: argparse.Namespace) -> int:
+    with tempfile.TemporaryDirectory() as cache:
+        # MONAI and ANTs import matplotlib, which else caches its fonts under the home folder.
+        os.environ.setdefault('MPLCONFIGDIR', cache)
+        return _predict_all(arguments)
+
+
+def _predict_all(arguments: argparse.Namespace) -> int:
+    from bids_segsr.inference.predict import resolve_device, resolve_patches
     from bids_segsr.inference.single import Options, predict_file
     from bids_segsr.zoo.store import DEFAULT_MODEL, load_model
 
@@ -92,10 +109,18 @@ def _predict(arguments: argparse.Namespace) -> int:
         if len(pairs) != 1:
             raise UserError(f'{arguments.mask}: --mask goes with one image; use a CSV list.')
         pairs = [(pairs[0][0], arguments.mask)]
+    _check_names([image for image, _ in pairs])
     if arguments.output.exists() and not arguments.output.is_dir():
         raise UserError(f'{arguments.output}: not a folder; the last argument is the output.')
+    make_folder(arguments.output)
+    for flag in ('resolution', 'slice_thickness'):
+        value = getattr(arguments, flag)
+        if value is not None and not 0 < value < math.inf:
+            raise UserError(f'--{flag.replace("_", "-")} {value:g}: give a positive number of mm.')
     if not 0 <= arguments.threshold <= 1:
         raise UserError(f'--threshold {arguments.threshold:g}: give 0 to 1.')
+    resolve_patches(arguments.patch_size, arguments.step)
+    resolve_device(arguments.device)
     model = load_model(arguments.model or DEFAULT_MODEL)
     options = Options(
         resolution=arguments.resolution,
@@ -130,17 +155,34 @@ def _predict(arguments: argparse.Namespace) -> int:
     return int(failed)
 
 
+def _check_names(images: Sequence[Path]) -> None:
+    """Refuse images whose results would have the same names."""
+    known: dict[str, Path] = {}
+    for image in images:
+        name = image.name.removesuffix('.gz').removesuffix('.nii')
+        if name in known:
+            raise UserError(
+                f'{image}: its results would overwrite those of {known[name]}; '
+                'give it another name, or another output folder.'
+            )
+        known[name] = image
+
+
 def _listed(path: Path) -> list[tuple[Path, Path | None]]:
     """Return the images, with their masks, that an argument stands for."""
     if path.suffix.lower() != '.csv':
         return [(path, None)]
     try:
-        with path.open(newline='', encoding='utf-8') as stream:
+        # Excel begins a file with a byte order mark, which is no part of the first column.
+        with path.open(newline='', encoding='utf-8-sig') as stream:
             rows = list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f'{path}: cannot be read ({error}).') from error
     if not rows or 'image' not in rows[0]:
         raise UserError(f'{path}: no column "image"; the first line must name the columns.')
+    for number, row in enumerate(rows, start=1):
+        if not row['image']:
+            raise UserError(f'{path}: row {number} names no image; mend the list.')
     return [
         (path.parent / row['image'], path.parent / row['mask'] if row.get('mask') else None)
         for row in rows
@@ -164,15 +206,6 @@ def _demo(arguments: argparse.Namespace) -> int:
     from bids_segsr.cli.demo import run_demo
 
     return run_demo(arguments.output.absolute(), arguments.model)
-
-
-def _resolution(text: str) -> float | None:
-    if text == 'auto':
-        return None
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f'{text}: give a positive number of mm, or auto')
-    return value
 
 
 def _complain(line: str) -> None:

@@ -74,8 +74,8 @@ def predict_file(
         progress: Show a progress bar of the network.
 
     Returns:
-        The files: super-resolved image, and with a segmentation the probability map, the mask
-        and the entropy map; the QC numbers (JSON) last.
+        The files: super-resolved image; with a segmentation the mask, the probability map and the
+        entropy map; with region classes their map; the QC numbers (JSON) last.
 
     Raises:
         UserError: The image, the mask or an option cannot be used.
@@ -155,6 +155,8 @@ def predict_file(
             'cortex-probability': prediction.probabilities[0],
             'entropy': prediction.entropy,
         }
+    if len(prediction.probabilities) > 2:
+        maps['regions'] = prediction.probabilities[1:].argmax(axis=0).astype(np.int16)
     written = [
         save_volume(output / f'{stem}_{name}.nii.gz', data, grid.affine)
         for name, data in maps.items()

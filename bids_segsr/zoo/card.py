@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ SCHEMA_VERSION = 1
 
 CARD_SIZE_LIMIT = 2**20
 """Longest card that is read, bytes."""
+
+NAME = re.compile('[A-Za-z0-9][A-Za-z0-9-]*')
+"""What a model may be called: the name becomes a folder and a BIDS label."""
 
 NORMALISATIONS = ('patch-standard', 'volume-max')
 
@@ -85,6 +89,10 @@ class ModelCard:
     citation: tuple[str, ...] = ()
     sha256: str = ''
     schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise ModelError(f'name {self.name!r}: use letters, digits and hyphens')
 
     def to_json(self) -> str:
         """Return the card as indented JSON text."""

@@ -39,9 +39,8 @@ def contract_warnings(
         ('slices', slice_thickness, contract.slice_thickness_mm),
     ):
         if not low - TOLERANCE_MM <= value <= high + TOLERANCE_MM:
-            found.append(
-                f'{card.name} was made for {what} of {low:g} to {high:g} mm, here {value:.3g} mm.'
-            )
+            allowed = f'{low:g} mm' if low == high else f'{low:g} to {high:g} mm'
+            found.append(f'{card.name} was made for {what} of {allowed}, here {value:.3g} mm.')
     if contract.skull_stripped and not skull_stripped:
         found.append(f'{card.name} was made for skull-stripped images, this one is not masked.')
     return found

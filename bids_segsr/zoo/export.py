@@ -42,11 +42,11 @@ def export_model(model: TrainedModel, file_format: str, output: Path) -> list[Pa
     from bids_segsr.networks.export import export_torchscript
 
     inputs = example_inputs(model.card)
-    card = output.with_name(f'{output.name}.json')
     try:
         if file_format == 'safetensors':
             folder = save_model(output, model.network, model.card)
             return [folder / WEIGHTS_FILE, folder / CARD_FILE]
+        card = output.with_name(f'{output.name}.json')
         output.parent.mkdir(parents=True, exist_ok=True)
         # Tracing warns of each size that is compared; the sizes stay free nevertheless.
         with warnings.catch_warnings(), torch.no_grad():

@@ -263,7 +263,7 @@ def _locate(name_or_path: str | Path) -> Path:
             f'{name_or_path}: not fetched yet; run "segsr models fetch {name_or_path}" (or set '
             f'{FOLDER_VARIABLE} to the folder that has it)'
         )
-    known = ', '.join(card.name for card in list_models()) or 'none'
+    known = ', '.join(card_paths()) or 'none'
     raise ModelError(f'{name_or_path}: no such model or file; models known by name: {known}')
 
 

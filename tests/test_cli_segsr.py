@@ -1,0 +1,93 @@
+"""The toolbox command: single images, lists, mistakes in one line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SHARED, oblique_affine
+
+from bids_segsr.cli.segsr import main
+from bids_segsr.imaging.volume import load_map, save_volume
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    data = rng.uniform(100, 900, (18, 16, 8)).astype(np.float32)
+    return save_volume(tmp_path / 'scan.nii.gz', data, oblique_affine((1.0, 1.0, 2.0)))
+
+
+FLAGS = ['--device', 'cpu', '--skull-strip', 'skip', '--patch-size', '16']
+
+
+def test_packaged_model_on_a_list_one_of_which_is_broken(scan, tmp_path, capsys):
+    (tmp_path / 'broken.nii.gz').write_bytes(b'')
+    listed = tmp_path / 'list.csv'
+    listed.write_text('image,mask\nbroken.nii.gz,\nscan.nii.gz,\n')
+    assert main(['predict', str(listed), str(tmp_path / 'out'), *FLAGS]) == 1
+    out, err = capsys.readouterr()
+    assert 'Traceback' not in err
+    assert sum('broken.nii.gz' in line and 'empty' in line for line in err.splitlines()) == 1
+    written = [Path(line) for line in out.splitlines()]
+    assert [path.name for path in written] == [
+        'scan_superresolved.nii.gz',
+        'scan_cortex.nii.gz',
+        'scan_cortex-probability.nii.gz',
+        'scan_entropy.nii.gz',
+        'scan_qc.json',
+    ]
+    assert all(path.is_file() for path in written)
+
+
+@pytest.mark.shared
+def test_original_weights_with_region_classes(scan, tmp_path, capsys):
+    weights = SHARED / 'fixtures' / 'segsrgan' / 'generator_mask3.weights.h5'
+    assert main(['predict', str(scan), str(tmp_path), '--model', str(weights), *FLAGS]) == 0
+    assert 'scan_regions.nii.gz' in capsys.readouterr().out
+    regions = load_map(tmp_path / 'scan_regions.nii.gz').data
+    assert set(np.unique(regions)) <= {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'words'),
+    [
+        (['nothing.nii.gz', 'out'], 'no such file'),
+        (['scan.nii.gz', 'scan.nii.gz'], 'not a folder'),
+        (['scan.nii.gz', 'out', '--model', 'nobody'], 'no such model'),
+        (['scan.nii.gz', 'out', '--model', 'weights.pt'], 'pickled'),
+        (['scan.nii.gz', 'out', '--threshold', '2'], 'give 0 to 1'),
+        (['scan.nii.gz', 'out', '--patch-size', '30'], 'multiple of 4'),
+        (['scan.nii.gz', 'out', '--device', 'abacus'], 'abacus'),
+        (['empty.csv', 'out'], 'no column "image"'),
+        (['scan.nii.gz', 'scan.nii.gz', 'out', '--mask', 'scan.nii.gz'], '--mask goes with one'),
+    ],
+)
+def test_mistakes_are_one_line(scan, tmp_path, monkeypatch, capsys, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'empty.csv').write_text('path\n')
+    assert main(['predict', *arguments, '--skull-strip', 'skip']) == 1
+    err = capsys.readouterr().err
+    assert 'Traceback' not in err
+    assert words in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize('command', ['bids_segsr.cli.app', 'bids_segsr.cli.segsr'])
+def test_help_imports_nothing_heavy(command):
+    code = (
+        'import sys, runpy\nsys.argv = [sys.argv[1], "--help"]\n'
+        'try:\n    runpy.run_module(sys.argv[0], run_name="__main__")\n'
+        'except SystemExit:\n    pass\n'
+        'heavy = {"torch", "nipype", "ants", "SimpleITK", "bids", "nireports", "monai", "scipy"}\n'
+        'print("HEAVY", sorted(heavy & set(sys.modules)))'
+    )
+    start = time.perf_counter()
+    result = subprocess.run(
+        [sys.executable, '-c', code, command], capture_output=True, text=True, check=True
+    )
+    assert 'HEAVY []' in result.stdout
+    assert time.perf_counter() - start < 30
