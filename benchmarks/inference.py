@@ -46,7 +46,12 @@ def measure(
     """Run the network over noise; return step, seconds, GB used and GB declared."""
     import torch
 
-    from bids_segsr.inference.predict import peak_memory_gb, predict, resolve_patches
+    from bids_segsr.inference.predict import predict
+    from bids_segsr.inference.tiling import (
+        full_resolution_filters,
+        peak_memory_gb,
+        resolve_patches,
+    )
     from bids_segsr.zoo.store import DEFAULT_MODEL, load_model
 
     torch.set_num_threads(threads)
@@ -60,9 +65,8 @@ def measure(
     seconds = time.perf_counter() - start
     used = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / 1e9
     size, step = resolve_patches(patch_size, None)
-    declared = peak_memory_gb(
-        shape, size, int(model.card.options.get('base_filters', 16)), len(model.card.channels)
-    )
+    filters = full_resolution_filters(model.card.architecture, model.card.options)
+    declared = peak_memory_gb(shape, size, filters, len(model.card.channels))
     return step, seconds, used, declared
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import psutil
 import pytest
 import torch
 from conftest import oblique_affine
@@ -162,7 +163,7 @@ def test_every_output_is_there_with_its_type_codes_units_and_sidecar(run):
             if '_res-' in name:
                 assert sidecar['Resolution'].startswith('Isotropic grid of 1 x 1 x 1 mm^3')
             if name.endswith('_T2w.nii.gz'):
-                assert sidecar['SkullStripped'] is ('toy1' in name)
+                assert sidecar['SkullStripped'] is True
         stem = label.removesuffix('_T2w')
         sidecar = json.loads((folder / f'{stem}_res-1mm_desc-toy1_T2w.json').read_text())
         assert sidecar['Model']['Name'] == 'toy-1'
@@ -208,7 +209,7 @@ def test_numbers_of_quality(run):
         assert qc['brain_volume_ml'] == pytest.approx(4 / 3 * np.pi * 1.9**3, rel=0.1)
         # the network passes the image on: both agree with the scan alike
         assert qc['fidelity_nrmse'] == pytest.approx(qc['fidelity_nrmse_spline'], rel=1e-3)
-        assert qc['fidelity_correlation'] > 0.95
+        assert qc['fidelity_correlation'] > 0.9
         assert qc['entropy_mean'] == pytest.approx(1.0, abs=1e-3)
         assert qc['components_before'] == 0
 
@@ -333,3 +334,31 @@ def test_a_damaged_model_is_told_in_one_line_before_any_work(run, tmp_path, dama
     (line,) = [text for text in result.stderr.splitlines() if text.startswith('bids_segsr: ')]
     assert str(weights) in line
     assert not list((tmp_path / 'out').glob('sub-*/anat'))
+
+
+def test_a_killed_worker_fails_its_image_and_not_the_run(run, tmp_path):
+    root, _, _ = run
+    process = subprocess.Popen(
+        [
+            sys.executable, '-m', 'bids_segsr.cli.app', str(root / 'raw'), str(tmp_path / 'out'),
+            'participant', '-w', str(tmp_path / 'work'), '--model', str(root / 'model'),
+            '--resolution', '1', '--skip-bids-validation', '--participant-label', '01', *FLAGS,
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 200
+    killed = False
+    while not killed and time.monotonic() < deadline and process.poll() is None:
+        if list((tmp_path / 'work').rglob('bias_field/_inputs.pklz')):
+            for worker in psutil.Process(process.pid).children():
+                worker.kill()
+                killed = True
+        time.sleep(0.02)
+    assert killed
+    _, stderr = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert 'a worker process was killed' in stderr
+    assert 'Traceback' not in stderr
+    assert (tmp_path / 'out' / 'sub-01.html').is_file()

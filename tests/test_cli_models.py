@@ -53,7 +53,7 @@ def test_list_for_programs(run, models):
     by_name = {model['name']: model for model in content['models']}
     assert list(by_name) == [DEFAULT_MODEL, 'first', 'second']
     assert by_name[DEFAULT_MODEL]['default']
-    assert by_name[DEFAULT_MODEL]['parameters'] == 1_483_664
+    assert by_name[DEFAULT_MODEL]['parameters'] == 470_576
     tiny = create('segsrgan', base_filters=2, n_blocks=1)
     assert by_name['first']['parameters'] == sum(p.numel() for p in tiny.parameters())
     assert by_name['first']['path'] == str(models / 'first')
@@ -153,7 +153,7 @@ def test_blend_is_written_and_equals_the_one_on_the_fly(run, models):
 def test_blend_of_different_networks_is_refused(run, models):
     status, _, error = run('blend', 'first', DEFAULT_MODEL, '--alpha', '0.5', '--output', models)
     assert status == 1
-    one_line(error, 'first', DEFAULT_MODEL, 'options')
+    one_line(error, 'first', DEFAULT_MODEL, 'architecture')
 
 
 def test_verify_passes_good_models_and_names_each_bad_one(run, models):

@@ -9,7 +9,13 @@ from conftest import all_orientations, oblique_affine
 from nibabel.affines import apply_affine
 
 from bids_segsr.exceptions import ImageError
-from bids_segsr.imaging.conform import mend_affine, slice_axis, to_canonical
+from bids_segsr.imaging.conform import (
+    acquired_axis,
+    axis_along,
+    mend_affine,
+    slice_axis,
+    to_canonical,
+)
 from bids_segsr.imaging.volume import load_mask, load_volume, save_volume
 
 SHAPE = (12, 14, 6)
@@ -251,3 +257,24 @@ def test_dicom_series(tmp_path):
     volume = load_volume(tmp_path)
     np.testing.assert_allclose(volume.affine, affine, atol=1e-3)
     np.testing.assert_array_equal(volume.data, data)
+
+
+def test_through_plane_axis_is_found_on_another_grid():
+    scan = oblique_affine((1, 1, 3), (0, 90, 0))  # slices run along left-right
+    assert acquired_axis(scan, np.eye(4)) == 0
+    assert axis_along(oblique_affine((1, 1, 1), (10, 20, 5)), np.array([0, 1, 0])) == 1
+
+
+@pytest.mark.parametrize('kind', ['unknown datatype', 'huge'])
+def test_damaged_headers_are_told_in_one_line(tmp_path, kind):
+    path = tmp_path / 'sub-01_T2w.nii.gz'
+    write(path)
+    raw = bytearray(gzip.decompress(path.read_bytes()))
+    if kind == 'unknown datatype':
+        raw[70:72] = (999).to_bytes(2, 'little')
+    else:
+        raw[42:48] = (32767).to_bytes(2, 'little') * 3
+    path.write_bytes(gzip.compress(bytes(raw)))
+    with pytest.raises(ImageError) as error:
+        load_volume(path)
+    assert one_line(error).startswith(str(path))

@@ -14,11 +14,10 @@ from torch import nn
 from bids_segsr.exceptions import UserError
 from bids_segsr.inference.predict import (
     binary_entropy,
-    peak_memory_gb,
     predict,
     resolve_device,
-    resolve_patches,
 )
+from bids_segsr.inference.tiling import peak_memory_gb, resolve_patches
 from bids_segsr.zoo.card import InputContract, ModelCard
 from bids_segsr.zoo.store import TrainedModel
 

@@ -165,12 +165,6 @@ def test_before_and_after_share_one_window(tmp_path: Path) -> None:
     assert 1.6 < after.mean() / before.mean() < 2.4
 
 
-def test_through_plane_axis_is_found_on_another_grid() -> None:
-    scan = oblique_affine((1, 1, 3), (0, 90, 0))  # slices run along left-right
-    assert views.matching_axis(scan, 2, np.eye(4)) == 0
-    assert views.matching_axis(np.eye(4), 1, oblique_affine((1, 1, 1), (10, 20, 5))) == 1
-
-
 @pytest.mark.parametrize('name', ['mask', 'segmentation'])
 def test_empty_overlay_is_told(name: str, tmp_path: Path) -> None:
     out = tmp_path / 'a.svg'

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +13,14 @@ from bids_segsr.workflows.figures import init_figures_wf
 from bids_segsr.workflows.image import IMAGE_FIELDS, Resources, init_image_wf, map_gb
 from nipype.pipeline import engine as pe
 
+from bids_segsr import __version__
 from bids_segsr.bids.names import bids_uri
 from bids_segsr.bids.sidecars import Provenance, software_versions
 from bids_segsr.imaging.conform import slice_axis
 from bids_segsr.imaging.resample import auto_resolution, isotropic_grid
 from bids_segsr.imaging.volume import load_volume
+from bids_segsr.inference.tiling import full_resolution_filters, peak_memory_gb, resolve_patches
+from bids_segsr.zoo.contract import contract_warnings
 
 if TYPE_CHECKING:
     from bids_segsr.bids.query import Scan
@@ -42,7 +47,8 @@ def init_bids_segsr_wf(
     Returns:
         A workflow that holds one workflow an image, named after it (`sub_01_run_1_T2w_wf`).
     """
-    workflow = pe.Workflow(name='bids_segsr_wf')
+    # another version must not take this one's results from the work directory
+    workflow = pe.Workflow(name=f'bids_segsr_{re.sub("[^0-9a-zA-Z]", "_", __version__)}_wf')
     for scan in scans:
         workflow.add_nodes([init_single_image_wf(settings, scan, card, use_gpu=use_gpu)])
     return workflow
@@ -62,15 +68,10 @@ def init_single_image_wf(
     Returns:
         The workflow.
     """
-    from bids_segsr.inference.predict import peak_memory_gb, resolve_patches
-    from bids_segsr.zoo.contract import contract_warnings
-
     volume = load_volume(scan.path)
     resolution = settings.resolution or auto_resolution(volume.spacing)
     grid = isotropic_grid(volume.data.shape, volume.affine, resolution)
-    thickness = float(
-        scan.metadata.get('SliceThickness') or volume.spacing[slice_axis(volume.spacing)]
-    )
+    thickness, warnings = slice_thickness(scan.metadata, volume.spacing)
     patch_size, step = resolve_patches(settings.patch_size, settings.step)
     masked = scan.brain_mask is not None or settings.skull_strip != 'skip'
     provenance = Provenance(
@@ -86,7 +87,7 @@ def init_single_image_wf(
         slice_thickness=thickness,
         skull_stripped=masked,
     )
-    warnings = contract_warnings(
+    warnings += contract_warnings(
         card,
         modality=scan.entities['suffix'],
         resolution=resolution,
@@ -130,7 +131,7 @@ def init_single_image_wf(
             + peak_memory_gb(
                 grid.shape,
                 patch_size,
-                filters=int(card.options.get('base_filters', 16)),
+                filters=full_resolution_filters(card.architecture, card.options),
                 channels=len(card.channels),
             ),
             use_gpu=use_gpu,
@@ -162,6 +163,30 @@ def init_single_image_wf(
             for field in IMAGE_FIELDS
         ])  # fmt: skip
     return workflow
+
+
+def slice_thickness(
+    metadata: Mapping[str, Any], spacing: Sequence[float]
+) -> tuple[float, list[str]]:
+    """Take the slice thickness from the sidecar, or the distance of the slices.
+
+    Args:
+        metadata: Sidecar of the scan.
+        spacing: Voxel spacing in mm.
+
+    Returns:
+        The thickness in mm, and a warning where the sidecar holds something else than that.
+    """
+    distance = spacing[slice_axis(spacing)]
+    told = metadata.get('SliceThickness')
+    if told is None:
+        return distance, []
+    if isinstance(told, (int, float)) and 0.1 * distance <= told <= 10 * distance:
+        return float(told), []
+    return distance, [
+        f'SliceThickness in the sidecar is {told!r}, which no slices {distance:.3g} mm apart can '
+        'have: their distance was used.'
+    ]
 
 
 def _mask_uri(mask: Path | None, derivatives: dict[str, Path]) -> str | None:

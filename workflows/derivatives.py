@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bids_segsr.zoo.card import ModelCard
 
 KNOWN_AFTER = {
-    'preproc': {'header_notes': 'HeaderNotes'},
+    'preproc': {'header_notes': 'HeaderNotes', 'stripped': 'SkullStripped'},
     'brain_mask': {'skull_strip': 'Method'},
     'superresolved': {'device': 'Device'},
     'probability': {'device': 'Device'},
@@ -74,16 +74,16 @@ def init_derivatives_wf(
     seen = [preproc, bids_uri('', names['brain_mask'])] if masked else [preproc]
     cortex = 'the cortical grey matter'
     metadata: dict[str, dict[str, Any]] = {
-        'preproc': sidecars.preprocessed_scan([raw_uri], stripped=False),
+        'preproc': sidecars.preprocessed_scan([raw_uri, *([mask_uri] if mask_uri else [])]),
         'superresolved': sidecars.superresolved_image(provenance, seen),
-        'entropy': sidecars.uncertainty_map(provenance, seen, 'entropy'),
-        'disagreement': sidecars.uncertainty_map(provenance, seen, 'disagreement'),
         'residual': sidecars.residual_map(provenance, [image, preproc]),
         'qc': {},
     }
     if masked:
         metadata['brain_mask'] = sidecars.brain_mask([mask_uri or preproc])
     if has_cortex(card):
+        metadata['entropy'] = sidecars.uncertainty_map(provenance, [probseg], 'entropy')
+        metadata['disagreement'] = sidecars.uncertainty_map(provenance, seen, 'disagreement')
         metadata['probability'] = sidecars.probability(provenance, seen, cortex)
         metadata['dseg'] = sidecars.segmentation(provenance, [probseg], cortex)
         metadata['structure_mask'] = sidecars.structure_mask(provenance, [probseg], cortex)

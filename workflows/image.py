@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 GB_PER_VOXEL = 4e-9
 """Size of one float32 map, in GB a voxel."""
 
+ITK_GB = 0.25
+"""Interpreter and SimpleITK, before the first voxel."""
+
 IMAGE_FIELDS = (
     'scan',
     'preproc',
@@ -38,6 +41,7 @@ IMAGE_FIELDS = (
     'qc',
     'device',
     'skull_strip',
+    'stripped',
     'header_notes',
 )
 """What is known of one image when its graph has run."""
@@ -131,29 +135,28 @@ def init_image_wf(
     outputnode = pe.Node(niu.IdentityInterface(fields=list(IMAGE_FIELDS)), name='outputnode')
     threads, scan_gb, fine_gb = resources.omp_nthreads, resources.scan_gb, resources.fine_gb
 
-    conform = pe.Node(Conform(in_file=str(scan)), name='conform', mem_gb=3 * scan_gb)
+    conform = pe.Node(Conform(in_file=str(scan)), name='conform', mem_gb=ITK_GB + 3 * scan_gb)
     bias_field = pe.Node(
         CorrectBiasField(num_threads=threads),
         name='bias_field',
-        mem_gb=8 * scan_gb,
+        mem_gb=ITK_GB + 8 * scan_gb,
         n_procs=threads,
     )
     brain_mask = pe.Node(
         BrainMask(mode=skull_strip, template=template, suffix=template_suffix),
         name='brain_mask',
         mem_gb=1 + 4 * scan_gb,
-        n_procs=threads,
     )
     if mask is not None:
         bias_field.inputs.mask_file = str(mask)
         brain_mask.inputs.mask_file = str(mask)
     interpolate = pe.Node(
-        Interpolate(resolution=resolution), name='interpolate', mem_gb=6 * fine_gb
+        Interpolate(resolution=resolution), name='interpolate', mem_gb=ITK_GB + 6 * fine_gb
     )
     superresolve = pe.Node(
         SuperResolve(
             model=model,
-            model_sha256=card.sha256,
+            card_json=card.to_json(),
             slice_thickness=slice_thickness,
             patch_size=patch_size,
             step=step,
@@ -168,9 +171,11 @@ def init_image_wf(
         n_procs=1 if resources.use_gpu else threads,
     )
     fidelity = pe.Node(
-        FidelityCheck(slice_thickness=slice_thickness), name='fidelity', mem_gb=8 * fine_gb
+        FidelityCheck(slice_thickness=slice_thickness),
+        name='fidelity',
+        mem_gb=ITK_GB + 12 * fine_gb,
     )
-    collect_qc = pe.Node(CollectQC(facts=facts), name='collect_qc', mem_gb=3 * fine_gb)
+    collect_qc = pe.Node(CollectQC(facts=facts), name='collect_qc', mem_gb=ITK_GB + 3 * fine_gb)
 
     workflow.connect([
         (conform, bias_field, [('out_file', 'in_file')]),
@@ -186,37 +191,37 @@ def init_image_wf(
         (bias_field, collect_qc, [('out_file', 'scan_file')]),
         (brain_mask, collect_qc, [('method', 'skull_strip')]),
         (interpolate, collect_qc, [('mask_file', 'mask_file')]),
-        (superresolve, collect_qc, [('entropy_file', 'entropy_file'),
-                                    ('disagreement_file', 'disagreement_file'),
-                                    ('device', 'device'),
-                                    ('warnings', 'warnings')]),
+        (superresolve, collect_qc, [('device', 'device'), ('warnings', 'warnings')]),
         (fidelity, collect_qc, [('qc', 'fidelity')]),
         (conform, outputnode, [('out_file', 'scan'), ('notes', 'header_notes')]),
         (bias_field, outputnode, [('out_file', 'preproc')]),
-        (brain_mask, outputnode, [('out_file', 'brain_mask'), ('method', 'skull_strip')]),
+        (brain_mask, outputnode, [('out_file', 'brain_mask'), ('method', 'skull_strip'),
+                                  ('stripped', 'stripped')]),
         (interpolate, outputnode, [('out_file', 'interpolated'), ('mask_file', 'fine_mask')]),
-        (superresolve, outputnode, [('out_file', 'superresolved'),
-                                    ('entropy_file', 'entropy'),
-                                    ('disagreement_file', 'disagreement'),
-                                    ('device', 'device')]),
+        (superresolve, outputnode, [('out_file', 'superresolved'), ('device', 'device')]),
         (fidelity, outputnode, [('residual_file', 'residual')]),
         (collect_qc, outputnode, [('out_file', 'qc')]),
     ])  # fmt: skip
 
     if has_cortex(card):
         segment = pe.Node(
-            Segment(threshold=threshold, keep_largest=keep_largest),
+            Segment(threshold=threshold, keep_largest=keep_largest, label=min(card.labels)),
             name='segment',
-            mem_gb=8 * fine_gb,
+            mem_gb=ITK_GB + 8 * fine_gb,
         )
         workflow.connect([
             (superresolve, segment, [('probability_file', 'probability_file')]),
             (segment, collect_qc, [('qc', 'segmentation')]),
-            (superresolve, outputnode, [('probability_file', 'probability')]),
+            (superresolve, collect_qc, [('entropy_file', 'entropy_file'),
+                                        ('disagreement_file', 'disagreement_file')]),
+            (superresolve, outputnode, [('probability_file', 'probability'),
+                                        ('entropy_file', 'entropy'),
+                                        ('disagreement_file', 'disagreement')]),
             (segment, outputnode, [('dseg_file', 'dseg'), ('mask_file', 'structure_mask')]),
         ])  # fmt: skip
     if has_regions(card):
-        regions = pe.Node(ArgMax(), name='regions', mem_gb=len(card.channels) * fine_gb)
+        classes_gb = (2 * len(card.channels) + 2) * fine_gb
+        regions = pe.Node(ArgMax(), name='regions', mem_gb=ITK_GB + classes_gb)
         workflow.connect([
             (superresolve, regions, [('region_files', 'probability_files')]),
             (regions, outputnode, [('dseg_file', 'regions')]),

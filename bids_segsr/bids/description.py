@@ -98,13 +98,14 @@ def write_bidsignore(root: Path) -> Path:
     return write_text(path, '\n'.join(lines) + '\n')
 
 
-def write_dseg_tsv(root: Path, labels: Mapping[int, str]) -> Path:
-    """Write `dseg.tsv`, the look-up table of all hard segmentations of the dataset.
+def write_dseg_tsv(root: Path, labels: Mapping[int, str], seg: str | None = None) -> Path:
+    """Write `dseg.tsv`, the look-up table of the hard segmentations of the dataset.
 
     Args:
         root: Root of the derivatives.
         labels: Value in the segmentation to structure, by the name or the abbreviation that BIDS
             gives it; any other structure stands for itself and maps to nothing.
+        seg: Label of the segmentation that the table is for; None for those without one.
 
     Returns:
         Path of the file.
@@ -112,7 +113,8 @@ def write_dseg_tsv(root: Path, labels: Mapping[int, str]) -> Path:
     rows = ['index\tname\tabbreviation\tcolor\tmapping']
     for index, label in sorted(labels.items()):
         rows.append(f'{index}\t' + '\t'.join(_structure(label)))
-    return write_text(root / 'dseg.tsv', '\n'.join(rows) + '\n')
+    name = f'seg-{seg}_dseg.tsv' if seg else 'dseg.tsv'
+    return write_text(root / name, '\n'.join(rows) + '\n')
 
 
 def _structure(label: str) -> tuple[str, str, str, str]:

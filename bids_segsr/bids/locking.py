@@ -12,12 +12,12 @@ from bids_segsr.exceptions import UserError
 
 @contextmanager
 def subject_lock(root: Path, subject: str) -> Iterator[Path]:
-    """Hold a participant of an output folder for this run.
+    """Hold a participant of an output folder, or of a working directory, for this run.
 
     Other participants stay free, so that the tasks of a job array share one output folder.
 
     Args:
-        root: Root of the derivatives.
+        root: Root of the derivatives, or the working directory.
         subject: Label without `sub-`.
 
     Yields:
@@ -34,8 +34,8 @@ def subject_lock(root: Path, subject: str) -> Iterator[Path]:
         lock.acquire(timeout=0)
     except Timeout:
         raise UserError(
-            f'{root}: another run is processing sub-{subject} into this folder; '
-            'wait for its end or take another output folder'
+            f'{root}: another run is processing sub-{subject} in this folder; '
+            'wait for its end or take another folder'
         ) from None
     except OSError as error:
         raise UserError(f'{path}: cannot be written ({error.strerror})') from None

@@ -72,11 +72,11 @@ def software_versions() -> dict[str, str]:
     }
 
 
-def preprocessed_scan(sources: Sequence[str], stripped: bool) -> dict[str, Any]:
-    """Sidecar of the bias-corrected scan."""
+def preprocessed_scan(sources: Sequence[str]) -> dict[str, Any]:
+    """Sidecar of the bias-corrected scan; whether it was stripped is found in the run."""
     return {
         'Description': 'Scan on its own grid, bias field corrected by N4 (SimpleITK)',
-        'SkullStripped': stripped,
+        'SkullStripped': False,
         'Sources': list(sources),
     }
 

@@ -38,6 +38,8 @@ FAILED = 1
 # EX_SOFTWARE of sysexits.h, which fMRIPrep returns when its workflow cannot be built.
 NOT_BUILT = 70
 INTERRUPTED = 130
+# What the channels of a model mean; further ones are the classes of a region map.
+BEFORE_REGIONS = ('intensity', 'cortex')
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -138,6 +140,8 @@ def run_participants(settings: Settings) -> int:
         if not settings.dry_run:
             for subject in subjects:
                 locks.enter_context(subject_lock(settings.derivatives_root, subject))
+                if settings.work_dir != settings.derivatives_root:
+                    locks.enter_context(subject_lock(settings.work_dir, subject))
         if not settings.skip_bids_validation:
             validate_dataset(settings.bids_dir, subjects)
         scans = _collect(settings, subjects)
@@ -201,6 +205,9 @@ def _process(settings: Settings, scans: Sequence[Scan], card: ModelCard) -> int:
     write_dataset_description(root, settings.bids_dir, settings.derivatives)
     write_bidsignore(root)
     write_dseg_tsv(root, card.labels)
+    if len(card.channels) > len(BEFORE_REGIONS):
+        regions = card.channels[len(BEFORE_REGIONS) + 1 :]  # the first class is the background
+        write_dseg_tsv(root, dict(enumerate(regions, start=1)), seg='regions')
     _write_boilerplate(settings, card)
     for subject in subjects:
         write_toml(settings, settings.log_dir(subject) / 'bids_segsr.toml')
@@ -208,6 +215,8 @@ def _process(settings: Settings, scans: Sequence[Scan], card: ModelCard) -> int:
         _empty(settings.work_dir)
     good, rejected = preflight(scans)
     _record(settings, rejected)
+    for scan in scans:
+        _remove_figures(root, scan)
     failed = bool(rejected)
     if good:
         try:
@@ -255,6 +264,17 @@ def _execute(workflow: object, settings: Settings, scans: Sequence[Scan]) -> boo
     if message or crashes:
         _complain(f'the working directory is kept: {settings.work_dir}')
     return bool(message or crashes)
+
+
+def _remove_figures(root: Path, scan: Scan) -> None:
+    """Remove what an earlier run drew: a step that fails now must not show its picture."""
+    from bids_segsr.bids.names import derivative_name
+
+    suffix = scan.entities['suffix']
+    name = derivative_name(scan.entities, suffix=suffix, datatype='figures', extension='.svg')
+    stem = name.name.removesuffix(f'_{suffix}.svg')
+    for path in (root / name).parent.glob(f'{stem}_desc-*_{suffix}.*'):
+        path.unlink()
 
 
 def _record(settings: Settings, rejected: Sequence[Rejected]) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args, get_type_hints
 from bids_segsr import __version__
 from bids_segsr.bids.files import write_text
 from bids_segsr.exceptions import UserError
+from bids_segsr.inference.tiling import resolve_patches
 from bids_segsr.zoo.store import DEFAULT_MODEL
 
 if sys.version_info >= (3, 11):
@@ -44,8 +45,7 @@ PROCESSING_PARAMETERS = (
     'skull_strip_template',
 )
 # Packages whose versions are noted in the run record.
-RECORDED_PACKAGES = ('nipype', 'pybids', 'nibabel', 'simpleitk', 'niworkflows', 'torch')
-SMALLEST_PATCH = 8
+RECORDED_PACKAGES = ('nipype', 'pybids', 'nibabel', 'simpleitk', 'torch')
 
 
 def new_run_uuid() -> str:
@@ -153,22 +153,7 @@ class Settings:
             )
         if not re.fullmatch(r'auto|cpu|cuda(:\d+)?', self.device):
             raise UserError(f'--device is {self.device!r}: give auto, cpu, cuda or cuda:N')
-        self._check_patches()
-
-    def _check_patches(self) -> None:
-        size, step = self.patch_size, self.step
-        if size and (size < SMALLEST_PATCH or size % 4):
-            raise UserError(
-                f'--patch-size is {size}: give a multiple of 4 from {SMALLEST_PATCH} on, '
-                'or 0 for the whole volume'
-            )
-        if step is not None and step < 1:
-            raise UserError(f'--step is {step}: give 1 voxel or more')
-        if size and step is not None and step > size:
-            raise UserError(
-                f'--step is {step} and --patch-size {size}: voxels between patches would be '
-                'left out, give a step no larger than the patch'
-            )
+        resolve_patches(self.patch_size, self.step)
 
     @property
     def derivatives_root(self) -> Path:

@@ -279,6 +279,10 @@ def run_workflow(workflow: Any, settings: Settings, subjects: Sequence[str]) -> 
         if owners:
             folder = str(settings.log_dir(owners[0]))
             workflow.get_node(name).config = {'execution': {'crashdump_dir': folder}}
+    if arguments['plugin'] == 'MultiProc':
+        from bids_segsr.cli.workers import SurvivingMultiProcPlugin
+
+        arguments = {'plugin': SurvivingMultiProcPlugin(arguments['plugin_args'])}
     with _silent_workers():
         try:
             workflow.run(**arguments)
@@ -347,16 +351,21 @@ def _read_plugin(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def _silent_workers() -> Iterator[None]:
-    """Let an interrupt end forked workers at once, without a traceback from each of them."""
+    """Let Ctrl-C and SIGTERM, which schedulers send, end the workers at once and silently."""
+    import psutil
+
     parent = os.getpid()
 
     def stop(*_: Any) -> None:
         if os.getpid() != parent:
             os._exit(130)
+        for worker in psutil.Process().children(recursive=True):
+            worker.kill()
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,12 @@ import nibabel as nib
 import numpy as np
 from nibabel.affines import apply_affine
 from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 
 from bids_segsr.exceptions import ImageError
 from bids_segsr.imaging.conform import mend_affine, spacing_of
+
+LARGEST_DEFLATE_RATIO = 1100
 
 NIFTI_SUFFIXES = ('.nii', '.nii.gz')
 
@@ -143,7 +147,7 @@ def _load_nifti(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
         raise ImageError(f'{path}: the file is empty; copy or convert it again.')
     try:
         image = nib.load(path)
-    except (ImageFileError, OSError, EOFError, zlib.error, ValueError) as error:
+    except (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError) as error:
         raise ImageError(
             f'{path}: not readable as NIfTI ({_one_line(error)}); convert it again.'
         ) from error
@@ -167,6 +171,13 @@ def _load_nifti(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
             f'{path}: voxels of type {image.get_data_dtype()} are not intensities; '
             'give a magnitude image.'
         )
+    # deflate packs at most 1032 bytes into one: a header that promises more is damaged
+    promised = math.prod(shape) * image.get_data_dtype().itemsize
+    if promised > LARGEST_DEFLATE_RATIO * path.stat().st_size:
+        raise ImageError(
+            f'{path}: truncated or damaged (the header promises {promised} bytes of voxels); '
+            'copy or convert it again.'
+        )
     try:
         affine, notes = mend_affine(image.header, shape)
     except ValueError as error:
@@ -176,7 +187,7 @@ def _load_nifti(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
         ) from error
     try:
         data = np.asarray(image.dataobj, dtype=np.float32).reshape(shape)
-    except (OSError, EOFError, zlib.error, ValueError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, MemoryError) as error:
         raise ImageError(
             f'{path}: truncated or damaged ({_one_line(error)}); copy or convert it again.'
         ) from error

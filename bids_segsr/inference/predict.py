@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,15 +13,14 @@ from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
 from bids_segsr.exceptions import UserError
+from bids_segsr.inference.tiling import AXIS_MULTIPLE, resolve_patches
 from bids_segsr.networks.standardise import restore, standardise
 from bids_segsr.zoo.store import TrainedModel
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_PATCH_SIZE = 96
-DEFAULT_STEP = 64
-AXIS_MULTIPLE = 4
 MARGIN_VOXELS = 8
+ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -85,12 +84,13 @@ def predict(
     Patches of `patch_size` lie `step` voxels apart (the last one of each axis is moved back to end
     at the border) and are averaged with uniform weights, as in SegSRGAN (2020, section 3.2.3), or
     with a Gaussian that trusts the middle of a patch more than its edge. Patches without brain
-    are skipped. The network sees the slice direction as its last axis.
+    are skipped.
 
     Args:
         model: Generator and card.
         image: Interpolated image (X, Y, Z) on an isotropic grid, float.
-        slice_axis: Array axis along which the acquired slices followed each other.
+        slice_axis: Array axis along which the acquired slices followed each other; it becomes the
+            network's last where the card asks for that.
         slice_thickness: Of the acquired slices in mm; conditional generators are told.
         mask: Boolean array of the image's shape; what lies outside is set to 0 before and after.
         patch_size: Edge of the cubic patches in voxels, a multiple of 4; 0 for the whole volume
@@ -108,6 +108,8 @@ def predict(
         ValueError: The generator is conditional and the slice thickness is not given.
     """
     patch_size, step = resolve_patches(patch_size, step)
+    if not model.card.contract.slice_axis_last:
+        slice_axis = 2
     if mask is None:
         mask = np.ones(image.shape, dtype=bool)
     box = _bounding_box(mask, MARGIN_VOXELS)
@@ -139,8 +141,10 @@ def predict(
     probabilities = np.clip(maps[1:-1], 0, 1)
     if len(probabilities):
         first = probabilities[0]
-        variance = np.maximum(maps[-1] - first**2, 0)
-        entropy, disagreement = binary_entropy(first), np.sqrt(variance)
+        variance = maps[-1] - first**2
+        # what rounding leaves of the difference of two squares is no disagreement
+        disagreement = np.sqrt(np.where(variance > ROUNDING, variance, 0))
+        entropy = binary_entropy(first)
     else:
         entropy = disagreement = np.zeros(maps[0].shape, dtype=np.float32)
     return Prediction(
@@ -160,47 +164,6 @@ def binary_entropy(probability: np.ndarray) -> np.ndarray:
     p = np.clip(probability, 1e-7, 1 - 1e-7)
     entropy = -(p * np.log2(p) + (1 - p) * np.log2(1 - p))
     return np.where((probability <= 0) | (probability >= 1), 0, entropy).astype(np.float32)
-
-
-def resolve_patches(patch_size: int | None, step: int | None) -> tuple[int, int]:
-    """Fill in and check patch size and step (voxels).
-
-    Raises:
-        UserError: The patch is no multiple of 4, or the step leaves gaps between the patches.
-    """
-    if patch_size is None:
-        patch_size = DEFAULT_PATCH_SIZE
-    if patch_size < 0 or patch_size % AXIS_MULTIPLE or 0 < patch_size < 2 * AXIS_MULTIPLE:
-        raise UserError(
-            f'--patch-size {patch_size}: give a multiple of {AXIS_MULTIPLE} from '
-            f'{2 * AXIS_MULTIPLE} on, or 0 for the whole volume.'
-        )
-    if step is None:
-        step = patch_size * DEFAULT_STEP // DEFAULT_PATCH_SIZE
-    if patch_size and not 1 <= step <= patch_size:
-        raise UserError(f'--step {step}: give 1 to {patch_size}, the patch size.')
-    return patch_size, step
-
-
-def peak_memory_gb(shape: Sequence[int], patch_size: int, filters: int, channels: int) -> float:
-    """Estimate the memory that `predict` needs beyond the interpreter and its libraries.
-
-    `benchmarks/inference.py` compares the estimate with what is used.
-
-    Args:
-        shape: Shape of the image (or of the box around its mask).
-        patch_size: Edge of a patch in voxels; 0 for the whole volume.
-        filters: Channels of the network at full resolution.
-        channels: Output channels of the network.
-
-    Returns:
-        Gigabytes (1e9 bytes).
-    """
-    volume = math.prod(shape)
-    patch = patch_size**3 if patch_size else volume
-    patch = min(patch, volume)
-    # input and mask, sums, weights, copies on the way out; five feature maps alive at a time
-    return 4e-9 * (volume * (3 * channels + 8) + patch * filters * 5)
 
 
 @dataclass(frozen=True)

@@ -162,5 +162,6 @@ def predict_file(
         for name, data in maps.items()
     ]
     report = output / f'{stem}_qc.json'
-    report.write_text(json.dumps(qc, indent=2) + '\n', encoding='utf-8')
+    known = {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in qc.items()}
+    report.write_text(json.dumps(known, indent=2) + '\n', encoding='utf-8')
     return [*written, report]

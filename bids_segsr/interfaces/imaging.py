@@ -82,6 +82,7 @@ class _BrainMaskInputSpec(BaseInterfaceInputSpec):
 class _BrainMaskOutputSpec(TraitedSpec):
     out_file = File(exists=True, desc='mask on the scan grid')
     method = traits.Str(desc='how the mask came about')
+    stripped = traits.Bool(desc='whether the scan itself holds the brain only')
 
 
 class BrainMask(SimpleInterface):
@@ -108,6 +109,7 @@ class BrainMask(SimpleInterface):
             save_volume(Path(runtime.cwd, 'mask.nii.gz'), mask, scan.affine)
         )
         self._results['method'] = method
+        self._results['stripped'] = method == 'stripped already'
         return runtime
 
 

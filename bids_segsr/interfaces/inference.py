@@ -22,7 +22,7 @@ class _SuperResolveInputSpec(BaseInterfaceInputSpec):
     mask_file = File(exists=True, mandatory=True, desc='mask on its grid')
     scan_file = File(exists=True, mandatory=True, desc='scan that was interpolated')
     model = traits.Str(mandatory=True, desc='name or path')
-    model_sha256 = traits.Str(desc='renews the result when the weights change')
+    card_json = traits.Str(mandatory=True, desc='its card: renews the result when it changes')
     slice_thickness = traits.Float(desc='mm; conditional generators are told')
     patch_size = traits.Int(desc='edge in voxels; 0 for the whole volume')
     step = traits.Int(desc='distance of the patches in voxels')
@@ -51,15 +51,19 @@ class SuperResolve(SimpleInterface):
     def _run_interface(self, runtime: Bunch) -> Bunch:
         import torch
 
+        from bids_segsr.exceptions import ModelError
         from bids_segsr.imaging.conform import acquired_axis
         from bids_segsr.imaging.volume import load_mask, load_volume, save_volume
         from bids_segsr.inference.predict import predict
         from bids_segsr.zoo.store import load_model
 
         torch.set_num_threads(self.inputs.num_threads)
+        model = load_model(self.inputs.model)
+        if model.card.to_json() != self.inputs.card_json:
+            raise ModelError(f'{model.path}: the model changed during the run; start it again.')
         image = load_volume(self.inputs.in_file)
         prediction = predict(
-            load_model(self.inputs.model),
+            model,
             image.data,
             acquired_axis(load_volume(self.inputs.scan_file).affine, image.affine),
             slice_thickness=self._given('slice_thickness'),

@@ -75,8 +75,8 @@ class _CollectQCInputSpec(BaseInterfaceInputSpec):
     fidelity = traits.Dict(mandatory=True, desc='from FidelityCheck')
     scan_file = File(exists=True, mandatory=True)
     mask_file = File(exists=True, mandatory=True, desc='mask on the isotropic grid')
-    entropy_file = File(exists=True, mandatory=True)
-    disagreement_file = File(exists=True, mandatory=True)
+    entropy_file = File(exists=True)
+    disagreement_file = File(exists=True)
     header_notes = traits.List(traits.Str, usedefault=True)
     warnings = traits.List(traits.Str, usedefault=True)
     skull_strip = traits.Str(mandatory=True, desc='how the brain mask came about')
@@ -116,10 +116,14 @@ class CollectQC(SimpleInterface):
             else None,
             **(self.inputs.segmentation or {}),
             **self.inputs.fidelity,
-            'entropy_mean': float(load_map(self.inputs.entropy_file).data[inside].mean()),
-            'disagreement_mean': float(
-                load_map(self.inputs.disagreement_file).data[inside].mean()
-            ),
+            **{
+                f'{name}_mean': float(load_map(path).data[inside].mean())
+                for name, path in (
+                    ('entropy', self.inputs.entropy_file),
+                    ('disagreement', self.inputs.disagreement_file),
+                )
+                if isdefined(path)
+            },
             'header_notes': list(self.inputs.header_notes),
             'warnings': warnings,
         }

@@ -46,11 +46,9 @@ class _Figure(SimpleInterface):
             return None
         import nibabel as nib
 
-        from bids_segsr.imaging.conform import slice_axis, spacing_of
-        from bids_segsr.reports.views import matching_axis
+        from bids_segsr.imaging.conform import acquired_axis
 
-        affine = nib.load(self.inputs.scan_file).affine
-        return matching_axis(affine, slice_axis(spacing_of(affine)), nib.load(shown).affine)
+        return acquired_axis(nib.load(self.inputs.scan_file).affine, nib.load(shown).affine)
 
 
 class _BeforeAfterInputSpec(_FigureInputSpec):
@@ -208,9 +206,8 @@ class ImageSummary(SimpleInterface):
         import nibabel as nib
         import numpy as np
 
-        from bids_segsr.imaging.conform import slice_axis, spacing_of
+        from bids_segsr.imaging.conform import acquired_axis
         from bids_segsr.reports.fragments import image_summary
-        from bids_segsr.reports.views import matching_axis
 
         scan = nib.load(self.inputs.scan_file)
         text = image_summary(
@@ -220,9 +217,7 @@ class ImageSummary(SimpleInterface):
             card=json.loads(self.inputs.card_json),
             shape=scan.shape[:3],
             fine_shape=nib.load(self.inputs.fine_file).shape[:3],
-            slice_direction=matching_axis(
-                scan.affine, slice_axis(spacing_of(scan.affine)), np.eye(4)
-            ),
+            slice_direction=acquired_axis(scan.affine, np.eye(4)),
         )
         self._results['out_report'] = _written(runtime, text)
         return runtime

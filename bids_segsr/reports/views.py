@@ -58,22 +58,6 @@ def read(source: Source, slice_axis: int | None = None) -> Canonical:
     return Canonical(finite, canonical, int(orientation[axis, 0]))
 
 
-def matching_axis(affine: np.ndarray, axis: int, other: np.ndarray) -> int:
-    """Find the axis of another grid that runs closest to an axis of this one.
-
-    Args:
-        affine: Voxel to mm (4 x 4) of the grid on which `axis` is known.
-        axis: Array axis, 0 to 2.
-        other: Voxel to mm (4 x 4) of the other grid.
-
-    Returns:
-        The array axis of the other grid.
-    """
-    direction = affine[:3, axis] / np.linalg.norm(affine[:3, axis])
-    axes = other[:3, :3] / np.linalg.norm(other[:3, :3], axis=0)
-    return int(np.argmax(np.abs(direction @ axes)))
-
-
 def foreground(data: np.ndarray) -> np.ndarray:
     """Return where an image is brighter than a tenth of its 99th percentile."""
     bright = np.abs(data) > 0.1 * np.percentile(np.abs(data), 99)
