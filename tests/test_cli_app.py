@@ -22,7 +22,11 @@ from bids_segsr.cli.config import Settings, read_toml
 from bids_segsr.exceptions import ModelError, UserError
 
 CARD = SimpleNamespace(
-    name='toy', version='1', architecture='segsrgan', labels={1: 'cortical grey matter'}
+    name='toy',
+    version='1',
+    architecture='segsrgan',
+    labels={1: 'cortical grey matter'},
+    channels=('intensity', 'cortex'),
 )
 AFFINE = np.diag([1.0, 1.0, 3.0, 1.0])
 
@@ -184,6 +188,7 @@ def test_terminal_shows_no_traceback(bench: Bench) -> None:
         'from bids_segsr.cli import app\n'
         'app._with_model = lambda settings: (settings, CARD)\n'
         'app._report = lambda runs: 0\n'
+        'app.check_model = lambda model: None\n'
         'app._build = lambda *given: app.configure_nipype(given[0]) or toy_workflow(*given)\n'
         'sys.exit(app.main(sys.argv[2:]))'
     )

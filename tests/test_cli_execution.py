@@ -157,12 +157,39 @@ def test_gpu_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     [('auto', '1', True), ('auto', '0', False), ('cuda:0', '1', True), ('cpu', '1', False)],
 )
 def test_gpu_slots(
-    monkeypatch: pytest.MonkeyPatch, device: str, count: str, expected: bool
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: str, count: str, expected: bool
 ) -> None:
     answer = subprocess.CompletedProcess([], 0, stdout=count)
     monkeypatch.setattr(execution.subprocess, 'run', lambda *_, **__: answer)
 
-    assert uses_gpu(device) is expected
+    assert uses_gpu(settings_of(tmp_path, device=device)) is expected
+    cluster = tmp_path / 'cluster.yml'
+    cluster.write_text('plugin: SLURM')
+    assert not uses_gpu(settings_of(tmp_path, device=device, use_plugin=cluster))
+
+
+def test_only_the_network_step_takes_the_arguments_for_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from nipype.interfaces.base import Undefined
+    from nipype.pipeline import engine as pe
+
+    from bids_segsr.interfaces.imaging import Conform
+    from bids_segsr.interfaces.inference import SuperResolve
+
+    cluster = tmp_path / 'cluster.yml'
+    cluster.write_text('plugin: SLURM\ngpu_plugin_args: {sbatch_args: "--gres=gpu:1"}\n')
+    workflow, image = pe.Workflow('run'), pe.Workflow('sub_01_T2w_wf')
+    image.add_nodes([pe.Node(Conform(), 'conform'), pe.Node(SuperResolve(), 'superresolve')])
+    workflow.add_nodes([image])
+    ran = []
+    monkeypatch.setattr(workflow, 'run', lambda **arguments: ran.append(arguments))
+
+    assert run_workflow(workflow, settings_of(tmp_path, use_plugin=cluster), ['01']) is None
+    assert ran == [{'plugin': 'SLURM', 'plugin_args': {}}]
+    node = workflow.get_node('sub_01_T2w_wf.superresolve')
+    assert node.plugin_args == {'sbatch_args': '--gres=gpu:1'}
+    assert workflow.get_node('sub_01_T2w_wf.conform').plugin_args in ({}, None, Undefined)
 
 
 @pytest.mark.parametrize('device', ['cpu', 'auto'])

@@ -20,6 +20,7 @@ from bids_segsr.cli.execution import (
     one_line,
     prepare_environment,
     run_workflow,
+    runs_here,
     start_logging,
     uses_gpu,
 )
@@ -130,7 +131,8 @@ def run_participants(settings: Settings) -> int:
     subjects = select_participants(settings.bids_dir, settings.participant_label)
     if settings.reports_only:
         return _report_again(settings, subjects)
-    check_device(settings.device)
+    if runs_here(settings):
+        check_device(settings.device)
     settings, card = _with_model(settings)
     if settings.boilerplate_only:
         for path in _write_boilerplate(settings, card):
@@ -237,7 +239,7 @@ def _build(settings: Settings, scans: list[Scan], card: ModelCard) -> object:
     configure_nipype(settings)
     from bids_segsr.workflows.base import init_bids_segsr_wf
 
-    use_gpu = uses_gpu(settings.device)
+    use_gpu = uses_gpu(settings)
     workflow = init_bids_segsr_wf(settings, scans, card, use_gpu=use_gpu)
     workflow.base_dir = str(settings.work_dir)
     if settings.write_graph:

@@ -27,6 +27,9 @@ THREAD_VARIABLES = (
     'MKL_NUM_THREADS',
     'ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS',
 )
+PLUGIN_KEYS = ('plugin', 'plugin_args', 'gpu_plugin_args')
+# Plugins that run the steps on this machine, so that its GPU counts.
+LOCAL_PLUGINS = ('Debug', 'LegacyMultiProc', 'Linear', 'MultiProc')
 COUNT_GPUS = 'import torch; print(torch.cuda.device_count() if torch.cuda.is_available() else 0)'
 EXCEPTION_LINE = re.compile(
     r'^\s*(?P<name>(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit))'
@@ -176,13 +179,27 @@ def check_model(name_or_path: str) -> None:
         raise UserError(lines[-1].removeprefix('segsr: '))
 
 
-def uses_gpu(device: str) -> bool:
-    """Return whether the network will run on a GPU, on this machine.
+def runs_here(settings: Settings) -> bool:
+    """Return whether the steps run on this machine and not on the nodes of a cluster.
 
     Args:
-        device: 'auto', 'cpu', 'cuda' or 'cuda:N', as `check_device` accepts it.
+        settings: The settings of the run.
+
+    Raises:
+        UserError: If the plugin file cannot be used.
     """
-    return device != 'cpu' and (device != 'auto' or count_gpus() > 0)
+    return plugin_settings(settings)['plugin'] in LOCAL_PLUGINS
+
+
+def uses_gpu(settings: Settings) -> bool:
+    """Return whether the network will take one of the GPU slots of this machine.
+
+    Args:
+        settings: The settings of the run, the device checked by `check_device`.
+    """
+    if settings.device == 'cpu' or not runs_here(settings):
+        return False
+    return settings.device != 'auto' or count_gpus() > 0
 
 
 def plugin_settings(settings: Settings) -> dict[str, Any]:
@@ -198,7 +215,8 @@ def plugin_settings(settings: Settings) -> dict[str, Any]:
         UserError: If the plugin file cannot be used.
     """
     if settings.use_plugin is not None:
-        return _read_plugin(settings.use_plugin)
+        table = _read_plugin(settings.use_plugin)
+        return {name: table[name] for name in ('plugin', 'plugin_args')}
     arguments: dict[str, Any] = {
         'n_procs': settings.nprocs,
         'n_gpu_procs': 1,
@@ -274,11 +292,17 @@ def run_workflow(workflow: Any, settings: Settings, subjects: Sequence[str]) -> 
         KeyboardInterrupt: When the user interrupts the run.
     """
     arguments = plugin_settings(settings)
+    gpu_arguments = (
+        _read_plugin(settings.use_plugin)['gpu_plugin_args'] if settings.use_plugin else {}
+    )
     for name in workflow.list_node_names():
         owners = [subject for subject in subjects if f'.sub_{subject}_' in f'.{name}']
         if owners:
             folder = str(settings.log_dir(owners[0]))
-            workflow.get_node(name).config = {'execution': {'crashdump_dir': folder}}
+            node = workflow.get_node(name)
+            node.config = {'execution': {'crashdump_dir': folder}}
+            if gpu_arguments and hasattr(node.inputs, 'use_gpu'):
+                node.plugin_args = gpu_arguments
     if arguments['plugin'] == 'MultiProc':
         from bids_segsr.cli.workers import SurvivingMultiProcPlugin
 
@@ -339,14 +363,16 @@ def _read_plugin(path: Path) -> dict[str, Any]:
         raise UserError(f'{path}: not readable as YAML; check --use-plugin') from None
     if not isinstance(table, dict) or not isinstance(table.get('plugin'), str):
         raise UserError(f'{path}: needs a key plugin, such as plugin: SLURM; check --use-plugin')
-    unknown = set(table) - {'plugin', 'plugin_args'}
+    unknown = set(table) - set(PLUGIN_KEYS)
     if unknown:
-        raise UserError(f'{path}: unknown key {min(unknown)!r}; known are plugin, plugin_args')
+        raise UserError(
+            f'{path}: unknown key {min(unknown)!r}; known are {", ".join(PLUGIN_KEYS)}'
+        )
     from nipype.pipeline import plugins
 
     if not hasattr(plugins, f'{table["plugin"]}Plugin'):
         raise UserError(f'{path}: Nipype has no plugin {table["plugin"]!r}; check --use-plugin')
-    return {'plugin': table['plugin'], 'plugin_args': table.get('plugin_args') or {}}
+    return {name: table.get(name) or {} for name in PLUGIN_KEYS}
 
 
 @contextmanager
