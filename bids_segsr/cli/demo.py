@@ -34,7 +34,7 @@ def run_demo(output: Path, model: str | None = None) -> int:
     if output.exists() and any(output.iterdir()) and not bids_dir.is_dir():
         raise UserError(f'{output}: not empty; give a new folder for the demonstration.')
     print('1/3 the ICBM 152 T1w average, acquired with 1 x 1 x 3 mm slices')
-    truth, affine = _template()
+    truth, affine = icbm_template()
     _write_dataset(bids_dir, truth, affine)
     print('2/3 bids_segsr, participant and group level (a few minutes)', flush=True)
     arguments = [str(bids_dir), str(derivatives), 'participant', 'group', '--modality', 'T1w']
@@ -52,7 +52,8 @@ def run_demo(output: Path, model: str | None = None) -> int:
     return 0
 
 
-def _template() -> tuple[np.ndarray, np.ndarray]:
+def icbm_template() -> tuple[np.ndarray, np.ndarray]:
+    """Return the stripped ICBM 152 T1w average at 1 mm (largest value 1000) and its affine."""
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         from nilearn.datasets import load_mni152_template
