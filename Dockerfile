@@ -1,6 +1,6 @@
 # bids_segsr: docker build -t bids_segsr .
-# CPU and GPU images differ in the torch wheel alone:
-#   docker build --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu128 -t bids_segsr:cuda .
+# The ordinary index has the CUDA build of torch; a smaller image for CPUs alone:
+#   docker build --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cpu -t bids_segsr:cpu .
 # Weights of the SegSRGAN authors are baked in by name:
 #   docker build --build-arg MODELS="segsrgan-dhcp segsrgan-dhcp-unet" -t bids_segsr:dhcp .
 FROM debian:bookworm-slim AS build
@@ -9,10 +9,10 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 RUN python3 -m venv /opt/venv
 WORKDIR /src
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+ARG TORCH_INDEX=""
 COPY constraints.txt ./
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/venv/bin/pip install -c constraints.txt --extra-index-url "$TORCH_INDEX" torch
+    /opt/venv/bin/pip install -c constraints.txt ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch
 COPY pyproject.toml README.md LICENSE MANIFEST.in CITATION.cff CHANGELOG.md ./
 COPY bids_segsr bids_segsr
 COPY workflows workflows
@@ -39,6 +39,7 @@ COPY --from=build /opt/models /opt/models
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     BIDS_SEGSR_MODELS=/opt/models \
+    LOGNAME=bids_segsr \
     MPLCONFIGDIR=/tmp/matplotlib \
     XDG_CACHE_HOME=/tmp/cache \
     NO_ET=1 \

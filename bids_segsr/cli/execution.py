@@ -93,6 +93,8 @@ def prepare_environment(settings: Settings) -> None:
     cache = settings.work_dir / '.cache'
     os.environ.setdefault('NIPYPE_CONFIG_DIR', str(cache / 'nipype'))
     os.environ.setdefault('MPLCONFIGDIR', str(cache / 'matplotlib'))
+    # a container may run under a number that no user has, whose name torch asks for
+    os.environ.setdefault('LOGNAME', f'uid{os.getuid()}')
     if not (Path.home() / '.cache' / 'templateflow').is_dir():
         os.environ.setdefault('TEMPLATEFLOW_HOME', str(cache / 'templateflow'))
 
