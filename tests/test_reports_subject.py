@@ -370,6 +370,20 @@ def test_summary_tells_the_scores_as_on_the_card() -> None:
     assert 'CC-BY-4.0' in text
 
 
+def test_scores_of_the_packaged_model_are_told() -> None:
+    scores = {
+        'held_out': [
+            {'on': 'heads', 'psnr_network': 24.1, 'psnr_spline': 23.4, 'dice_network': 0.7},
+            {'on': 'fetus', 'ssim_network': 0.8, 'ssim_spline': 0.9},
+        ],
+        'note': 'text',
+    }
+    assert scores_told(scores) == [
+        ('PSNR (dB), heads', 24.1, 23.4, 'above'),
+        ('SSIM, fetus', 0.8, 0.9, 'below'),
+    ]
+
+
 def test_scores_are_paired_and_judged() -> None:
     assert scores_told(CARD['scores']) == [  # type: ignore[arg-type]
         ('psnr_db', 27.9, 29.4, 'below'),

@@ -46,7 +46,9 @@ def run_demo(output: Path, model: str | None = None) -> int:
     from bids_segsr.zoo.store import DEFAULT_MODEL, find_card
 
     print('3/3 against the truth, inside the brain:')
-    for line in _scores(derivatives, truth, affine, find_card(model or DEFAULT_MODEL).name):
+    for line in _scores(
+        bids_dir, derivatives, truth, affine, find_card(model or DEFAULT_MODEL).name
+    ):
         print(line)
     print(f'Report: {derivatives / f"sub-{SUBJECT}.html"}')
     return 0
@@ -92,8 +94,13 @@ def _write_dataset(root: Path, truth: np.ndarray, affine: np.ndarray) -> None:
     )
 
 
-def _scores(derivatives: Path, truth: np.ndarray, affine: np.ndarray, model: str) -> list[str]:
-    """Compare cubic spline and network with the truth on the grid of the result."""
+def _scores(
+    bids_dir: Path, derivatives: Path, truth: np.ndarray, affine: np.ndarray, model: str
+) -> list[str]:
+    """Compare cubic spline and network with the truth on the grid of the result.
+
+    Both were corrected for a bias field that the truth does not have: it is divided by the same.
+    """
     from bids_segsr.bids.names import model_label
     from bids_segsr.imaging.metrics import psnr, ssim
     from bids_segsr.imaging.resample import Grid, resample
@@ -106,7 +113,12 @@ def _scores(derivatives: Path, truth: np.ndarray, affine: np.ndarray, model: str
     scan = load_volume(next(folder.glob('*_desc-preproc_T1w.nii.gz')))
     brain = load_map(next(folder.glob('*_desc-brain_mask.nii.gz')))
     mask = resample(brain.data, brain.affine, grid, order=1) >= 0.5
-    reference = np.where(mask, resample(truth, affine, grid), 0)
+    acquired = load_volume(bids_dir / f'sub-{SUBJECT}' / 'anat' / f'sub-{SUBJECT}_T1w.nii.gz').data
+    seen = acquired > 0
+    correction = np.ones_like(acquired)
+    correction[seen] = scan.data[seen] / acquired[seen]
+    correction = resample(correction, scan.affine, grid, order=1)
+    reference = np.where(mask, resample(truth, affine, grid) * correction, 0)
     lines = [f'  {"":14}{"PSNR (dB)":>10}{"SSIM":>8}']
     for name, image in (
         ('cubic spline', np.where(mask, resample(scan.data, scan.affine, grid), 0)),

@@ -11,6 +11,7 @@ from bids_segsr.reports.quantities import QUANTITIES, formatted
 _AXES = ('left\N{EN DASH}right', 'posterior\N{EN DASH}anterior', 'inferior\N{EN DASH}superior')
 RESEARCH_ONLY = '<span class="badge research">Research use only: not for diagnosis</span>'
 
+_MEASURES = {'psnr': 'PSNR (dB)', 'ssim': 'SSIM'}
 _SPLINE = ('spline', 'cubic_spline', 'cubic spline')
 _LOWER_IS_BETTER = ('nrmse', 'rmse', 'mse', 'mae', 'distance')
 
@@ -101,8 +102,9 @@ def image_summary(
 def scores_told(scores: Mapping[str, Any]) -> list[tuple[str, Any, Any, str]]:
     """Pair the scores of a model with those of cubic spline, where its card holds both.
 
-    Two spellings are understood: `{'psnr': {'model': .., 'spline': ..}}` and
-    `{'psnr': .., 'psnr_spline': ..}`, at any depth.
+    Understood are lists of `{'on': .., 'psnr_network': .., 'psnr_spline': ..}`, as
+    `benchmarks/default_model.py` writes them, and, of other origin,
+    `{'psnr': {'model': .., 'spline': ..}}` and `{'psnr': .., 'psnr_spline': ..}` at any depth.
 
     Args:
         scores: The `scores` of a model card.
@@ -113,7 +115,14 @@ def scores_told(scores: Mapping[str, Any]) -> list[tuple[str, Any, Any, str]]:
     """
     told = []
     for name, value in scores.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, (list, tuple)):
+            for row in (row for row in value if isinstance(row, Mapping)):
+                told += [
+                    (f'{text}, {row.get("on", name)}', row[f'{m}_network'], row[f'{m}_spline'])
+                    for m, text in _MEASURES.items()
+                    if row.keys() >= {f'{m}_network', f'{m}_spline'}
+                ]
+        elif isinstance(value, Mapping):
             spline = next((k for k in value if k in _SPLINE), None)
             others = [
                 k
