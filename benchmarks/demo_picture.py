@@ -12,7 +12,7 @@ import matplotlib as mpl
 import numpy as np
 
 from bids_segsr.cli.demo import SUBJECT, icbm_template
-from bids_segsr.imaging.resample import Grid, resample
+from bids_segsr.imaging.resample import Grid, resample, resample_mask
 from bids_segsr.imaging.volume import load_map, load_volume
 from bids_segsr.zoo.store import DEFAULT_MODEL, find_card
 
@@ -35,7 +35,7 @@ def main() -> None:
     scan = load_volume(folder / f'sub-{SUBJECT}_desc-preproc_T1w.nii.gz')
     brain = load_map(folder / f'sub-{SUBJECT}_desc-brain_mask.nii.gz')
     grid = Grid(result.data.shape, result.affine)
-    mask = resample(brain.data, brain.affine, grid, order=1) >= 0.5
+    mask = resample_mask(brain.data > 0, brain.affine, grid)
     truth, affine = icbm_template()
     columns = {
         '3 mm slices': np.where(mask, resample(scan.data, scan.affine, grid, order=0), 0),

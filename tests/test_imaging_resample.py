@@ -6,7 +6,15 @@ from conftest import all_orientations, centre_of_mass, gaussian_blob, oblique_af
 from scipy.ndimage import map_coordinates
 
 from bids_segsr.imaging.conform import acquired_axis
-from bids_segsr.imaging.resample import Grid, auto_resolution, isotropic_grid, resample
+from bids_segsr.imaging.degrade import thick_slice_grid
+from bids_segsr.imaging.metrics import dice
+from bids_segsr.imaging.resample import (
+    Grid,
+    auto_resolution,
+    isotropic_grid,
+    resample,
+    resample_mask,
+)
 
 SHAPE = (44, 40, 16)
 SPACING = (1.0, 1.1, 3.0)
@@ -93,3 +101,29 @@ def test_coarser_axes_are_smoothed_against_aliasing():
 )
 def test_auto_resolution(spacing, expected):
     assert auto_resolution(spacing) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize('axis', [0, 1, 2])
+def test_masks_follow_the_shape_between_thick_slices(axis):
+    def ellipsoid(shape, affine):
+        index = np.stack(np.meshgrid(*map(np.arange, shape), indexing='ij'), -1)
+        points = index @ affine[:3, :3].T + affine[:3, 3] - centre
+        return np.linalg.norm(points / [34, 27, 30], axis=-1) < 1
+
+    affine = oblique_affine((1.0, 1.0, 1.0), (0, 0, 0))
+    centre = affine[:3, 3] + 40
+    thick = thick_slice_grid((80, 80, 80), affine, 4.0, axis)
+    mask = ellipsoid(thick.shape, thick.affine)
+    fine = Grid((80, 80, 80), affine)
+    truth = ellipsoid(fine.shape, fine.affine)
+    by_shape = dice(resample_mask(mask, thick.affine, fine), truth)
+    staircase = dice(resample(mask, thick.affine, fine, order=1) >= 0.5, truth)
+    assert by_shape > 0.98
+    assert 1 - by_shape < 0.7 * (1 - staircase)
+
+
+def test_masks_of_all_or_nothing_stay():
+    affine = oblique_affine((1.0, 1.0, 3.0))
+    grid = isotropic_grid((9, 9, 5), affine, 1.0)
+    assert resample_mask(np.ones((9, 9, 5), dtype=bool), affine, grid).all()
+    assert not resample_mask(np.zeros((9, 9, 5), dtype=bool), affine, grid).any()

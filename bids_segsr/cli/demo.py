@@ -103,7 +103,7 @@ def _scores(
     """
     from bids_segsr.bids.names import model_label
     from bids_segsr.imaging.metrics import psnr, ssim
-    from bids_segsr.imaging.resample import Grid, resample
+    from bids_segsr.imaging.resample import Grid, resample, resample_mask
     from bids_segsr.imaging.volume import load_map, load_volume
 
     folder = derivatives / f'sub-{SUBJECT}' / 'anat'
@@ -112,7 +112,7 @@ def _scores(
     grid = Grid(result.data.shape, result.affine)
     scan = load_volume(next(folder.glob('*_desc-preproc_T1w.nii.gz')))
     brain = load_map(next(folder.glob('*_desc-brain_mask.nii.gz')))
-    mask = resample(brain.data, brain.affine, grid, order=1) >= 0.5
+    mask = resample_mask(brain.data > 0, brain.affine, grid)
     acquired = load_volume(bids_dir / f'sub-{SUBJECT}' / 'anat' / f'sub-{SUBJECT}_T1w.nii.gz').data
     seen = acquired > 0
     correction = np.ones_like(acquired)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
-from scipy.ndimage import gaussian_filter1d
+from scipy.ndimage import distance_transform_edt, gaussian_filter1d
 
 from bids_segsr.imaging.conform import axis_along, slice_axis, spacing_of
 
@@ -130,6 +130,39 @@ def resample(data: np.ndarray, affine: np.ndarray, grid: Grid, order: int = 3) -
     resampler.UseNearestNeighborExtrapolatorOn()
     resampler.SetOutputPixelType(sitk.sitkFloat32)
     return from_sitk(resampler.Execute(to_sitk(data, affine)))[0]
+
+
+def resample_mask(mask: np.ndarray, affine: np.ndarray, grid: Grid) -> np.ndarray:
+    """Interpolate a mask between thick slices by its shape.
+
+    Shape-based interpolation (Raya and Udupa 1990): the signed distance to the outline within each
+    slice is interpolated linearly, and is positive inside. Interpolating the mask itself would
+    repeat the outline of each slice, a staircase seen from the side.
+
+    Args:
+        mask: Boolean array of three axes.
+        affine: Voxel to RAS+ mm (4 x 4), axes orthogonal.
+        grid: Where to sample.
+
+    Returns:
+        Boolean array of the grid's shape.
+    """
+    spacing = spacing_of(affine)
+    across = slice_axis(spacing)
+    in_plane = [s for axis, s in enumerate(spacing) if axis != across]
+    # a slice without outline counts as that far away; more would widen its neighbours
+    furthest = spacing[across]
+    distance = np.empty(mask.shape, dtype=np.float32)
+    for inside, signed in zip(
+        np.moveaxis(mask, across, 0), np.moveaxis(distance, across, 0), strict=True
+    ):
+        if inside.all() or not inside.any():
+            signed[...] = furthest if inside.all() else -furthest
+            continue
+        to_outline = distance_transform_edt(inside, in_plane)
+        to_outline -= distance_transform_edt(~inside, in_plane)
+        signed[...] = np.clip(to_outline, -furthest, furthest)
+    return resample(distance, affine, grid, order=1) >= 0
 
 
 def _antialias(data: np.ndarray, affine: np.ndarray, grid: Grid) -> np.ndarray:

@@ -16,7 +16,7 @@ from bids_segsr.imaging.brain_mask import find_brain_mask
 from bids_segsr.imaging.components import keep_largest_component, topology
 from bids_segsr.imaging.conform import acquired_axis, slice_axis
 from bids_segsr.imaging.fidelity import fidelity
-from bids_segsr.imaging.resample import auto_resolution, isotropic_grid, resample
+from bids_segsr.imaging.resample import auto_resolution, isotropic_grid, resample, resample_mask
 from bids_segsr.imaging.volume import load_mask, load_volume, save_volume
 from bids_segsr.inference.predict import predict
 from bids_segsr.zoo.contract import contract_warnings
@@ -92,7 +92,7 @@ def predict_file(
     )
     resolution = options.resolution or auto_resolution(scan.spacing)
     grid = isotropic_grid(scan.data.shape, scan.affine, resolution)
-    inside = resample(brain, scan.affine, grid, order=1) >= 0.5
+    inside = resample_mask(brain, scan.affine, grid)
     interpolated = np.where(inside, resample(corrected, scan.affine, grid), 0)
     tell(f'network {model.card.name} on {grid.shape} voxels of {resolution:g} mm')
     thickness = options.slice_thickness or scan.spacing[slice_axis(scan.spacing)]

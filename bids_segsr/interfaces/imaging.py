@@ -133,13 +133,13 @@ class Interpolate(SimpleInterface):
     def _run_interface(self, runtime: Bunch) -> Bunch:
         import numpy as np
 
-        from bids_segsr.imaging.resample import isotropic_grid, resample
+        from bids_segsr.imaging.resample import isotropic_grid, resample, resample_mask
         from bids_segsr.imaging.volume import load_mask, load_volume, save_volume
 
         scan = load_volume(self.inputs.in_file)
         mask = load_mask(self.inputs.mask_file, scan)
         grid = isotropic_grid(scan.data.shape, scan.affine, self.inputs.resolution)
-        inside = resample(mask, scan.affine, grid, order=1) >= 0.5
+        inside = resample_mask(mask, scan.affine, grid)
         image = np.where(inside, resample(scan.data, scan.affine, grid), 0)
         self._results['out_file'] = str(
             save_volume(Path(runtime.cwd, 'interpolated.nii.gz'), image, grid.affine)
