@@ -79,9 +79,10 @@ def write_scan(
 def write_dataset(raw: Path) -> None:
     raw.mkdir(parents=True, exist_ok=True)
     (raw / 'dataset_description.json').write_text(
-        json.dumps({'Name': 'phantoms', 'BIDSVersion': '1.10.0', 'License': 'CC0'})
+        json.dumps({'Name': 'phantoms', 'BIDSVersion': '1.10.0', 'License': 'CC0'}),
+        encoding='utf-8',
     )
-    (raw / 'README').write_text('Phantoms of three bright spots in a ball. ' * 5)
+    (raw / 'README').write_text('Phantoms of three bright spots in a ball. ' * 5, encoding='utf-8')
 
 
 def app(*arguments: object, timeout: float = 400) -> subprocess.CompletedProcess[str]:
@@ -127,9 +128,9 @@ def test_exit_code_and_one_line_for_the_broken_image(run):
     assert 'Report:' in result.stdout
     for subject in ('01', '02'):
         assert (root / 'out' / f'sub-{subject}.html').is_file()
-    report = (root / 'out' / 'sub-02.html').read_text()
+    report = (root / 'out' / 'sub-02.html').read_text(encoding='utf-8')
     assert 'the file is empty' in report
-    assert (root / 'out' / 'group_T2w.tsv').read_text().count('\n') == 4
+    assert (root / 'out' / 'group_T2w.tsv').read_text(encoding='utf-8').count('\n') == 4
 
 
 def names(label: str) -> dict[str, str]:
@@ -157,7 +158,9 @@ def test_every_output_is_there_with_its_type_codes_units_and_sidecar(run):
             assert int(image.header['qform_code']) == int(image.header['sform_code']) == 1
             assert image.header.get_xyzt_units()[0] == 'mm'
             np.testing.assert_allclose(image.get_qform(), image.get_sform(), atol=1e-4)
-            sidecar = json.loads((folder / name.replace('.nii.gz', '.json')).read_text())
+            sidecar = json.loads(
+                (folder / name.replace('.nii.gz', '.json')).read_text(encoding='utf-8')
+            )
             assert sidecar['Sources']
             assert all(source.startswith('bids:') for source in sidecar['Sources'])
             if '_res-' in name:
@@ -165,7 +168,9 @@ def test_every_output_is_there_with_its_type_codes_units_and_sidecar(run):
             if name.endswith('_T2w.nii.gz'):
                 assert sidecar['SkullStripped'] is True
         stem = label.removesuffix('_T2w')
-        sidecar = json.loads((folder / f'{stem}_res-1mm_desc-toy1_T2w.json').read_text())
+        sidecar = json.loads(
+            (folder / f'{stem}_res-1mm_desc-toy1_T2w.json').read_text(encoding='utf-8')
+        )
         assert sidecar['Model']['Name'] == 'toy-1'
         assert len(sidecar['Model']['SHA256']) == 64
         assert sidecar['PatchSize'] == 32
@@ -203,7 +208,9 @@ def test_numbers_of_quality(run):
     root, points, _ = run
     for label in points:
         folder = root / 'out' / label.split('_')[0] / 'anat'
-        qc = json.loads((folder / f'{label.removesuffix("_T2w")}_qc.json').read_text())
+        qc = json.loads(
+            (folder / f'{label.removesuffix("_T2w")}_qc.json').read_text(encoding='utf-8')
+        )
         assert qc['bids_name'] == label
         assert qc['skull_strip'] == 'stripped already'
         assert qc['brain_volume_ml'] == pytest.approx(4 / 3 * np.pi * 1.9**3, rel=0.1)
@@ -251,7 +258,7 @@ def test_a_second_run_into_another_folder_writes_the_same_bytes(run):
 
 def _filter(root: Path, content: dict) -> Path:
     path = root / 'filter.json'
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding='utf-8')
     return path
 
 
@@ -309,7 +316,7 @@ def test_a_step_that_fails_leaves_the_others_and_a_report(run, tmp_path):
     assert 'TemplateFlow' in line
     assert (tmp_path / 'out' / 'sub-01' / 'anat' / 'sub-01_qc.json').is_file()
     assert list((tmp_path / 'out' / 'sub-01' / 'log').glob('*/crash-*brain_mask*.txt'))
-    assert 'TemplateFlow' in (tmp_path / 'out' / 'sub-01.html').read_text()
+    assert 'TemplateFlow' in (tmp_path / 'out' / 'sub-01.html').read_text(encoding='utf-8')
 
 
 @pytest.mark.parametrize('damage', ['hash', 'shape'])
@@ -324,7 +331,10 @@ def test_a_damaged_model_is_told_in_one_line_before_any_work(run, tmp_path, dama
         weights.write_bytes(content)
     else:
         card = folder / 'card.json'
-        card.write_text(card.read_text().replace('"base_filters": 2', '"base_filters": 4'))
+        card.write_text(
+            card.read_text(encoding='utf-8').replace('"base_filters": 2', '"base_filters": 4'),
+            encoding='utf-8',
+        )
     result = app(
         root / 'raw', tmp_path / 'out', 'participant', '-w', tmp_path / 'work', '--model', folder,
         '--skip-bids-validation', '--participant-label', '01', *FLAGS,

@@ -28,12 +28,12 @@ def raw(tmp_path: Path) -> Path:
     root = tmp_path / 'raw'
     root.mkdir()
     content = {'Name': 'x', 'BIDSVersion': '1.9.0', 'License': 'CC0', 'DatasetDOI': 'doi:10.1/ab'}
-    (root / 'dataset_description.json').write_text(json.dumps(content))
+    (root / 'dataset_description.json').write_text(json.dumps(content), encoding='utf-8')
     return root
 
 
 def described(root: Path) -> dict:
-    return json.loads((root / 'dataset_description.json').read_text())
+    return json.loads((root / 'dataset_description.json').read_text(encoding='utf-8'))
 
 
 def test_description_names_program_sources_and_links(raw: Path, tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_description_warns_of_another_version(
     raw: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     earlier = {'GeneratedBy': [{'Name': 'bids_segsr', 'Version': '0.0.1'}]}
-    (tmp_path / 'dataset_description.json').write_text(json.dumps(earlier))
+    (tmp_path / 'dataset_description.json').write_text(json.dumps(earlier), encoding='utf-8')
 
     write_dataset_description(tmp_path, raw)
 
@@ -105,12 +105,12 @@ def test_description_names_the_container(
 
 
 def test_bidsignore_keeps_lines_and_has_no_trailing_slash(tmp_path: Path) -> None:
-    (tmp_path / '.bidsignore').write_text('extra.txt\nfigures\n')
+    (tmp_path / '.bidsignore').write_text('extra.txt\nfigures\n', encoding='utf-8')
 
     write_bidsignore(tmp_path)
     write_bidsignore(tmp_path)
 
-    lines = (tmp_path / '.bidsignore').read_text().splitlines()
+    lines = (tmp_path / '.bidsignore').read_text(encoding='utf-8').splitlines()
     assert lines[0] == 'extra.txt'
     assert len(lines) == len(set(lines))
     assert {'log', '*.html', '*_map.json', '*_qc.json', 'group_*'} <= set(lines)
@@ -119,7 +119,7 @@ def test_bidsignore_keeps_lines_and_has_no_trailing_slash(tmp_path: Path) -> Non
 
 def test_dseg_maps_cortex_to_the_standard_index(tmp_path: Path) -> None:
     labels = {2: 'hippocampus', 1: 'cortical grey matter', 3: 'WM'}
-    rows = write_dseg_tsv(tmp_path, labels).read_text().splitlines()
+    rows = write_dseg_tsv(tmp_path, labels).read_text(encoding='utf-8').splitlines()
 
     assert [row.split('\t') for row in rows] == [
         ['index', 'name', 'abbreviation', 'color', 'mapping'],
@@ -158,7 +158,9 @@ def test_derivatives_pass_the_official_validator(raw: Path, tmp_path: Path) -> N
         path = out / derivative_name(entities, suffix=suffix, **labels)
         path.parent.mkdir(parents=True, exist_ok=True)
         nibabel.save(nibabel.Nifti1Image(np.zeros((2, 2, 2), np.uint8), np.eye(4)), path)
-        path.with_name(path.name.replace('.nii.gz', '.json')).write_text(json.dumps(sidecar))
+        path.with_name(path.name.replace('.nii.gz', '.json')).write_text(
+            json.dumps(sidecar), encoding='utf-8'
+        )
     write_text(out / derivative_name(entities, suffix='qc', extension='.json'), '{}')
     figure = derivative_name(entities, suffix='T2w', extension='.svg', datatype='figures')
     write_text(out / figure, '<svg/>')
@@ -188,7 +190,7 @@ def test_text_is_replaced_whole_and_by_many_at_once(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda n: write_text(path, str(n % 2) * 1000), range(200)))
 
-    assert path.read_text() in ('0' * 1000, '1' * 1000)
+    assert path.read_text(encoding='utf-8') in ('0' * 1000, '1' * 1000)
     assert [item.name for item in path.parent.iterdir()] == ['b.txt']
 
 
@@ -248,10 +250,12 @@ def test_every_citation_has_an_entry(tmp_path: Path) -> None:
     for architecture in ('segsrgan', 'segsrgan-unet', 'recnn', 'mdcsrn', 'rrdg'):
         facts = MethodsFacts('T2w', 'm 1', architecture, skull_strip='force', masks=('x',))
         text, bib = write_citation(tmp_path, methods_text(facts))
-        cited = set(re.findall(r'@([a-z_0-9]+)', text.read_text()))
+        cited = set(re.findall(r'@([a-z_0-9]+)', text.read_text(encoding='utf-8')))
 
         assert architecture.split('-')[0] in cited
-        assert cited == set(re.findall(r'^@\w+\{(\w+),', bib.read_text(), flags=re.MULTILINE))
+        assert cited == set(
+            re.findall(r'^@\w+\{(\w+),', bib.read_text(encoding='utf-8'), flags=re.MULTILINE)
+        )
 
 
 def test_five_papers_are_in_the_bibliography() -> None:

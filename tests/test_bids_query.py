@@ -43,9 +43,13 @@ def dataset(tmp_path: Path) -> Path:
         'out/sub-02/anat/sub-02_desc-preproc_T2w.nii.gz',
         'sourcedata/sub-02/anat/sub-02_acq-old_T2w.nii.gz',
     )
-    (root / 'dataset_description.json').write_text('{"Name": "x", "BIDSVersion": "1.9.0"}')
-    (root / 'T2w.json').write_text('{"EchoTime": 0.1, "SliceThickness": 3.0}')
-    (root / 'sub-02/anat/sub-02_acq-sag_T2w.json').write_text('{"SliceThickness": 4.0}')
+    (root / 'dataset_description.json').write_text(
+        '{"Name": "x", "BIDSVersion": "1.9.0"}', encoding='utf-8'
+    )
+    (root / 'T2w.json').write_text('{"EchoTime": 0.1, "SliceThickness": 3.0}', encoding='utf-8')
+    (root / 'sub-02/anat/sub-02_acq-sag_T2w.json').write_text(
+        '{"SliceThickness": 4.0}', encoding='utf-8'
+    )
     return root
 
 
@@ -59,7 +63,7 @@ def labels(scans: list[Scan]) -> list[str]:
 
 def filter_file(tmp_path: Path, content: Any) -> Path:
     path = tmp_path / 'filters.json'
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding='utf-8')
     return path
 
 
@@ -141,7 +145,7 @@ def test_two_files_with_the_same_entities(dataset: Path) -> None:
 
 
 def test_broken_sidecar_is_named(dataset: Path) -> None:
-    (dataset / 'T2w.json').write_text('{"EchoTime": ')
+    (dataset / 'T2w.json').write_text('{"EchoTime": ', encoding='utf-8')
 
     with pytest.raises(UserError, match=r'T2w\.json') as error:
         open_layout(dataset)
@@ -190,7 +194,7 @@ def test_filters_with_mistakes(tmp_path: Path, content: Any, message: str) -> No
 
 def test_filters_that_are_no_json(tmp_path: Path) -> None:
     path = tmp_path / 'filters.json'
-    path.write_text('{"t2w": ')
+    path.write_text('{"t2w": ', encoding='utf-8')
 
     with pytest.raises(UserError, match=r'filters\.json: not valid JSON'):
         load_filters(path)
@@ -236,7 +240,7 @@ def test_content_that_was_not_fetched_is_left_to_the_reading_of_images(dataset: 
 def test_masks_of_a_broken_dataset(dataset: Path, tmp_path: Path) -> None:
     broken = tmp_path / 'broken'
     broken.mkdir()
-    (broken / 'dataset_description.json').write_text('{')
+    (broken / 'dataset_description.json').write_text('{', encoding='utf-8')
 
     with pytest.raises(UserError, match='broken: cannot be indexed'):
         collect_scans(open_layout(dataset), derivatives={'m': broken})

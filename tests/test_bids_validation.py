@@ -19,9 +19,9 @@ def dataset(tmp_path: Path) -> Path:
     import numpy as np
 
     (tmp_path / 'dataset_description.json').write_text(
-        '{"Name": "x", "BIDSVersion": "1.9.0", "DatasetType": "raw"}'
+        '{"Name": "x", "BIDSVersion": "1.9.0", "DatasetType": "raw"}', encoding='utf-8'
     )
-    (tmp_path / 'README').write_text('A dataset.\n' * 20)
+    (tmp_path / 'README').write_text('A dataset.\n' * 20, encoding='utf-8')
     for subject in ('01', '02'):
         path = tmp_path / f'sub-{subject}' / 'anat' / f'sub-{subject}_T2w.nii.gz'
         path.parent.mkdir(parents=True)

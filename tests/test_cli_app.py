@@ -240,7 +240,7 @@ def test_broken_image_is_left_out(bench: Bench, kind: str) -> None:
     assert lines[0].startswith('sub-01_run-2_T2w is left out: ')
     assert str(path) in lines[0]
     assert bench.built == [['sub-01_run-1_T2w']]
-    (entry,) = json.loads((bench.logs('01')[0] / 'errors.json').read_text())
+    (entry,) = json.loads((bench.logs('01')[0] / 'errors.json').read_text(encoding='utf-8'))
     assert entry['image'] == 'sub-01_run-2_T2w'
     assert str(path) in entry['message']
     assert 'sub-01.html' in out
@@ -531,11 +531,11 @@ def test_another_modality_of_the_same_names_is_refused(bench: Bench) -> None:
     bench.image('sub-01_T2w')
     earlier = bench.out / 'sub-01' / 'anat' / 'sub-01_qc.json'
     earlier.parent.mkdir(parents=True)
-    earlier.write_text(json.dumps({'bids_name': 'sub-01_T1w'}))
+    earlier.write_text(json.dumps({'bids_name': 'sub-01_T1w'}), encoding='utf-8')
     status, _, lines = bench.run('--model', 'toy')
     assert status == 1
     assert len(lines) == 1
     assert str(earlier) in lines[0]
     assert 'output folder of its own' in lines[0]
-    earlier.write_text(json.dumps({'bids_name': 'sub-01_T2w'}))
+    earlier.write_text(json.dumps({'bids_name': 'sub-01_T2w'}), encoding='utf-8')
     assert bench.run('--model', 'toy')[0] == 0

@@ -64,7 +64,7 @@ def test_every_field_survives_toml(tmp_path: Path) -> None:
 
 
 def test_file_records_the_versions(tmp_path: Path) -> None:
-    text = write_toml(Settings(**BASE), tmp_path / 'c.toml').read_text()
+    text = write_toml(Settings(**BASE), tmp_path / 'c.toml').read_text(encoding='utf-8')
 
     assert f'bids_segsr = "{__version__}"' in text
     assert 'nipype = ' in text
@@ -88,7 +88,7 @@ def test_file_records_the_versions(tmp_path: Path) -> None:
 )
 def test_mistake_in_the_file_names_file_and_key(tmp_path: Path, line: str, message: str) -> None:
     path = tmp_path / 'c.toml'
-    path.write_text(line)
+    path.write_text(line, encoding='utf-8')
 
     with pytest.raises(UserError, match=rf'c\.toml: {message}'):
         read_toml(path)

@@ -53,7 +53,7 @@ def test_multiproc_is_the_default(tmp_path: Path) -> None:
 
 def test_plugin_file(tmp_path: Path) -> None:
     path = tmp_path / 'p.yml'
-    path.write_text('plugin: SLURM\nplugin_args: {sbatch_args: "--mem 8G"}\n')
+    path.write_text('plugin: SLURM\nplugin_args: {sbatch_args: "--mem 8G"}\n', encoding='utf-8')
 
     assert plugin_settings(settings_of(tmp_path, use_plugin=path)) == {
         'plugin': 'SLURM',
@@ -73,7 +73,7 @@ def test_plugin_file(tmp_path: Path) -> None:
 )
 def test_plugin_file_with_mistakes(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / 'p.yml'
-    path.write_text(text)
+    path.write_text(text, encoding='utf-8')
 
     with pytest.raises(UserError, match=rf'p\.yml: {message}'):
         plugin_settings(settings_of(tmp_path, use_plugin=path))
@@ -164,7 +164,7 @@ def test_gpu_slots(
 
     assert uses_gpu(settings_of(tmp_path, device=device)) is expected
     cluster = tmp_path / 'cluster.yml'
-    cluster.write_text('plugin: SLURM')
+    cluster.write_text('plugin: SLURM', encoding='utf-8')
     assert not uses_gpu(settings_of(tmp_path, device=device, use_plugin=cluster))
 
 
@@ -178,7 +178,9 @@ def test_only_the_network_step_takes_the_arguments_for_a_gpu(
     from bids_segsr.interfaces.inference import SuperResolve
 
     cluster = tmp_path / 'cluster.yml'
-    cluster.write_text('plugin: SLURM\ngpu_plugin_args: {sbatch_args: "--gres=gpu:1"}\n')
+    cluster.write_text(
+        'plugin: SLURM\ngpu_plugin_args: {sbatch_args: "--gres=gpu:1"}\n', encoding='utf-8'
+    )
     workflow, image = pe.Workflow('run'), pe.Workflow('sub_01_T2w_wf')
     image.add_nodes([pe.Node(Conform(), 'conform'), pe.Node(SuperResolve(), 'superresolve')])
     workflow.add_nodes([image])

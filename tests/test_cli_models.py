@@ -74,7 +74,7 @@ def test_list_for_people(run):
 
 
 def test_list_goes_on_after_a_broken_card(run, models):
-    (models / 'first' / 'card.json').write_text('{')
+    (models / 'first' / 'card.json').write_text('{', encoding='utf-8')
     status, out, error = run('list')
     assert status == 1
     assert 'second' in out
@@ -122,7 +122,7 @@ def test_import_refuses_with_the_reason(run, tmp_path, models):
     empty = tmp_path / 'empty.h5'
     h5py.File(empty, 'w').close()
     text = tmp_path / 'text'
-    text.write_text('no weights')
+    text.write_text('no weights', encoding='utf-8')
     good = write_snapshot(tmp_path / 'good', randomised('segsrgan'))
     pickled = tmp_path / 'model.pt'
     pickled.touch()
@@ -164,7 +164,10 @@ def test_verify_passes_good_models_and_names_each_bad_one(run, models):
     weights = models / 'first' / 'weights.safetensors'
     weights.write_bytes(weights.read_bytes()[:-1] + b'\0')
     card = models / 'second' / 'card.json'
-    card.write_text(card.read_text().replace('"cortex"', '"cortex", "hippocampus"'))
+    card.write_text(
+        card.read_text(encoding='utf-8').replace('"cortex"', '"cortex", "hippocampus"'),
+        encoding='utf-8',
+    )
     broken = create('segsrgan', base_filters=2, n_blocks=1)
     with torch.no_grad():
         broken.head.conv.weight.fill_(float('inf'))
@@ -193,7 +196,10 @@ def test_export_to_torchscript_runs_at_other_sizes(run, tmp_path):
     with torch.no_grad():
         found = torch.jit.load(path)(x)
         torch.testing.assert_close(found, load_model('first').network(x))
-    assert json.loads((tmp_path / 'out' / 'model.pt.json').read_text())['name'] == 'first'
+    assert (
+        json.loads((tmp_path / 'out' / 'model.pt.json').read_text(encoding='utf-8'))['name']
+        == 'first'
+    )
 
 
 def test_export_to_onnx_runs_at_other_sizes(run, tmp_path):

@@ -28,7 +28,7 @@ FLAGS = ['--device', 'cpu', '--skull-strip', 'skip', '--patch-size', '16']
 def test_packaged_model_on_a_list_one_of_which_is_broken(scan, tmp_path, capsys):
     (tmp_path / 'broken.nii.gz').write_bytes(b'')
     listed = tmp_path / 'list.csv'
-    listed.write_text('image,mask\nbroken.nii.gz,\nscan.nii.gz,\n')
+    listed.write_text('image,mask\nbroken.nii.gz,\nscan.nii.gz,\n', encoding='utf-8')
     assert main(['predict', str(listed), str(tmp_path / 'out'), *FLAGS]) == 1
     out, err = capsys.readouterr()
     assert 'Traceback' not in err
@@ -69,7 +69,7 @@ def test_original_weights_with_region_classes(scan, tmp_path, capsys):
 )
 def test_mistakes_are_one_line(scan, tmp_path, monkeypatch, capsys, arguments, words):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / 'empty.csv').write_text('path\n')
+    (tmp_path / 'empty.csv').write_text('path\n', encoding='utf-8')
     assert main(['predict', *arguments, '--skull-strip', 'skip']) == 1
     err = capsys.readouterr().err
     assert 'Traceback' not in err

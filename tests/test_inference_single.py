@@ -60,7 +60,7 @@ def test_every_output_in_all_48_orientations(tmp_path, model, monkeypatch, degre
         path = save_volume(tmp_path / 'scan.nii.gz', scan, turned)
         options = Options(resolution=0.9, patch_size=16, skull_strip='skip', device='cpu')
         *images, report = predict_file(path, tmp_path / 'out', model, options)
-        assert json.loads(report.read_text())['fidelity_nrmse'] < 0.2
+        assert json.loads(report.read_text(encoding='utf-8'))['fidelity_nrmse'] < 0.2
         assert [name.name for name in images] == [
             'scan_superresolved.nii.gz',
             'scan_cortex.nii.gz',
@@ -93,7 +93,7 @@ def test_numbers_warnings_and_mask(tmp_path, model):
     told: list[str] = []
     options = Options(patch_size=0, device='cpu', keep_largest=True)
     written = predict_file(path, tmp_path / 'out', model, options, mask=mask, tell=told.append)
-    qc = json.loads(written[-1].read_text())
+    qc = json.loads(written[-1].read_text(encoding='utf-8'))
     assert qc['skull_strip'] == 'existing mask'
     assert qc['resolution_mm'] == 1.0
     assert qc['components'] <= 1

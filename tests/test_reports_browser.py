@@ -54,7 +54,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     export_single_file(generate_report(root, '01', RUN, settings))
     log = root / 'sub-02' / 'log' / RUN
     log.mkdir(parents=True)
-    (log / 'errors.json').write_text('[{"image": "sub-02_T2w", "message": "the file is empty"}]')
+    (log / 'errors.json').write_text(
+        '[{"image": "sub-02_T2w", "message": "the file is empty"}]', encoding='utf-8'
+    )
     generate_report(root, '02', RUN, settings)
     group = root.parent / 'group'
     make_group(group)

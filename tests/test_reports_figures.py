@@ -78,8 +78,8 @@ def outlines(svg: str) -> list[str]:
 
 @pytest.mark.parametrize('name', FIGURES)
 def test_figure_is_valid_small_and_the_same_each_time(name: str, tmp_path: Path) -> None:
-    text = FIGURES[name](tmp_path / 'a.svg').read_text()
-    assert FIGURES[name](tmp_path / 'b.svg').read_text() == text
+    text = FIGURES[name](tmp_path / 'a.svg').read_text(encoding='utf-8')
+    assert FIGURES[name](tmp_path / 'b.svg').read_text(encoding='utf-8') == text
     root = ElementTree.fromstring(text)  # noqa: S314 - our own file
     assert root.tag.endswith('svg')
     assert root.get('width') is None
@@ -95,7 +95,7 @@ def test_figure_is_valid_small_and_the_same_each_time(name: str, tmp_path: Path)
 @pytest.mark.parametrize('name', FIGURES)
 def test_nireports_leaves_the_bytes(name: str, tmp_path: Path) -> None:
     # its assembler rewrites figures in place, and they are hard links to the cache of Nipype
-    text = FIGURES[name](tmp_path / 'a.svg').read_text()
+    text = FIGURES[name](tmp_path / 'a.svg').read_text(encoding='utf-8')
     lines = text.splitlines()
     assert '\n'.join(lines) == text
     assert not re.search(r' (height|width)=["\'][0-9.]+[a-z]*["\']', lines[0])
@@ -104,7 +104,7 @@ def test_nireports_leaves_the_bytes(name: str, tmp_path: Path) -> None:
 def test_every_orientation_gives_the_same_picture(tmp_path: Path) -> None:
     reference = pictures(figures.plot_mask_contours(
         (DATA['scan'], AFFINE), (DATA['mask'], AFFINE), tmp_path / 'r.svg'
-    ).read_text())  # fmt: skip
+    ).read_text(encoding='utf-8'))  # fmt: skip
     for number, (shape, affine) in enumerate(all_orientations(SHAPE, AFFINE)[::7]):
         to = nib.orientations.ornt_transform(
             nib.io_orientation(AFFINE), nib.io_orientation(affine)
@@ -113,7 +113,7 @@ def test_every_orientation_gives_the_same_picture(tmp_path: Path) -> None:
         assert turned[0].shape == shape
         svg = figures.plot_mask_contours(
             (turned[0], affine), (turned[1], affine), tmp_path / f'{number}.svg'
-        ).read_text()
+        ).read_text(encoding='utf-8')
         for ours, theirs in zip(pictures(svg), reference, strict=True):
             np.testing.assert_array_equal(ours, theirs)
 
@@ -139,7 +139,9 @@ def test_panels_keep_the_proportions_of_anisotropic_voxels(tmp_path: Path) -> No
     )
     # matrix(a 0 0 d ..) maps one image pixel to units: 1 mm by 3 mm in the cuts through the slices
     ratios = set()
-    for a, d in re.findall(r'transform="matrix\(([\d.]+) 0 0 ([\d.]+)', out.read_text()):
+    for a, d in re.findall(
+        r'transform="matrix\(([\d.]+) 0 0 ([\d.]+)', out.read_text(encoding='utf-8')
+    ):
         ratios.add(round(float(d) / float(a), 1))
     assert ratios == {1.0, 3.0}
 
@@ -148,7 +150,7 @@ def test_through_plane_views_are_the_large_ones(tmp_path: Path) -> None:
     fine = np.repeat(DATA['scan'], 3, axis=2), oblique_affine((1, 1, 1))
     text = figures.plot_before_after(
         fine, fine, tmp_path / 'a.svg', before_label='Spline', after_label='SR', slice_axis=2
-    ).read_text()
+    ).read_text(encoding='utf-8')
     scale = [float(a) for a in re.findall(r'transform="matrix\(([\d.]+) 0 0', text)]
     assert [c[0] for c in re.findall(r'>(Coronal|Sagittal|Axial) ·', text)] == list('CSACSA')
     coronal, sagittal, axial = scale[0], scale[2], scale[4]
@@ -160,7 +162,7 @@ def test_before_and_after_share_one_window(tmp_path: Path) -> None:
     double = DATA['smooth'] * 2
     text = figures.plot_before_after(
         at('smooth'), (double, AFFINE), tmp_path / 'a.svg', before_label='a', after_label='b'
-    ).read_text()
+    ).read_text(encoding='utf-8')
     before, after = pictures(text)[:2]
     assert 1.6 < after.mean() / before.mean() < 2.4
 
@@ -172,22 +174,22 @@ def test_empty_overlay_is_told(name: str, tmp_path: Path) -> None:
         figures.plot_mask_contours(at('scan'), at('empty'), out)
     else:
         figures.plot_segmentation(at('scan'), at('empty'), out)
-    text = out.read_text()
+    text = out.read_text(encoding='utf-8')
     assert 'is empty' in text
     assert pictures(text)
     assert not outlines(text)
 
 
 def test_overlays_are_drawn(tmp_path: Path) -> None:
-    mask = FIGURES['mask'](tmp_path / 'm.svg').read_text()
+    mask = FIGURES['mask'](tmp_path / 'm.svg').read_text(encoding='utf-8')
     assert len(outlines(mask)) == len(pictures(mask)) == 12
-    segmentation = FIGURES['segmentation'](tmp_path / 's.svg').read_text()
+    segmentation = FIGURES['segmentation'](tmp_path / 's.svg').read_text(encoding='utf-8')
     assert len(outlines(segmentation)) == 12
     assert '>Cortex<' in segmentation
     labels = DATA['label'].astype(np.int16) + 4 * (DATA['smooth'] > 250)
     named = figures.plot_segmentation(
         at('scan'), (labels, AFFINE), tmp_path / 'l.svg', names={1: 'Cortex', 4: 'Ventricle'}
-    ).read_text()
+    ).read_text(encoding='utf-8')
     assert '>Cortex<' in named
     assert '>Ventricle<' in named
 
@@ -201,7 +203,7 @@ def test_residual_is_in_percent_of_the_robust_range(tmp_path: Path) -> None:
     residual = np.where(inside, 0.2 * (high - low), 0)
     text = figures.plot_fidelity(
         (residual, AFFINE), (scan, AFFINE), tmp_path / 'a.svg', mask=(inside, AFFINE)
-    ).read_text()
+    ).read_text(encoding='utf-8')
     assert '% of robust range' in text
     ticks = re.findall(r'>(\u2212?\d+)<', text)
     assert {'20', '\u221220'} <= set(ticks)  # 20 percent everywhere: the bar ends there
@@ -224,14 +226,14 @@ def test_odd_images_still_give_a_figure(data: np.ndarray, tmp_path: Path) -> Non
         lambda out: figures.plot_fidelity(at('empty'), image, out),
         lambda out: figures.plot_uncertainty(image, at('empty'), image, out),
     )):  # fmt: skip
-        ElementTree.fromstring(draw(tmp_path / f'{number}.svg').read_text())  # noqa: S314
+        ElementTree.fromstring(draw(tmp_path / f'{number}.svg').read_text(encoding='utf-8'))  # noqa: S314
 
 
 def test_thin_images_have_fewer_cuts(tmp_path: Path) -> None:
     thin = DATA['scan'][:, :, :2], AFFINE
     text = figures.plot_mask_contours(
         thin, (np.ones((40, 44, 2)), AFFINE), tmp_path / 'a.svg'
-    ).read_text()
+    ).read_text(encoding='utf-8')
     assert len(pictures(text)) == 2
 
 
@@ -250,7 +252,7 @@ def test_another_shape_is_refused(tmp_path: Path) -> None:
 
 
 def test_labels_are_escaped(tmp_path: Path) -> None:
-    text = FIGURES['before_after'](tmp_path / 'a.svg').read_text()
+    text = FIGURES['before_after'](tmp_path / 'a.svg').read_text(encoding='utf-8')
     assert 'Corrected &lt;N4&gt;' in text
     assert '<N4>' not in text
 

@@ -32,8 +32,10 @@ def make_group(root: Path, count: int = 8) -> None:
         }
         if number == 4:
             del qc['holes']
-        (folder / f'{name.removesuffix("_T2w")}_qc.json').write_text(json.dumps(qc))
-    (root / 'sub-01.html').write_text('<!DOCTYPE html><title>sub-01</title>')
+        (folder / f'{name.removesuffix("_T2w")}_qc.json').write_text(
+            json.dumps(qc), encoding='utf-8'
+        )
+    (root / 'sub-01.html').write_text('<!DOCTYPE html><title>sub-01</title>', encoding='utf-8')
 
 
 @pytest.fixture
@@ -51,7 +53,7 @@ def test_table_holds_every_image_once(group: Path) -> None:
     assert table.columns[0] == 'bids_name'
     assert 'versions' not in table.columns
     assert table['cortex_volume_ml'].tolist() == [91, 92, 93, 94, 95, 96, 97, 500]
-    lines = paths[0].read_text().splitlines()
+    lines = paths[0].read_text(encoding='utf-8').splitlines()
     assert len({line.count('\t') for line in lines}) == 1
     assert 'n/a' in lines[4]
     assert 'thick slices | <b>second</b>' in lines[3]
@@ -63,7 +65,7 @@ def test_same_bytes_again(group: Path) -> None:
 
 
 def test_page_marks_the_outlier_and_links_the_report(group: Path) -> None:
-    page = write_group(group, 'T2w')[1].read_text()
+    page = write_group(group, 'T2w')[1].read_text(encoding='utf-8')
     assert re.findall(r'class="number outlier"[^>]*>([^<]+)<', page) == ['500']
     assert '<a href="./sub-01.html">sub-01_T2w</a>' in page
     assert 'sub-02.html' not in page
@@ -74,9 +76,14 @@ def test_page_marks_the_outlier_and_links_the_report(group: Path) -> None:
 
 def test_other_modalities_are_left_out(group: Path) -> None:
     folder = group / 'sub-01' / 'anat'
-    (folder / 'sub-01_acq-x_qc.json').write_text('{"bids_name": "sub-01_acq-x_T1w", "holes": 3}')
-    assert 'T1w' not in write_group(group, 'T2w')[0].read_text()
-    assert write_group(group, 'T1w')[0].read_text() == 'bids_name\tholes\nsub-01_acq-x_T1w\t3\n'
+    (folder / 'sub-01_acq-x_qc.json').write_text(
+        '{"bids_name": "sub-01_acq-x_T1w", "holes": 3}', encoding='utf-8'
+    )
+    assert 'T1w' not in write_group(group, 'T2w')[0].read_text(encoding='utf-8')
+    assert (
+        write_group(group, 'T1w')[0].read_text(encoding='utf-8')
+        == 'bids_name\tholes\nsub-01_acq-x_T1w\t3\n'
+    )
 
 
 def test_nothing_to_collect_is_one_line(tmp_path: Path) -> None:
@@ -89,7 +96,7 @@ def test_nothing_to_collect_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize('content', ['', '[]', '{"holes": 1}', '{'])
 def test_odd_qc_file_is_named(content: str, group: Path) -> None:
     path = group / 'sub-01' / 'anat' / 'sub-01_qc.json'
-    path.write_text(content)
+    path.write_text(content, encoding='utf-8')
     with pytest.raises(UserError, match=re.escape(str(path))):
         write_group(group, 'T2w')
 

@@ -26,7 +26,7 @@ def files(tmp_path: Path) -> dict[str, str]:
     nib.save(nib.Nifti1Image(fine, oblique_affine((1, 1, 1), (12, -7, 20))), paths['fine'])
     for name, content in (('qc', QC), ('card', CARD)):
         paths[name] = str(tmp_path / f'{name}.json')
-        Path(paths[name]).write_text(json.dumps(content))
+        Path(paths[name]).write_text(json.dumps(content), encoding='utf-8')
     return paths
 
 
@@ -66,7 +66,7 @@ def test_figures(files: dict[str, str], tmp_path: Path) -> None:
     for number, interface in enumerate(interfaces):
         folder = tmp_path / str(number)
         folder.mkdir()
-        texts.append(run(interface, folder).read_text())
+        texts.append(run(interface, folder).read_text(encoding='utf-8'))
     assert all(text.startswith('<svg') for text in texts)
     assert '>N4</text>' in texts[0]
     assert 'Cortical plate' in texts[2]
@@ -90,7 +90,7 @@ def test_scan_tells_the_slice_direction_of_the_fine_grid(
                 scan_file=scan,
             ),
             folder,
-        ).read_text()
+        ).read_text(encoding='utf-8')
         views.append([v for v in ('Coronal', 'Sagittal', 'Axial') if text.count(f'>{v} ·') == 2])
         small = text.rindex(' · ')
         views[-1].append(text[text.rindex('>', 0, small) + 1 : small])
@@ -99,7 +99,7 @@ def test_scan_tells_the_slice_direction_of_the_fine_grid(
 
 def test_fragments(files: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / 'qc').mkdir()
-    table = run(reports.QCTable(qc_file=files['qc']), tmp_path / 'qc').read_text()
+    table = run(reports.QCTable(qc_file=files['qc']), tmp_path / 'qc').read_text(encoding='utf-8')
     assert 'Euler number' in table
     (tmp_path / 'summary').mkdir()
     summary = run(
@@ -112,7 +112,7 @@ def test_fragments(files: dict[str, str], tmp_path: Path) -> None:
             fine_file=files['fine'],
         ),
         tmp_path / 'summary',
-    ).read_text()
+    ).read_text(encoding='utf-8')
     assert '40 \N{MULTIPLICATION SIGN} 44 \N{MULTIPLICATION SIGN} 14 voxels' in summary
     assert '40 \N{MULTIPLICATION SIGN} 44 \N{MULTIPLICATION SIGN} 42 voxels' in summary
     assert 'inferior\N{EN DASH}superior' in summary

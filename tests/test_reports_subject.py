@@ -137,28 +137,34 @@ def make_tree(root: Path, subject: str = '01') -> FakeSettings:
         session = prefix.split('_')[1]
         anat = root / f'sub-{subject}' / session / 'anat'
         anat.mkdir(parents=True, exist_ok=True)
-        (anat / f'{prefix}_qc.json').write_text(json.dumps(qc))
-        (folder / f'{prefix}_desc-qc_T2w.html').write_text(qc_table(qc))
-        (folder / f'{prefix}_desc-summary_T2w.html').write_text(summary(prefix, qc))
+        (anat / f'{prefix}_qc.json').write_text(json.dumps(qc), encoding='utf-8')
+        (folder / f'{prefix}_desc-qc_T2w.html').write_text(qc_table(qc), encoding='utf-8')
+        (folder / f'{prefix}_desc-summary_T2w.html').write_text(
+            summary(prefix, qc), encoding='utf-8'
+        )
     log = root / f'sub-{subject}' / 'log' / RUN
     log.mkdir(parents=True)
     refused = [{
         'image': f'sub-{subject}_ses-03_T2w',
         'message': f'{root.parent}/raw/sub-{subject}_ses-03_T2w.nii.gz: holds NaN <voxels>',
     }]  # fmt: skip
-    (log / 'errors.json').write_text(json.dumps(refused))
+    (log / 'errors.json').write_text(json.dumps(refused), encoding='utf-8')
     (log / 'crash-20261121-101112-jane.doe-segsr-1f.txt').write_text(
-        CRASH.replace('{ROOT}', str(root))
+        CRASH.replace('{ROOT}', str(root)), encoding='utf-8'
     )
     (log / 'crash-20261121-101113-jane.doe-odd-2f.txt').write_bytes(b'\xff\xfe\x00 no node here')
-    (log / 'bids_segsr.toml').write_text(f'output_dir = "{root}"\nthreshold = 0.5\n')
+    (log / 'bids_segsr.toml').write_text(
+        f'output_dir = "{root}"\nthreshold = 0.5\n', encoding='utf-8'
+    )
     (root / 'logs').mkdir(exist_ok=True)
     (root / 'logs' / 'CITATION.md').write_text(
-        '# Methods\n\nDone with *bids_segsr*, N4 [@n4], and **networks** [@segsrgan; @n4].\n'
+        '# Methods\n\nDone with *bids_segsr*, N4 [@n4], and **networks** [@segsrgan; @n4].\n',
+        encoding='utf-8',
     )
     (root / 'logs' / 'CITATION.bib').write_text(
         "@article{n4,\n  author = {Tustison, N and Doll{\\'e}, G},\n  title = {{N4ITK}},\n"
-        '  journal = {IEEE TMI},\n  year = {2010},\n  doi = {10.1109/tmi.2010.2046908}\n}\n'
+        '  journal = {IEEE TMI},\n  year = {2010},\n  doi = {10.1109/tmi.2010.2046908}\n}\n',
+        encoding='utf-8',
     )
     return FakeSettings(root.parent / 'raw', root)
 
@@ -189,12 +195,12 @@ def report(tree: tuple[Path, FakeSettings]) -> Path:
 
 
 def body(report: Path) -> str:
-    return report.read_text().split('<body', 1)[1]
+    return report.read_text(encoding='utf-8').split('<body', 1)[1]
 
 
 def test_sections_in_their_order(report: Path) -> None:
     assert report.name == 'sub-01.html'
-    assert re.findall(r'<section id="([\w-]+)"', report.read_text()) == SECTIONS
+    assert re.findall(r'<section id="([\w-]+)"', report.read_text(encoding='utf-8')) == SECTIONS
 
 
 def test_every_image_is_in_every_section_in_natural_order(report: Path) -> None:
@@ -212,12 +218,17 @@ def test_every_image_is_in_every_section_in_natural_order(report: Path) -> None:
 
 
 def test_no_address_but_references(report: Path) -> None:
-    text = re.sub(r'<script>.*?</script>|<style>.*?</style>', '', report.read_text(), flags=re.S)
+    text = re.sub(
+        r'<script>.*?</script>|<style>.*?</style>',
+        '',
+        report.read_text(encoding='utf-8'),
+        flags=re.S,
+    )
     assert re.findall(r'(?:src|data|href)="(http[^"]+)"', text) == [
         'https://doi.org/10.1109/tmi.2010.2046908'
     ]
-    assert 'sourceMappingURL' not in report.read_text()
-    assert 'Permission is hereby granted' in report.read_text()
+    assert 'sourceMappingURL' not in report.read_text(encoding='utf-8')
+    assert 'Permission is hereby granted' in report.read_text(encoding='utf-8')
 
 
 def test_problems_are_told_and_escaped(report: Path) -> None:
@@ -264,7 +275,7 @@ def test_image_without_entities_beside_one_that_has_them(tmp_path: Path) -> None
     figure = tmp_path / 'sub-07/figures'
     figure.mkdir(parents=True)
     for prefix in ('sub-07', 'sub-07_acq-sag', 'sub-07_ses-1_run-2'):
-        (figure / f'{prefix}_desc-qc_T2w.html').write_text(f'<p>{prefix}!</p>')
+        (figure / f'{prefix}_desc-qc_T2w.html').write_text(f'<p>{prefix}!</p>', encoding='utf-8')
     text = body(generate_report(tmp_path, '07', RUN, {}))
     for prefix in ('sub-07', 'sub-07_acq-sag', 'sub-07_ses-1_run-2'):
         assert text.count(f'<p>{prefix}!</p>') == 1
@@ -278,7 +289,9 @@ def test_image_without_entities_beside_one_that_has_them(tmp_path: Path) -> None
 def test_only_errors(tmp_path: Path) -> None:
     log = tmp_path / 'sub-02' / 'log' / RUN
     log.mkdir(parents=True)
-    (log / 'errors.json').write_text('[{"image": "sub-02_T2w", "message": "is empty"}]')
+    (log / 'errors.json').write_text(
+        '[{"image": "sub-02_T2w", "message": "is empty"}]', encoding='utf-8'
+    )
     report = generate_report(tmp_path, '02', RUN, FakeSettings(tmp_path / 'raw', tmp_path))
     text = body(report)
     assert 'No image of this participant could be processed' in text
@@ -306,7 +319,7 @@ def test_odd_crash_files(content: bytes, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize('content', ['', '{', '{"a": 1}', '[1, 2]', 'null', '[{"image": 1}]'])
 def test_odd_errors_json(content: str, tmp_path: Path) -> None:
-    (tmp_path / 'errors.json').write_text(content)
+    (tmp_path / 'errors.json').write_text(content, encoding='utf-8')
     problems = read_problems(tmp_path, {})
     assert [problem.where for problem in problems] == ['errors.json']
 
@@ -343,7 +356,7 @@ def test_folder_above_that_looks_like_an_entity(
 def test_single_file_holds_everything(report: Path) -> None:
     single = export_single_file(report)
     assert single.name == 'sub-01_single.html'
-    text = single.read_text()
+    text = single.read_text(encoding='utf-8')
     assert not re.search(r'(?:src|data|href)="\./', text)
     assert text.count('data:image/svg+xml;charset=utf-8,') == 18
     figures_size = sum(f.stat().st_size for f in (report.parent / 'sub-01/figures').glob('*.svg'))

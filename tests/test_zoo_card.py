@@ -50,7 +50,7 @@ def test_json_is_plain_and_states_its_schema():
 )
 def test_wrong_card_is_refused_with_the_file_named(tmp_path, text, message):
     path = tmp_path / 'card.json'
-    path.write_text(text)
+    path.write_text(text, encoding='utf-8')
     with pytest.raises(ModelError) as caught:
         read_card(path)
     assert str(path) in str(caught.value)

@@ -33,9 +33,9 @@ def refused(folder, *words):
 def replace_weights(folder, content):
     """Put other weights in place, with a card that vouches for them."""
     (folder / 'weights.safetensors').write_bytes(content)
-    card = json.loads((folder / 'card.json').read_text())
+    card = json.loads((folder / 'card.json').read_text(encoding='utf-8'))
     card['sha256'] = hashlib.sha256(content).hexdigest()
-    (folder / 'card.json').write_text(json.dumps(card))
+    (folder / 'card.json').write_text(json.dumps(card), encoding='utf-8')
 
 
 def safetensors(header):
@@ -44,9 +44,9 @@ def safetensors(header):
 
 
 def replace_options(folder, **options):
-    card = json.loads((folder / 'card.json').read_text())
+    card = json.loads((folder / 'card.json').read_text(encoding='utf-8'))
     card['options'] = options
-    (folder / 'card.json').write_text(json.dumps(card))
+    (folder / 'card.json').write_text(json.dumps(card), encoding='utf-8')
 
 
 def test_weights_file_is_measured_before_it_is_read(folder):
@@ -57,8 +57,10 @@ def test_weights_file_is_measured_before_it_is_read(folder):
 
 
 def test_name_that_is_a_path_is_refused(folder):
-    card = json.loads((folder / 'card.json').read_text())
-    (folder / 'card.json').write_text(json.dumps(card | {'name': '../elsewhere'}))
+    card = json.loads((folder / 'card.json').read_text(encoding='utf-8'))
+    (folder / 'card.json').write_text(
+        json.dumps(card | {'name': '../elsewhere'}), encoding='utf-8'
+    )
     refused(folder, 'name', 'letters, digits and hyphens')
 
 

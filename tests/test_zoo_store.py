@@ -93,12 +93,14 @@ def test_damaged_weights_are_refused(folder):
 
 def test_weights_of_another_architecture_are_refused(folder):
     card = folder / 'card.json'
-    text = card.read_text()
-    card.write_text(text.replace('"base_filters": 2', '"base_filters": 4'))
+    text = card.read_text(encoding='utf-8')
+    card.write_text(text.replace('"base_filters": 2', '"base_filters": 4'), encoding='utf-8')
     refused(folder, 'weights.safetensors', 'another architecture')
-    card.write_text(text.replace('"n_blocks": 1', '"n_blocks": 2'))
+    card.write_text(text.replace('"n_blocks": 1', '"n_blocks": 2'), encoding='utf-8')
     refused(folder, 'weights.safetensors', 'blocks.1', 'missing')
-    card.write_text(text.replace('"architecture": "segsrgan"', '"architecture": "unknown"'))
+    card.write_text(
+        text.replace('"architecture": "segsrgan"', '"architecture": "unknown"'), encoding='utf-8'
+    )
     refused(folder, 'card.json', 'unknown')
 
 
@@ -110,7 +112,7 @@ def test_invalid_safetensors_with_the_right_hash_is_refused(folder):
     weights.write_bytes(b'\x00' * 64)
     new = hashlib.sha256(weights.read_bytes()).hexdigest()
     card = folder / 'card.json'
-    card.write_text(card.read_text().replace(old, new))
+    card.write_text(card.read_text(encoding='utf-8').replace(old, new), encoding='utf-8')
     refused(folder, str(weights), 'not a valid safetensors file')
 
 

@@ -53,7 +53,7 @@ def validate_dataset(bids_dir: Path, participants: Sequence[str]) -> None:
                 '--prune',
             ],
             capture_output=True,
-            text=True,
+            encoding='utf-8',
             check=False,
             # Deno keeps a cache, by default under the home folder.
             env={**os.environ, 'DENO_DIR': folder, 'DENO_NO_UPDATE_CHECK': '1'},

@@ -132,7 +132,7 @@ def count_gpus() -> int:
     workers that are forked from it.
     """
     result = subprocess.run(
-        [sys.executable, '-c', COUNT_GPUS], capture_output=True, text=True, check=False
+        [sys.executable, '-c', COUNT_GPUS], capture_output=True, encoding='utf-8', check=False
     )
     return int(result.stdout.strip() or 0) if result.returncode == 0 else 0
 
@@ -173,7 +173,7 @@ def check_model(name_or_path: str) -> None:
     result = subprocess.run(
         [sys.executable, '-m', 'bids_segsr.cli.segsr', 'models', 'verify', name_or_path],
         capture_output=True,
-        text=True,
+        encoding='utf-8',
         check=False,
     )
     if result.returncode:

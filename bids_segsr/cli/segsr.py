@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         # the reader (head, less) has had enough; what is left must not be flushed into nothing
-        sys.stdout = open(os.devnull, 'w')  # noqa: SIM115, PTH123
+        sys.stdout = open(os.devnull, 'w', encoding='utf-8')  # noqa: SIM115, PTH123
         return 0
     return status
 

@@ -129,7 +129,7 @@ class CollectQC(SimpleInterface):
         }
         qc = {key: _rounded(value) for key, value in qc.items() if value is not None}
         out_file = Path(runtime.cwd, 'qc.json')
-        out_file.write_text(json.dumps(qc, indent=2) + '\n')
+        out_file.write_text(json.dumps(qc, indent=2) + '\n', encoding='utf-8')
         self._results['out_file'] = str(out_file)
         return runtime
 

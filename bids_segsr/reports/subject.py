@@ -77,7 +77,9 @@ def generate_report(root: Path, subject: str, run_uuid: str, settings: object) -
 
 def count_problems(report_html: Path) -> int:
     """Return how many problems a report tells of, for the exit code of the run."""
-    found = re.search(r'<meta name="problems" content="(\d+)"', report_html.read_text('utf-8'))
+    found = re.search(
+        r'<meta name="problems" content="(\d+)"', report_html.read_text(encoding='utf-8')
+    )
     return int(found.group(1)) if found else 0
 
 
