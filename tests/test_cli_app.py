@@ -304,6 +304,28 @@ def test_output_equal_to_the_input(bench: Bench) -> None:
     assert not (bench.raw / 'logs').exists()
 
 
+def test_output_among_the_input(bench: Bench) -> None:
+    bench.image('sub-01_T2w')
+    bench.out = bench.raw / 'sub-01' / 'out'
+    status, _, lines = bench.run()
+    assert status == 1
+    assert len(lines) == 1
+    assert 'among the files of the input' in lines[0]
+    assert not bench.out.exists()
+    bench.out = bench.raw / 'derivatives' / 'segsr'
+    assert bench.run()[0] == 0
+
+
+def test_dry_run_tells_where_the_mask_comes_from(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.image('sub-01_T2w')
+    monkeypatch.setenv('TEMPLATEFLOW_HOME', str(bench.root))
+    assert 'mask:   none: skull stripping needs the TemplateFlow' in bench.run('--dry-run')[1]
+    out = bench.run('--dry-run', '--skull-strip', 'skip')[1]
+    assert 'mask:   none (--skull-strip skip)' in out
+
+
 def test_cuda_without_cuda(bench: Bench) -> None:
     torch = pytest.importorskip('torch')
     if torch.version.cuda is not None:
@@ -334,7 +356,7 @@ def test_two_runs_of_one_participant(bench: Bench) -> None:
 def test_dry_run_lists_and_writes_nothing(bench: Bench) -> None:
     path = bench.image('sub-01_T2w')
 
-    status, out, lines = bench.run('--dry-run', '--resolution', '1')
+    status, out, lines = bench.run('--dry-run', '--resolution', '1', '--skull-strip', 'skip')
 
     assert (status, lines) == (0, [])
     assert out.splitlines() == [
@@ -342,7 +364,7 @@ def test_dry_run_lists_and_writes_nothing(bench: Bench) -> None:
         'sub-01_T2w',
         f'  image:  {path} (10 x 10 x 6 voxels of 1 x 1 x 3 mm)',
         '  grid:   10 x 10 x 18 voxels of 1 mm',
-        '  mask:   brain extraction (auto)',
+        '  mask:   none (--skull-strip skip)',
         f'  output: {bench.out}/sub-01/anat/sub-01_res-1mm_desc-toy_T2w.nii.gz',
     ]
     assert not bench.out.exists()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import locale
 
 import nibabel as nib
 import numpy as np
@@ -16,7 +17,7 @@ from bids_segsr.imaging.conform import (
     slice_axis,
     to_canonical,
 )
-from bids_segsr.imaging.volume import load_mask, load_volume, save_volume
+from bids_segsr.imaging.volume import load_mask, load_volume, same_locale, save_volume
 
 SHAPE = (12, 14, 6)
 
@@ -253,10 +254,13 @@ def test_dicom_series(tmp_path):
         for key, value in tags.items():
             part.SetMetaData(key, value)
         writer.SetFileName(str(tmp_path / f'{k:03d}.dcm'))
-        writer.Execute(part)
+        with same_locale():
+            writer.Execute(part)
+    before = locale.setlocale(locale.LC_ALL)
     volume = load_volume(tmp_path)
     np.testing.assert_allclose(volume.affine, affine, atol=1e-3)
     np.testing.assert_array_equal(volume.data, data)
+    assert locale.setlocale(locale.LC_ALL) == before
 
 
 def test_through_plane_axis_is_found_on_another_grid():

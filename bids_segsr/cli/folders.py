@@ -30,6 +30,13 @@ def check_folders(settings: Settings) -> None:
             f'{settings.output_dir}: the output folder is the input dataset itself; '
             f'take another (suggestion: {suggestion})'
         )
+    derivatives = bids_dir / 'derivatives'
+    if bids_dir in output_dir.parents and derivatives not in (output_dir, *output_dir.parents):
+        suggestion = settings.bids_dir / 'derivatives' / f'bids_segsr-{__version__}'
+        raise UserError(
+            f'{settings.output_dir}: the output folder lies among the files of the input dataset; '
+            f'take another (suggestion: {suggestion})'
+        )
     if work_dir == bids_dir or bids_dir in work_dir.parents:
         raise UserError(
             f'{settings.work_dir}: the working directory lies inside the input dataset; '

@@ -6,12 +6,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bids_segsr.bids.files import write_text
 from bids_segsr.bids.names import derivative_name, model_label, resolution_label
 from bids_segsr.bids.query import Scan
 from bids_segsr.cli.config import Settings
 from bids_segsr.exceptions import ImageError, UserError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -104,9 +108,6 @@ def describe(scan: Scan, settings: Settings, model: str) -> str:
     volume = load_volume(scan.path)
     resolution = settings.resolution or auto_resolution(volume.spacing)
     grid = isotropic_grid(volume.data.shape, volume.affine, resolution)
-    mask = (
-        str(scan.brain_mask) if scan.brain_mask else f'brain extraction ({settings.skull_strip})'
-    )
     output = derivative_name(
         scan.entities,
         suffix=scan.entities['suffix'],
@@ -119,10 +120,27 @@ def describe(scan: Scan, settings: Settings, model: str) -> str:
             f'  image:  {scan.path} ({_times(volume.data.shape)} voxels of '
             f'{_times(volume.spacing)} mm)',
             f'  grid:   {_times(grid.shape)} voxels of {resolution:g} mm',
-            f'  mask:   {mask}',
+            f'  mask:   {_mask_source(scan, volume.data, settings)}',
             f'  output: {settings.derivatives_root / output}',
         )
     )
+
+
+def _mask_source(scan: Scan, data: np.ndarray, settings: Settings) -> str:
+    """Return where the brain mask of a scan would come from, or why it cannot."""
+    from bids_segsr.imaging.brain_mask import find_template, is_skull_stripped
+
+    if scan.brain_mask is not None:
+        return str(scan.brain_mask)
+    if settings.skull_strip == 'skip':
+        return 'none (--skull-strip skip)'
+    if settings.skull_strip == 'auto' and is_skull_stripped(data):
+        return 'the image is stripped already'
+    suffix = 'T1w' if scan.entities['suffix'] == 'T1w' else 'T2w'
+    try:
+        return f'registration of {find_template(settings.skull_strip_template, suffix)[0]}'
+    except UserError as error:
+        return f'none: {error}'
 
 
 def _trouble(scan: Scan) -> str | None:

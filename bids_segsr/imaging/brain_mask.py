@@ -134,8 +134,8 @@ def find_template(name: str, suffix: str) -> tuple[Path, Path]:
                 return image, mask
     raise UserError(
         f'skull stripping needs the TemplateFlow template {name}, which is not in {home}: '
-        f'fetch it where there is a network (templateflow.api.get), give a brain mask by '
-        '--derivatives, or use --skull-strip skip.'
+        'fetch it where there is a network (templateflow.api.get) and set TEMPLATEFLOW_HOME, '
+        'give a brain mask (--derivatives, segsr predict: --mask), or use --skull-strip skip.'
     )
 
 

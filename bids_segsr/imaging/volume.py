@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import locale
 import math
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -194,6 +197,17 @@ def _load_nifti(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     return data, affine, notes
 
 
+@contextmanager
+def same_locale() -> Iterator[None]:
+    """Undo that GDCM sets the locale of the whole process to C when it touches DICOM files."""
+    before = locale.setlocale(locale.LC_ALL)
+    try:
+        yield
+    finally:
+        locale.setlocale(locale.LC_ALL, before)
+
+
+@same_locale()
 def _load_dicom_folder(path: Path) -> Volume:
     import SimpleITK as sitk
 
