@@ -79,20 +79,26 @@ def test_plugin_file_with_mistakes(tmp_path: Path, text: str, message: str) -> N
         plugin_settings(settings_of(tmp_path, use_plugin=path))
 
 
+def test_nipype_is_silent_without_verbose(capsys: pytest.CaptureFixture[str]) -> None:
+    start_logging(0)
+    logging.getLogger('nipype.workflow').error('could not run node')
+    assert capsys.readouterr().err == ''
+
+
 @pytest.mark.parametrize(('verbose', 'level'), [(0, 25), (1, 20), (2, 15), (3, 10), (9, 10)])
 def test_log_level_is_that_of_fmriprep(verbose: int, level: int) -> None:
     assert log_level(verbose) == level
 
 
 def test_log_shows_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    start_logging(0)
-    start_logging(0)
+    start_logging(1)
+    start_logging(1)
     log = logging.getLogger('nipype.workflow')
     try:
         raise ValueError('inner')
     except ValueError:
         log.exception('Saving crash info\nTraceback (most recent call last):')
-    log.info('hidden')
+    log.debug('hidden')
     logging.getLogger('bids_segsr.x').log(execution.IMPORTANT, 'shown')
 
     lines = capsys.readouterr().err.splitlines()
@@ -253,7 +259,7 @@ def test_steps_of_an_image_are_shown(caplog: pytest.LogCaptureFixture) -> None:
         return [record.getMessage() for record in caplog.records]
 
     name = 'bids_segsr_wf.sub_01_T2w_wf.image.bias_field'
-    assert told(name, 'end') == ['sub_01_T2w: bias field']
+    assert told(name, 'end') == ['sub_01_T2w: bias field done']
     assert told(name, 'start') == []
     assert told('bids_segsr_wf.sub_01_T2w_wf.image.outputnode', 'end') == []
     assert told('bids_segsr_wf.sub_01_T2w_wf.figures.draw_qc', 'end') == []

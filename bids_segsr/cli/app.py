@@ -103,7 +103,7 @@ def run_group(settings: Settings) -> int:
         print(f'group: table of the QC numbers under {root}')
         return FINE
     if not root.is_dir():
-        raise UserError(f'{root}: no derivatives yet; run the participant level first')
+        raise UserError(f'{root}: no derivatives yet; run the participant level first, same flags')
     from bids_segsr.reports.group import write_group
 
     for path in write_group(root, settings.modality):

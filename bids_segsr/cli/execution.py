@@ -119,10 +119,16 @@ def start_logging(verbose: int) -> None:
     handler.set_name(HANDLER)
     handler.setFormatter(OneLineFormatter())
     root.addHandler(handler)
-    for name in ('bids_segsr', 'nipype.workflow', 'nipype.interface', 'nipype.utils'):
-        logging.getLogger(name).setLevel(log_level(verbose))
+    logging.getLogger('bids_segsr').setLevel(log_level(verbose))
+    _set_nipype_level(verbose)
     logging.captureWarnings(True)
     logging.getLogger('py.warnings').setLevel(logging.DEBUG if verbose > 1 else logging.ERROR)
+
+
+def _set_nipype_level(verbose: int) -> None:
+    """Let Nipype speak from -v on: each failed step has a line of ours already."""
+    for name in ('nipype.workflow', 'nipype.interface', 'nipype.utils'):
+        logging.getLogger(name).setLevel(log_level(verbose) if verbose else logging.CRITICAL)
 
 
 def count_gpus() -> int:
@@ -239,7 +245,7 @@ def show_progress(node: Any, status: str) -> None:
     """
     match = re.search(r'(\w+)_wf\.image\.(\w+)$', node.fullname)
     if status == 'end' and match and match[2] != 'outputnode':
-        logger.log(IMPORTANT, '%s: %s', match[1], match[2].replace('_', ' '))
+        logger.log(IMPORTANT, '%s: %s done', match[1], match[2].replace('_', ' '))
 
 
 def configure_nipype(settings: Settings) -> None:
@@ -273,8 +279,7 @@ def configure_nipype(settings: Settings) -> None:
     # Importing nipype sets the levels of its loggers anew, and adds a handler that prints whole
     # tracebacks; what it logs reaches our handler as well.
     logging.getLogger('nipype').handlers.clear()
-    for name in ('nipype.workflow', 'nipype.interface', 'nipype.utils'):
-        logging.getLogger(name).setLevel(log_level(settings.verbose))
+    _set_nipype_level(settings.verbose)
 
 
 def run_workflow(workflow: Any, settings: Settings, subjects: Sequence[str]) -> str | None:
