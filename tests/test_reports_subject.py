@@ -397,6 +397,16 @@ def test_scores_of_the_packaged_model_are_told() -> None:
     ]
 
 
+def test_overlaps_are_told_beside_the_best_window() -> None:
+    rows = [{'on': 'heads', 'psnr_network': 24.1, 'psnr_spline': 23.4, 'dice_network': 0.7}]
+    qc = {'model': 'toy', 'device': 'cpu'}
+    rows[0]['dice_window'] = 0.8
+    card = {**CARD, 'scores': {'held_out': rows}}
+    html = image_summary(file='a.nii.gz', entities={}, qc=qc, card=card)
+    assert 'cortex Dice, heads' in html
+    assert '0.70; the best intensity window reaches 0.80' in html
+
+
 def test_scores_are_paired_and_judged() -> None:
     assert scores_told(CARD['scores']) == [  # type: ignore[arg-type]
         ('psnr_db', 27.9, 29.4, 'below'),

@@ -195,12 +195,24 @@ def _scores(scores: Mapping[str, Any]) -> str:
         f'<td><span class="verdict {verdict.split()[0]}">{verdict} cubic spline</span></td></tr>'
         for measure, model, spline, verdict in told
     )
-    rest = {k: v for k, v in scores.items() if isinstance(v, str)}
+    rest = _overlaps(scores) | {k: v for k, v in scores.items() if isinstance(v, str)}
     return (
         '<table class="scores"><thead><tr><th>Measure</th><th class="number">Model</th>'
         f'<th class="number">Spline</th><th></th></tr></thead><tbody>{rows}</tbody></table>'
         f'{_nested(rest)}'
     )
+
+
+def _overlaps(scores: Mapping[str, Any]) -> dict[str, str]:
+    """Tell the Dice overlaps, which have no counterpart in cubic spline."""
+    told = {}
+    for rows in (value for value in scores.values() if isinstance(value, (list, tuple))):
+        for row in (row for row in rows if isinstance(row, Mapping) and 'dice_network' in row):
+            text = f'{row["dice_network"]:.2f}'
+            if 'dice_window' in row:
+                text += f'; the best intensity window reaches {row["dice_window"]:.2f}'
+            told[f'cortex Dice, {row.get("on", "held-out")}'] = text
+    return told
 
 
 def _warnings(warnings: Iterable[Any]) -> str:
