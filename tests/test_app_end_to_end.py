@@ -216,7 +216,7 @@ def test_numbers_of_quality(run):
         assert qc['brain_volume_ml'] == pytest.approx(4 / 3 * np.pi * 1.9**3, rel=0.1)
         # the network passes the image on: both agree with the scan alike
         assert qc['fidelity_nrmse'] == pytest.approx(qc['fidelity_nrmse_spline'], rel=1e-3)
-        assert qc['fidelity_correlation'] > 0.9
+        assert qc['fidelity_correlation'] > 0.85
         assert qc['entropy_mean'] == pytest.approx(1.0, abs=1e-3)
         assert qc['components_before'] == 0
 
