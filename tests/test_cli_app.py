@@ -26,7 +26,7 @@ CARD = SimpleNamespace(
     version='1',
     architecture='segsrgan',
     labels={1: 'cortical grey matter'},
-    channels=('intensity', 'cortex'),
+    regions=(),
 )
 AFFINE = np.diag([1.0, 1.0, 3.0, 1.0])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_segsr.workflows.image import IMAGE_FIELDS, has_cortex, has_regions
+from bids_segsr.workflows.image import IMAGE_FIELDS, has_cortex
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
@@ -87,7 +87,7 @@ def init_derivatives_wf(
         metadata['probability'] = sidecars.probability(provenance, seen, cortex)
         metadata['dseg'] = sidecars.segmentation(provenance, [probseg], cortex)
         metadata['structure_mask'] = sidecars.structure_mask(provenance, [probseg], cortex)
-    if has_regions(card):
+    if card.regions:
         metadata['regions'] = sidecars.segmentation(provenance, seen, 'regions')
 
     workflow = pe.Workflow(name=name)

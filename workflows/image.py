@@ -52,11 +52,6 @@ def has_cortex(card: ModelCard) -> bool:
     return len(card.channels) > 1
 
 
-def has_regions(card: ModelCard) -> bool:
-    """Tell whether further channels are the classes of a region map (background first)."""
-    return len(card.channels) > 3
-
-
 @dataclass(frozen=True)
 class Resources:
     """What one node may use.
@@ -219,7 +214,7 @@ def init_image_wf(
                                         ('disagreement_file', 'disagreement')]),
             (segment, outputnode, [('dseg_file', 'dseg'), ('mask_file', 'structure_mask')]),
         ])  # fmt: skip
-    if has_regions(card):
+    if card.regions:
         classes_gb = (2 * len(card.channels) + 2) * fine_gb
         regions = pe.Node(ArgMax(), name='regions', mem_gb=ITK_GB + classes_gb)
         workflow.connect([

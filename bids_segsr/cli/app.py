@@ -39,8 +39,6 @@ FAILED = 1
 # EX_SOFTWARE of sysexits.h, which fMRIPrep returns when its workflow cannot be built.
 NOT_BUILT = 70
 INTERRUPTED = 130
-# What the channels of a model mean; further ones are the classes of a region map.
-BEFORE_REGIONS = ('intensity', 'cortex')
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -207,9 +205,8 @@ def _process(settings: Settings, scans: Sequence[Scan], card: ModelCard) -> int:
     write_dataset_description(root, settings.bids_dir, settings.derivatives)
     write_bidsignore(root)
     write_dseg_tsv(root, card.labels)
-    if len(card.channels) > len(BEFORE_REGIONS):
-        regions = card.channels[len(BEFORE_REGIONS) + 1 :]  # the first class is the background
-        write_dseg_tsv(root, dict(enumerate(regions, start=1)), seg='regions')
+    if card.regions:
+        write_dseg_tsv(root, dict(enumerate(card.regions, start=1)), seg='regions')
     _write_boilerplate(settings, card)
     for subject in subjects:
         write_toml(settings, settings.log_dir(subject) / 'bids_segsr.toml')

@@ -94,6 +94,14 @@ class ModelCard:
         if not NAME.fullmatch(self.name):
             raise ModelError(f'name {self.name!r}: use letters, digits and hyphens')
 
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """Classes of the region map, without its background; none for most models.
+
+        The channels are the intensity, the cortex, and the classes, background first.
+        """
+        return self.channels[3:]
+
     def to_json(self) -> str:
         """Return the card as indented JSON text."""
         content = dataclasses.asdict(self)
