@@ -54,7 +54,9 @@ class InstanceNorm(nn.Module):
         Returns:
             Normalised features, same shape.
         """
-        var, mean = torch.var_mean(x.float(), dim=(2, 3, 4), correction=0, keepdim=True)
+        # A variance over a whole patch does not bear half precision.
+        exact = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        var, mean = torch.var_mean(exact, dim=(2, 3, 4), correction=0, keepdim=True)
         sd = torch.sqrt(torch.clamp(var, min=VARIANCE_FLOOR))
         gain = self.scale.view(1, -1, 1, 1, 1) / (sd + NORM_EPSILON)
         gain = gain.where(var > VARIANCE_FLOOR, 0)
