@@ -7,12 +7,81 @@ mm on the grids themselves, so that input and output are aligned exactly.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from bids_segsr.imaging.conform import axis_along, slice_axis, spacing_of
 from bids_segsr.imaging.resample import FWHM_PER_SIGMA, Grid, centred_grid, resample
+
+
+@dataclass(frozen=True)
+class ForwardModel:
+    """How a low-resolution image is made. [forward] of a recipe.
+
+    Ranges are drawn from uniformly, anew for every sample; equal ends fix the value.
+
+    Attributes:
+        kind: 'thick-slices' (SegSRGAN), 'isotropic' (ReCNN: blur, coarser along all axes) or
+            'k-space' (mDCSRN: the outer part of k-space is cut off along the two phase-encoding
+            axes).
+        spacing_mm: Thick slices: distance of the slices in mm.
+        factor: Spacing of the low-resolution image over that of the high-resolution one, along
+            every axis that gets coarser.
+        factors: List to choose from instead, a factor per axis (multi-scale ReCNN).
+        in_plane_mm: Thick slices: in-plane spacing in mm; None leaves it as it is.
+        profile: Slice profile: 'gaussian' (FWHM = slice thickness), 'box', or the path of a
+            measured one (text, two columns: position in mm, weight), which has its own width.
+        gap: Thick slices: share of the slice distance that no slice covers.
+        sigma: Isotropic: standard deviation of the blur in high-resolution voxels; None: a
+            Gaussian whose FWHM is the low-resolution spacing.
+        axis: Array axis of the slices (k-space: of the readout, which keeps its resolution);
+            None: drawn for label maps, axis 2 (inferior to superior) for images.
+        interpolation: How the low-resolution image comes back to the fine grid: 'cubic'
+            (B-spline), 'linear' (mDCSRN) or, for k-space, 'zero-fill'.
+
+    Raises:
+        ValueError: A value is out of its range, or of another kind of model.
+    """
+
+    kind: Literal['thick-slices', 'isotropic', 'k-space'] = 'thick-slices'
+    spacing_mm: tuple[float, float] | None = None
+    factor: tuple[float, float] | None = None
+    factors: tuple[tuple[float, float, float], ...] = ()
+    in_plane_mm: tuple[float, float] | None = None
+    profile: str = 'gaussian'
+    gap: tuple[float, float] = (0.0, 0.0)
+    sigma: float | None = None
+    axis: int | None = None
+    interpolation: Literal['cubic', 'linear', 'zero-fill'] = 'cubic'
+
+    def __post_init__(self) -> None:
+        for key in ('spacing_mm', 'factor', 'in_plane_mm', 'gap'):
+            limits = getattr(self, key)
+            if limits is not None and not 0 <= limits[0] <= limits[1]:
+                raise ValueError(f'{key} is {limits}; give the lower limit first, none below 0')
+        if self.gap[1] >= 1:
+            raise ValueError(f'gap is {self.gap}; give shares below 1')
+        rows = [*self.factors, *((self.factor,) if self.factor else ())]
+        if any(factor < 1 for row in rows for factor in row):
+            raise ValueError('factors make an image coarser: give 1 or more')
+        if self.axis not in (None, 0, 1, 2):
+            raise ValueError(f'axis is {self.axis}; give 0, 1 or 2')
+        if self.sigma is not None and self.sigma <= 0:
+            raise ValueError(f'sigma is {self.sigma:g}; give more than 0')
+        slices = (
+            self.spacing_mm is None and self.in_plane_mm is None and self.profile == 'gaussian'
+        )
+        if self.kind != 'thick-slices' and not (slices and self.gap[1] == 0):
+            raise ValueError(f'{self.kind}: spacing_mm, in_plane_mm, profile, gap are of slices')
+        if self.profile not in ('gaussian', 'box') and self.gap[1] > 0:
+            raise ValueError('gap goes with profile gaussian or box; a measured one has its width')
+        if self.sigma is not None and self.kind != 'isotropic':
+            raise ValueError('sigma goes with kind isotropic')
+        if self.interpolation == 'zero-fill' and self.kind != 'k-space':
+            raise ValueError('interpolation zero-fill goes with kind k-space')
 
 
 def thick_slice_grid(shape: Sequence[int], affine: np.ndarray, spacing: float, axis: int) -> Grid:

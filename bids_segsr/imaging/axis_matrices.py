@@ -1,0 +1,104 @@
+"""Sampling along one axis as a matrix: rows are samples, columns voxels of the axis.
+
+A separable operator on an image is one small matrix an axis. Its rows and columns can be cut to
+what a part of the image needs, and products with them are fast.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.interpolate import BSpline
+from scipy.ndimage import spline_filter1d
+
+NEGLIGIBLE = 1e-4
+"""Share of the largest weight below which a voxel does not count for a sample."""
+
+
+def spline_matrix(
+    n: int, positions: np.ndarray, offsets: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """Weighted means of a cubic B-spline, mirrored about the outermost voxel centres.
+
+    Args:
+        n: Voxels of the axis.
+        positions: Where the samples lie, in voxels (0 is the centre of the first).
+        offsets: Where, around each, the spline is read, in voxels.
+        weights: Their weights; (0.0,) and (1.0,) interpolate.
+
+    Returns:
+        (positions, n); for interpolation the weights of `resample` with order 3.
+    """
+    coefficients = spline_filter1d(np.eye(n), order=3, axis=0, mode='mirror')
+    basis = BSpline.basis_element(np.arange(-2.0, 3.0), extrapolate=False)
+    points = np.asarray(positions, dtype=float)[:, None] + np.asarray(offsets)
+    rows = np.arange(len(points))[:, None]
+    matrix = np.zeros(len(points) * n)
+    for k in range(-1, 3):
+        nodes = np.floor(points).astype(int) + k
+        values = weights * np.nan_to_num(basis(points - nodes))
+        cells = (rows * n + _mirrored(nodes, n)).ravel()
+        matrix += np.bincount(cells, values.ravel(), matrix.size)
+    return matrix.reshape(len(points), n) @ coefficients
+
+
+def linear_matrix(n: int, positions: np.ndarray) -> np.ndarray:
+    """Linear interpolation; the outermost voxels go on outside.
+
+    Args:
+        n: Voxels of the axis.
+        positions: Where to sample, in voxels, one axis.
+
+    Returns:
+        (positions, n).
+    """
+    distance = np.abs(np.clip(positions, 0, n - 1)[:, None] - np.arange(n))
+    return np.maximum(1 - distance, 0)
+
+
+def fourier_matrix(n: int, m: int) -> np.ndarray:
+    """Truncation (m < n) or zero filling (m > n) of k-space, the field of view preserved.
+
+    Args:
+        n: Voxels of the axis.
+        m: Samples.
+
+    Returns:
+        (m, n); sample j lies at voxel (j + 1/2) n / m - 1/2, on which a phase ramp puts it.
+    """
+    kept = min(n, m) // 2 + 1
+    spectrum = np.fft.rfft(np.eye(n), axis=0)[:kept]
+    if m > n and n % 2 == 0:
+        spectrum[-1] /= 2  # the Nyquist frequency becomes a pair
+    shift = (n / m - 1) / 2
+    spectrum *= np.exp(2j * np.pi * np.arange(kept) * shift / n)[:, None]
+    return np.fft.irfft(spectrum, m, axis=0) * (m / n)
+
+
+def along(matrix: np.ndarray | None, data: np.ndarray, axis: int) -> np.ndarray:
+    """Apply a matrix along an axis of an image; None leaves the image as it is.
+
+    Args:
+        matrix: (samples, voxels).
+        data: Array whose axis `axis` has that many voxels.
+        axis: Which one.
+
+    Returns:
+        Array with the samples along that axis.
+    """
+    if matrix is None:
+        return data
+    return np.moveaxis(np.tensordot(matrix, data, (1, axis)), 0, axis)
+
+
+def support(matrix: np.ndarray) -> slice:
+    """Return the columns from the first to the last that carry any weight."""
+    weight = np.abs(matrix).max(0)
+    columns = np.flatnonzero(weight > NEGLIGIBLE * weight.max())
+    return slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def _mirrored(index: np.ndarray, n: int) -> np.ndarray:
+    if n == 1:
+        return np.zeros_like(index)
+    index = np.abs(index) % (2 * n - 2)
+    return np.where(index < n, index, 2 * n - 2 - index)
