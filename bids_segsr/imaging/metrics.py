@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from skimage.metrics import structural_similarity
 
@@ -65,6 +67,82 @@ def dice(first: np.ndarray, second: np.ndarray) -> float:
     """Dice overlap of two boolean arrays; 1 where both are empty."""
     total = int(first.sum()) + int(second.sum())
     return 2 * int(np.logical_and(first, second).sum()) / total if total else 1.0
+
+
+def jaccard(first: np.ndarray, second: np.ndarray) -> float:
+    """Jaccard overlap (intersection over union) of two boolean arrays; 1 where both are empty."""
+    union = int(np.logical_or(first, second).sum())
+    return int(np.logical_and(first, second).sum()) / union if union else 1.0
+
+
+def slice_average(
+    measure: Callable[[np.ndarray, np.ndarray, np.ndarray, float], float],
+    reference: np.ndarray,
+    image: np.ndarray,
+    axis: int,
+    mask: np.ndarray | None = None,
+) -> float:
+    """Average a two-dimensional measure over the slices of a volume.
+
+    mDCSRN (section 4.1) gives PSNR, SSIM and NRMSE as averages over the slices of the most
+    degraded cross-section.
+
+    Args:
+        measure: `slice_psnr`, `slice_ssim` or `slice_nrmse`.
+        reference: True image of three axes; its maximum is the peak of every slice.
+        image: Image to judge, same shape.
+        axis: Array axis that is perpendicular to the slices.
+        mask: Where to look; everywhere by default. Slices without it do not count.
+
+    Returns:
+        The mean over the slices; NaN where no slice counts.
+    """
+    inside = np.ones(reference.shape, dtype=bool) if mask is None else mask
+    peak = float(np.asarray(reference, dtype=np.float64)[inside].max()) if inside.any() else 0.0
+    values = [
+        measure(truth, other, within, peak)
+        for truth, other, within in zip(
+            np.moveaxis(np.asarray(reference, dtype=np.float64), axis, 0),
+            np.moveaxis(np.asarray(image, dtype=np.float64), axis, 0),
+            np.moveaxis(inside, axis, 0),
+            strict=True,
+        )
+        if truth[within].any()
+    ]
+    return float(np.mean(values)) if values else float('nan')
+
+
+def slice_psnr(reference: np.ndarray, image: np.ndarray, mask: np.ndarray, peak: float) -> float:
+    """PSNR in dB of one slice, for `slice_average`; the peak is that of the volume."""
+    error = float(np.mean((reference[mask] - image[mask]) ** 2))
+    return float('inf') if error == 0 else 10 * float(np.log10(peak**2 / error))
+
+
+def slice_nrmse(
+    reference: np.ndarray,
+    image: np.ndarray,
+    mask: np.ndarray,
+    peak: float,  # noqa: ARG001 - as the other measures
+) -> float:
+    """`nrmse` of one slice, for `slice_average`; the peak has no part in it."""
+    return nrmse(reference, image, mask)
+
+
+def slice_ssim(reference: np.ndarray, image: np.ndarray, mask: np.ndarray, peak: float) -> float:
+    """SSIM of one slice, for `slice_average`: Gaussian window of 1.5 pixels.
+
+    Wang et al. (2004), whom mDCSRN cites; constants 0.01 and 0.03 of the peak, 11 x 11 pixels.
+    """
+    _, similarity = structural_similarity(
+        reference,
+        image,
+        data_range=peak,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        full=True,
+    )
+    return float(similarity[mask].mean())
 
 
 def _inside(
