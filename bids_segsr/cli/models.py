@@ -209,6 +209,7 @@ def describe(card: ModelCard) -> str:
         ('Slices', _range(contract.slice_thickness_mm)),
         ('Brain mask', 'needed' if contract.skull_stripped else 'not needed'),
         ('Intensities', scaled[contract.normalisation]),
+        ('Guides', _guides(contract.guides)),
         ('Channels', ', '.join(card.channels)),
         ('Labels', ', '.join(f'{value} {name}' for value, name in card.labels.items())),
         ('Training', card.training),
@@ -314,6 +315,13 @@ def _print_table(title: str, rows: Sequence[tuple[str, ...]]) -> None:
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         print(f'  {"  ".join(cells)}'.rstrip())
+
+
+def _guides(number: int) -> str:
+    if not number:
+        return ''
+    images = '1 image' if number == 1 else f'{number} images'
+    return f'{images} of other contrasts needed, registered: segsr predict --guide'
 
 
 def _range(limits: tuple[float, float]) -> str:

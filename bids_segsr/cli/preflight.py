@@ -17,6 +17,8 @@ from bids_segsr.exceptions import ImageError, UserError
 if TYPE_CHECKING:
     import numpy as np
 
+    from bids_segsr.zoo.card import ModelCard
+
 
 @dataclass(frozen=True)
 class Rejected:
@@ -48,6 +50,22 @@ def preflight(scans: Sequence[Scan]) -> tuple[list[Scan], list[Rejected]]:
         if message is not None
     ]
     return good, rejected
+
+
+def check_unguided(card: ModelCard) -> None:
+    """Make sure that a model needs nothing but the scan.
+
+    Args:
+        card: Card of the model.
+
+    Raises:
+        UserError: If it needs registered images of other contrasts.
+    """
+    if card.contract.guides:
+        raise UserError(
+            f'--model {card.name}: needs guide images (other contrasts, registered to each scan), '
+            'which the App does not make; use segsr predict --guide, or another model'
+        )
 
 
 def check_modality(scans: Sequence[Scan], root: Path) -> None:

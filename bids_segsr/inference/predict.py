@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from bids_segsr.exceptions import UserError
 from bids_segsr.inference.tiling import AXIS_MULTIPLE, resolve_patches
 from bids_segsr.networks.standardise import restore, standardise
+from bids_segsr.zoo.contract import check_guides
 from bids_segsr.zoo.store import TrainedModel
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ def predict(
     image: np.ndarray,
     slice_axis: int,
     *,
+    guides: Sequence[np.ndarray] = (),
     slice_thickness: float | None = None,
     mask: np.ndarray | None = None,
     patch_size: int | None = None,
@@ -91,6 +93,8 @@ def predict(
         image: Interpolated image (X, Y, Z) on an isotropic grid, float.
         slice_axis: Array axis along which the acquired slices followed each other; it becomes the
             network's last where the card asks for that.
+        guides: Images of other contrasts on the same grid (X, Y, Z), registered, in the order of
+            the training; each is masked and normalised by itself, as the image is.
         slice_thickness: Of the acquired slices in mm; conditional generators are told.
         mask: Boolean array of the image's shape; what lies outside is set to 0 before and after.
         patch_size: Edge of the cubic patches in voxels, a multiple of 4; 0 for the whole volume
@@ -105,18 +109,24 @@ def predict(
 
     Raises:
         UserError: The device cannot be used, or patch size and step do not fit each other.
-        ValueError: The generator is conditional and the slice thickness is not given.
+        ModelError: The model was trained with another number of guides.
+        ValueError: The generator is conditional and the slice thickness is not given; a guide has
+            another shape than the image.
     """
+    check_guides(model.card, len(guides), 'the argument guides')
+    if any(guide.shape != image.shape for guide in guides):
+        raise ValueError('a guide has another shape than the image')
     patch_size, step = resolve_patches(patch_size, step)
     if not model.card.contract.slice_axis_last:
         slice_axis = 2
     if mask is None:
         mask = np.ones(image.shape, dtype=bool)
     box = _bounding_box(mask, MARGIN_VOXELS)
-    inside = np.where(mask[box], image[box], 0).astype(np.float32)
-    stack = np.stack([inside, mask[box].astype(np.float32)])
+    inside = [np.where(mask[box], part[box], 0).astype(np.float32) for part in (image, *guides)]
+    stack = np.stack([*inside, mask[box].astype(np.float32)])
     stack = np.ascontiguousarray(np.moveaxis(stack, slice_axis + 1, -1))
-    forward = _forward(model, float(inside.max()) or 1.0, slice_thickness)
+    maxima = [float(part.max()) or 1.0 for part in inside]
+    forward = _forward(model, maxima, slice_thickness)
 
     warnings: list[str] = []
     device = resolve_device(device)
@@ -183,10 +193,12 @@ class _Tiling:
     ) -> Tensor:
         """Return (C + 1, X, Y, Z): the channels, and the second moment of channel 1."""
         network.to(device).eval()
-        channels = forward(torch.rand(1, 1, 8, 8, 8, device=device)).shape[1]
+        # the last one is the mask
+        inputs = stack.shape[1] - 1
+        channels = forward(torch.rand(1, inputs, 8, 8, 8, device=device)).shape[1]
 
         def with_second_moment(patch: Tensor) -> Tensor:
-            image, mask = patch[:, :1], patch[:, 1:]
+            image, mask = patch[:, :-1], patch[:, -1:]
             if not mask.any():
                 return image.new_zeros((len(image), channels + 1, *image.shape[2:]))
             output = forward(image)
@@ -216,7 +228,7 @@ class _Tiling:
 
 
 def _forward(
-    model: TrainedModel, maximum: float, slice_thickness: float | None
+    model: TrainedModel, maxima: Sequence[float], slice_thickness: float | None
 ) -> Callable[[Tensor], Tensor]:
     """Wrap the network in the intensity scale that its card asks for."""
     network: Callable[[Tensor], Tensor] = model.network
@@ -232,11 +244,12 @@ def _forward(
     def patch_standard(patch: Tensor) -> Tensor:
         scaled, mean, sd = standardise(patch)
         output = network(scaled)
-        return torch.cat([restore(output[:, :1], mean, sd), output[:, 1:]], dim=1)
+        intensity = restore(output[:, :1], mean[:, :1], sd[:, :1])
+        return torch.cat([intensity, output[:, 1:]], dim=1)
 
     def volume_max(patch: Tensor) -> Tensor:
-        output = network(patch / maximum)
-        return torch.cat([output[:, :1] * maximum, output[:, 1:]], dim=1)
+        output = network(patch / patch.new_tensor(maxima).reshape(-1, 1, 1, 1))
+        return torch.cat([output[:, :1] * maxima[0], output[:, 1:]], dim=1)
 
     if model.card.contract.normalisation == 'patch-standard':
         return patch_standard

@@ -4,25 +4,38 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from bids_segsr import __version__
+from bids_segsr.exceptions import ImageError
 from bids_segsr.imaging.bias_field import correct_bias_field
 from bids_segsr.imaging.brain_mask import find_brain_mask
 from bids_segsr.imaging.components import keep_largest_component, topology
 from bids_segsr.imaging.conform import acquired_axis, slice_axis
 from bids_segsr.imaging.fidelity import fidelity
-from bids_segsr.imaging.resample import auto_resolution, isotropic_grid, resample, resample_mask
-from bids_segsr.imaging.volume import load_mask, load_volume, save_volume
+from bids_segsr.imaging.resample import (
+    Grid,
+    auto_resolution,
+    isotropic_grid,
+    resample,
+    resample_mask,
+)
+from bids_segsr.imaging.volume import Volume, load_mask, load_volume, save_volume
 from bids_segsr.inference.predict import predict
-from bids_segsr.zoo.contract import contract_warnings
+from bids_segsr.zoo.contract import check_guides, contract_warnings
 from bids_segsr.zoo.store import TrainedModel
 
 logger = logging.getLogger(__name__)
+
+WHOLE = 0.999
+"""Share of the brain from which on a guide covers it."""
+
+EDGE = 1e-3
+"""Voxels that rounding may put a point beyond the edge of an image."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +72,7 @@ def predict_file(
     options: Options,
     *,
     mask: Path | None = None,
+    guides: Sequence[Path] = (),
     tell: Callable[[str], None] = logger.info,
     progress: bool = False,
 ) -> list[Path]:
@@ -70,6 +84,8 @@ def predict_file(
         model: Generator and card.
         options: How it is processed.
         mask: Brain mask on the grid of the image.
+        guides: Images of other contrasts for a model that needs them, registered to the image, on
+            any grid; their bias field is corrected too.
         tell: Takes a line about each step.
         progress: Show a progress bar of the network.
 
@@ -78,12 +94,17 @@ def predict_file(
         entropy map; with region classes their map; the QC numbers (JSON) last.
 
     Raises:
-        UserError: The image, the mask or an option cannot be used.
+        UserError: The image, the mask, a guide or an option cannot be used.
     """
+    check_guides(model.card, len(guides), '--guide')
     scan = load_volume(image)
+    others = [load_volume(guide) for guide in guides]
     existing = load_mask(mask, scan) if mask is not None else None
     for note in scan.notes:
         tell(note)
+    for guide, other in zip(guides, others, strict=True):
+        for note in other.notes:
+            tell(f'{guide.name}: {note}')
     tell('bias field')
     corrected = correct_bias_field(scan.data, scan.affine, existing)
     tell('brain mask')
@@ -94,12 +115,16 @@ def predict_file(
     grid = isotropic_grid(scan.data.shape, scan.affine, resolution)
     inside = resample_mask(brain, scan.affine, grid)
     interpolated = np.where(inside, resample(corrected, scan.affine, grid), 0)
+    guiding = [
+        _on_grid(guide, other, grid, inside) for guide, other in zip(guides, others, strict=True)
+    ]
     tell(f'network {model.card.name} on {grid.shape} voxels of {resolution:g} mm')
     thickness = options.slice_thickness or scan.spacing[slice_axis(scan.spacing)]
     prediction = predict(
         model,
         interpolated,
         acquired_axis(scan.affine, grid.affine),
+        guides=[data for data, _ in guiding],
         slice_thickness=thickness,
         mask=inside,
         patch_size=options.patch_size,
@@ -116,6 +141,7 @@ def predict_file(
             slice_thickness=thickness,
             skull_stripped=method != 'skipped',
         ),
+        *(warning for _, warning in guiding if warning),
         *prediction.warnings,
     ]
     for warning in warnings:
@@ -126,6 +152,7 @@ def predict_file(
     )
     qc = {
         'image': str(image),
+        'guides': [str(guide) for guide in guides],
         'model': model.card.name,
         'model_sha256': model.card.sha256,
         'bids_segsr': __version__,
@@ -165,3 +192,31 @@ def predict_file(
     known = {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in qc.items()}
     report.write_text(json.dumps(known, indent=2) + '\n', encoding='utf-8')
     return [*written, report]
+
+
+def _on_grid(
+    path: Path, guide: Volume, grid: Grid, inside: np.ndarray
+) -> tuple[np.ndarray, str | None]:
+    """Bring a guide to the grid of the network, 0 where it does not reach; warn of that."""
+    covered = _field_of_view(guide, grid)
+    share = covered[inside].mean() if inside.any() else 0.0
+    if not share:
+        raise ImageError(
+            f'{path}: does not overlap with the brain in the image; register it to the image.'
+        )
+    corrected = correct_bias_field(guide.data, guide.affine)
+    data = np.where(covered, resample(corrected, guide.affine, grid), 0)
+    if share >= WHOLE:
+        return data, None
+    return data, f'The guide {path.name} covers {share:.0%} of the brain.'
+
+
+def _field_of_view(volume: Volume, grid: Grid) -> np.ndarray:
+    """Voxels of a grid whose centres lie in a voxel of an image, boolean."""
+    to_index = np.linalg.inv(volume.affine) @ grid.affine
+    places = np.ogrid[tuple(slice(n) for n in grid.shape)]
+    covered = np.ones(grid.shape, dtype=bool)
+    for row, n in zip(to_index[:3], volume.data.shape, strict=True):
+        index = sum(weight * place for weight, place in zip(row[:3], places, strict=True)) + row[3]
+        covered &= (index > -0.5 - EDGE) & (index < n - 0.5 + EDGE)
+    return covered

@@ -10,14 +10,14 @@ from torch import Tensor
 
 
 def standardise(patches: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Shift and scale each patch to mean 0 and standard deviation 1.
+    """Shift and scale each channel of each patch to mean 0 and standard deviation 1.
 
     Args:
-        patches: Intensities, (B, 1, X, Y, Z), any unit.
+        patches: Intensities, (B, C, X, Y, Z), any unit.
 
     Returns:
         Standardised patches of the same shape, and their means and standard deviations,
-        (B, 1, 1, 1, 1). A constant patch becomes 0 and has the standard deviation 1.
+        (B, C, 1, 1, 1). A constant patch becomes 0 and has the standard deviation 1.
     """
     mean = patches.mean(dim=(2, 3, 4), keepdim=True)
     sd = patches.std(dim=(2, 3, 4), correction=0, keepdim=True)

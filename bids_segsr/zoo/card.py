@@ -22,6 +22,9 @@ NAME = re.compile('[A-Za-z0-9][A-Za-z0-9-]*')
 
 NORMALISATIONS = ('patch-standard', 'volume-max')
 
+MOST_GUIDES = 16
+"""More guide images than any network of the articles has: a damaged card."""
+
 
 @dataclass(frozen=True)
 class InputContract:
@@ -35,6 +38,8 @@ class InputContract:
         slice_thickness_mm: Thinnest and thickest slices, mm.
         skull_stripped: Whether everything but the brain must be 0.
         slice_axis_last: Whether the through-plane axis must be the last one.
+        guides: Images of other contrasts, registered to the image, that the network needs as
+            further input channels, each normalised like the image.
     """
 
     modalities: tuple[str, ...]
@@ -43,6 +48,7 @@ class InputContract:
     slice_thickness_mm: tuple[float, float]
     skull_stripped: bool = True
     slice_axis_last: bool = True
+    guides: int = 0
 
     def __post_init__(self) -> None:
         if self.normalisation not in NORMALISATIONS:
@@ -50,6 +56,8 @@ class InputContract:
                 f'unknown normalisation {self.normalisation!r}; known are '
                 f'{", ".join(NORMALISATIONS)}'
             )
+        if type(self.guides) is not int or not 0 <= self.guides <= MOST_GUIDES:
+            raise ModelError(f'guides is {self.guides!r}; give a number from 0 to {MOST_GUIDES}')
 
 
 @dataclass(frozen=True)
@@ -136,6 +144,8 @@ class ModelCard:
             contract = dict(content.pop('contract'))
             for name in ('modalities', 'spacing_mm', 'slice_thickness_mm'):
                 contract[name] = tuple(contract[name])
+            # cards were written without it, and the option alone told
+            contract.setdefault('guides', content.get('options', {}).get('guides', 0))
             for name in ('channels', 'limitations', 'citation'):
                 content[name] = tuple(content.get(name, ()))
             content['labels'] = {int(value): name for value, name in content['labels'].items()}

@@ -2,9 +2,33 @@
 
 from __future__ import annotations
 
+from bids_segsr.exceptions import ModelError
 from bids_segsr.zoo.card import ModelCard
 
 TOLERANCE_MM = 0.02
+
+
+def check_guides(card: ModelCard, given: int, how: str) -> None:
+    """Make sure that a model gets as many guide images as it was trained with.
+
+    Args:
+        card: Card of the model.
+        given: Number of guide images.
+        how: What guide images are given with, for the message.
+
+    Raises:
+        ModelError: If it gets another number.
+    """
+    wanted = card.contract.guides
+    if given == wanted:
+        return
+    if not wanted:
+        raise ModelError(f'{card.name} takes no guide image, {given} given; leave out {how}.')
+    images = 'image' if wanted == 1 else 'images'
+    raise ModelError(
+        f'{card.name} needs {wanted} guide {images} (another contrast, registered to the image), '
+        f'{given} given; give {wanted} with {how}.'
+    )
 
 
 def contract_warnings(

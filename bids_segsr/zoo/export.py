@@ -20,10 +20,10 @@ ONNX_OPSET = 18
 def export_model(model: TrainedModel, file_format: str, output: Path) -> list[Path]:
     """Write a model in another format, its card beside it.
 
-    The input of a TorchScript or ONNX file, called `image`, is one patch (1, 1, X, Y, Z) of any
-    size that the network takes, normalised as the card says; conditional networks have a second
-    one, `resolution` (1,) in mm. The output, `maps`, is (1, C, X, Y, Z) with the channels of the
-    card.
+    The input of a TorchScript or ONNX file, called `image`, is one patch (1, 1 + guides, X, Y, Z)
+    of any size that the network takes, normalised as the card says; conditional networks have a
+    second one, `resolution` (1,) in mm. The output, `maps`, is (1, C, X, Y, Z) with the channels
+    of the card.
 
     Args:
         model: The model.

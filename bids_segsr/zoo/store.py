@@ -300,6 +300,12 @@ def _load_network(path: Path, card: ModelCard) -> nn.Module:
     check_shapes(path, shapes(expected), shapes(state))
     network = create(card.architecture, **card.options)
     network.load_state_dict(state)
+    channels = getattr(network, 'in_channels', 1)
+    if channels != 1 + card.contract.guides:
+        raise ModelError(
+            f'{path.with_name(CARD_FILE)}: names {card.contract.guides} guide images, its network '
+            f'has {channels} input channels'
+        )
     return network
 
 

@@ -52,12 +52,13 @@ def example_inputs(card: ModelCard) -> tuple[Tensor, ...]:
         card: Card of the model.
 
     Returns:
-        A patch (1, 1, 32, 32, 32), 0 to 1; for a conditional network also the through-plane
-        resolution (1,) in mm, the thinnest slices that the card allows.
+        A patch (1, 1 + guides, 32, 32, 32), 0 to 1; for a conditional network also the
+        through-plane resolution (1,) in mm, the thinnest slices that the card allows.
     """
     import torch
 
-    patch = torch.rand((1, 1, *[PATCH_EDGE] * 3), generator=torch.Generator().manual_seed(0))
+    shape = (1, 1 + card.contract.guides, *[PATCH_EDGE] * 3)
+    patch = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     if not card.options.get('conditional'):
         return (patch,)
     return patch, torch.tensor([card.contract.slice_thickness_mm[0]])
