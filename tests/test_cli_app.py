@@ -27,6 +27,7 @@ CARD = SimpleNamespace(
     architecture='segsrgan',
     labels={1: 'cortical grey matter'},
     regions=(),
+    contract=SimpleNamespace(guides=0),
 )
 AFFINE = np.diag([1.0, 1.0, 3.0, 1.0])
 
@@ -112,7 +113,7 @@ def bench(
         bench.reports.append((subject, run_uuid))
         return root / f'sub-{subject}.html'
 
-    def write_group(root: Path, modality: str) -> list[Path]:
+    def write_group(root: Path, modality: str, missing: list[Any]) -> list[Path]:
         return [root / f'group_{modality}.tsv', root / f'group_{modality}.html']
 
     for name, content in {
@@ -532,10 +533,22 @@ def test_group_level_prints_its_files(bench: Bench) -> None:
     assert 'run the participant level first' in lines[0]
 
     bench.run()
-    status, out, _ = bench.run(level='group')
+    bench.image('sub-02_T2w', data=np.zeros((6, 6, 6), np.float32))
+    bench.image('sub-03_T2w')
+    bench.run('--participant-label', '02')
+    status, out, lines = bench.run(level='group')
 
     assert status == 0
     assert out.split() == [str(bench.out / f'group_T2w.{x}') for x in ('tsv', 'html')]
+    assert [line.partition(' is left out: ')[0] for line in lines] == [
+        # the stand-in of the workflow leaves no QC file
+        'sub-01_T2w',
+        'sub-02_T2w',
+        'sub-03_T2w',
+    ]
+    assert 'its run was stopped' in lines[0]
+    assert 'holds no signal' in lines[1]
+    assert lines[2].endswith('not processed yet')
 
 
 def test_invalid_dataset_is_refused(bench: Bench) -> None:

@@ -20,13 +20,12 @@ from bids_segsr.cli.execution import (
     find_crashes,
     last_line,
     log_level,
-    plugin_settings,
     prepare_environment,
     run_workflow,
-    show_progress,
     start_logging,
     uses_gpu,
 )
+from bids_segsr.cli.plugins import IMPORTANT, plugin_settings, show_progress
 from bids_segsr.exceptions import UserError
 
 
@@ -47,6 +46,7 @@ def test_multiproc_is_the_default(tmp_path: Path) -> None:
             'status_callback': show_progress,
             'memory_gb': 7.5,
         },
+        'gpu_plugin_args': {},
     }
     assert 'memory_gb' not in plugin_settings(settings_of(tmp_path))['plugin_args']
 
@@ -58,6 +58,7 @@ def test_plugin_file(tmp_path: Path) -> None:
     assert plugin_settings(settings_of(tmp_path, use_plugin=path)) == {
         'plugin': 'SLURM',
         'plugin_args': {'sbatch_args': '--mem 8G'},
+        'gpu_plugin_args': {},
     }
 
 
@@ -69,6 +70,7 @@ def test_plugin_file(tmp_path: Path) -> None:
         ('plugin_args: {}', 'needs a key plugin'),
         ('plugin: Slurm', "Nipype has no plugin 'Slurm'"),
         ('plugin: SLURM\nargs: {}', "unknown key 'args'"),
+        ('plugin: SLURMGraph', 'SLURMGraph ends before its jobs do, without a report; take SLURM'),
     ],
 )
 def test_plugin_file_with_mistakes(tmp_path: Path, text: str, message: str) -> None:
@@ -99,7 +101,7 @@ def test_log_shows_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     except ValueError:
         log.exception('Saving crash info\nTraceback (most recent call last):')
     log.debug('hidden')
-    logging.getLogger('bids_segsr.x').log(execution.IMPORTANT, 'shown')
+    logging.getLogger('bids_segsr.x').log(IMPORTANT, 'shown')
 
     lines = capsys.readouterr().err.splitlines()
 
@@ -194,7 +196,7 @@ def test_only_the_network_step_takes_the_arguments_for_a_gpu(
     monkeypatch.setattr(workflow, 'run', lambda **arguments: ran.append(arguments))
 
     assert run_workflow(workflow, settings_of(tmp_path, use_plugin=cluster), ['01']) is None
-    assert ran == [{'plugin': 'SLURM', 'plugin_args': {}}]
+    assert [type(item['plugin']).__name__ for item in ran] == ['SurvivingSLURMPlugin']
     node = workflow.get_node('sub_01_T2w_wf.superresolve')
     assert node.plugin_args == {'sbatch_args': '--gres=gpu:1'}
     assert workflow.get_node('sub_01_T2w_wf.conform').plugin_args in ({}, None, Undefined)

@@ -12,6 +12,7 @@ import pytest
 
 from bids_segsr.exceptions import UserError
 from bids_segsr.reports.group import robust_z, write_group
+from bids_segsr.reports.left_out import NOT_STARTED, STOPPED, left_out
 
 
 def make_group(root: Path, count: int = 8) -> None:
@@ -46,7 +47,11 @@ def group(tmp_path: Path) -> Path:
 
 def test_table_holds_every_image_once(group: Path) -> None:
     paths = write_group(group, 'T2w')
-    assert [path.name for path in paths] == ['group_T2w.tsv', 'group_T2w.html']
+    assert [path.name for path in paths] == [
+        'group_T2w.tsv',
+        'group_T2w.html',
+        'group_T2w_left-out.tsv',
+    ]
     table = pd.read_csv(paths[0], sep='\t', na_values='n/a', keep_default_na=False)
     assert list(table['bids_name']) == sorted(table['bids_name'])
     assert len(table) == 8
@@ -72,6 +77,55 @@ def test_page_marks_the_outlier_and_links_the_report(group: Path) -> None:
     assert '&lt;b&gt;second&lt;/b&gt;' in page
     assert 'n/a' in page
     assert not re.search(r'(?:src|href)="http', page)
+
+
+def test_images_without_a_result_are_listed(group: Path, tmp_path: Path) -> None:
+    raw = tmp_path / 'raw'
+    names = [f'sub-{number:02d}/anat/sub-{number:02d}_T2w.nii.gz' for number in (1, 3, 9, 10, 11)]
+    names += ['sub-02/ses-02/anat/sub-02_ses-02_T2w.nii.gz', 'sub-12/anat/sub-12_run-1_T2w.nii']
+    names += ['sub-01/anat/sub-01_T1w.nii.gz']
+    for name in names:
+        (raw / name).parent.mkdir(parents=True, exist_ok=True)
+        (raw / name).touch()
+    # the later run counts; the crash of one step leaves the image without its picture
+    for number, run, name, text in (
+        (1, '2026_a', 'errors.json', '[{"image": "sub-01_T2w", "message": "was empty"}]'),
+        (1, '2026_b', 'bids_segsr.toml', ''),
+        (9, '2026_a', 'errors.json', '[{"image": "sub-09_T2w", "message": "<empty>\\n file"}]'),
+        (10, '2026_a', 'bids_segsr.toml', ''),
+        (
+            12,
+            '2026_a',
+            'crash-x.txt',
+            'Node: run_wf.sub_12_run_1_T2w_wf.image.superresolve\nTraceback\nOSError: disk full',
+        ),
+    ):
+        folder = group / f'sub-{number:02d}' / 'log' / run
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding='utf-8')
+
+    found = left_out(group, raw, 'T2w')
+
+    assert [(item.image, item.message) for item in found] == [
+        ('sub-09_T2w', '<empty>\n file'),
+        ('sub-10_T2w', STOPPED),
+        ('sub-11_T2w', NOT_STARTED),
+        ('sub-12_run-1_T2w', 'step superresolve failed: OSError: disk full'),
+    ]
+    _, page, table = (
+        path.read_text(encoding='utf-8') for path in write_group(group, 'T2w', found)
+    )
+    assert '4 images or steps are without a result' in page
+    assert '&lt;empty&gt;' in page
+    rows = [line.split('\t') for line in table.splitlines()]
+    assert [row[0] for row in rows] == ['participant_id', 'sub-09', 'sub-10', 'sub-11', 'sub-12']
+    assert rows[1][2] == '<empty> file'
+
+
+def test_nothing_left_out_is_not_told(group: Path) -> None:
+    _, page, table = (path.read_text(encoding='utf-8') for path in write_group(group, 'T2w'))
+    assert 'Left out' not in page
+    assert table == 'participant_id\timage\tmessage\n'
 
 
 def test_other_modalities_are_left_out(group: Path) -> None:

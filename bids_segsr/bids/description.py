@@ -12,10 +12,13 @@ from typing import Any
 
 from bids_segsr import __version__
 from bids_segsr.bids.files import write_text
+from bids_segsr.bids.locking import waiting_lock
 
 logger = logging.getLogger(__name__)
 
 BIDS_VERSION = '1.11.1'
+# What parallel runs extend is read and written under this lock.
+LOCK = Path('logs', '.lock-dataset')
 # What has no BIDS name. Folders are written without a slash: with one, the validator (3.0.2)
 # still reports the folder itself.
 IGNORED = (
@@ -49,7 +52,8 @@ def write_dataset_description(
 ) -> Path:
     """Write `dataset_description.json`.
 
-    Links of an earlier run into the same folder are kept, so that its BIDS-URIs stay valid.
+    Links of an earlier run into the same folder are kept, so that its BIDS-URIs stay valid; those
+    of runs at the same time as well.
 
     Args:
         root: Root of the derivatives.
@@ -61,14 +65,21 @@ def write_dataset_description(
     """
     raw = _read_json(bids_dir / 'dataset_description.json')
     path = root / 'dataset_description.json'
-    earlier = _read_json(path)
+    sources = {'raw': bids_dir, **(derivatives or {})}
+    links = {name: _uri(folder, root) for name, folder in sources.items()}
+    with waiting_lock(root / LOCK):
+        description = _description(root, raw, links, _read_json(path))
+        return write_text(path, json.dumps(description, indent=2, ensure_ascii=False) + '\n')
+
+
+def _description(
+    root: Path, raw: Mapping[str, Any], links: dict[str, str], earlier: Mapping[str, Any]
+) -> dict[str, Any]:
     for program in earlier.get('GeneratedBy', []):
         if program.get('Name') == 'bids_segsr' and program.get('Version') != __version__:
             logger.warning(
                 '%s: made by version %s, this is %s', root, program.get('Version'), __version__
             )
-    sources = {'raw': bids_dir, **(derivatives or {})}
-    links = {name: _uri(folder, root) for name, folder in sources.items()}
     description: dict[str, Any] = {
         'Name': 'bids_segsr: isotropic super-resolution and cortex segmentation of brain MRI',
         'BIDSVersion': BIDS_VERSION,
@@ -80,7 +91,7 @@ def write_dataset_description(
     }
     if raw.get('License'):
         description['License'] = raw['License']
-    return write_text(path, json.dumps(description, indent=2, ensure_ascii=False) + '\n')
+    return description
 
 
 def write_bidsignore(root: Path) -> Path:
@@ -93,9 +104,10 @@ def write_bidsignore(root: Path) -> Path:
         Path of the file.
     """
     path = root / '.bidsignore'
-    lines = path.read_text(encoding='utf-8').splitlines() if path.is_file() else []
-    lines += [pattern for pattern in IGNORED if pattern not in lines]
-    return write_text(path, '\n'.join(lines) + '\n')
+    with waiting_lock(root / LOCK):
+        lines = path.read_text(encoding='utf-8').splitlines() if path.is_file() else []
+        lines += [pattern for pattern in IGNORED if pattern not in lines]
+        return write_text(path, '\n'.join(lines) + '\n')
 
 
 def write_dseg_tsv(root: Path, labels: Mapping[int, str], seg: str | None = None) -> Path:

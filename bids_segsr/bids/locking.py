@@ -1,4 +1,4 @@
-"""One run at a time for each participant of an output folder."""
+"""Locks between runs: for each participant of an output folder, and for files that runs share."""
 
 from __future__ import annotations
 
@@ -41,5 +41,29 @@ def subject_lock(root: Path, subject: str) -> Iterator[Path]:
         raise UserError(f'{path}: cannot be written ({error.strerror})') from None
     try:
         yield path
+    finally:
+        lock.release()
+
+
+@contextmanager
+def waiting_lock(path: Path) -> Iterator[None]:
+    """Hold a file that several runs read and write; wait while another run holds it.
+
+    Args:
+        path: The lock file, which stays behind without meaning; its folder is made.
+
+    Raises:
+        UserError: If the file cannot be written.
+    """
+    from filelock import FileLock
+
+    make_folder(path.parent)
+    lock = FileLock(path)
+    try:
+        lock.acquire()
+    except OSError as error:
+        raise UserError(f'{path}: cannot be written ({error.strerror})') from None
+    try:
+        yield
     finally:
         lock.release()

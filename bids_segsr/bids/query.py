@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bids_segsr.bids.database import make_index
 from bids_segsr.bids.names import scan_entities, scan_label
 from bids_segsr.exceptions import UserError
 
@@ -96,7 +98,7 @@ def open_layout(
     Args:
         bids_dir: Root of the dataset.
         database_dir: Folder of an index to reuse, or to write when it holds none. Such an index
-            covers all participants.
+            covers all participants, and parallel runs may share it.
         participants: Labels without `sub-` that are indexed without `database_dir`; empty means
             all.
 
@@ -112,13 +114,19 @@ def open_layout(
     if participants and database_dir is None:
         kept = '|'.join(map(re.escape, participants))
         ignore.append(re.compile(rf'^/sub-(?!(?:{kept})(?:/|$))'))
-    try:
-        layout = BIDSLayout(
+
+    def index(folder: Path | None) -> BIDSLayout:
+        return BIDSLayout(
             bids_dir,
             validate=False,
-            database_path=database_dir,
+            database_path=folder,
             indexer=BIDSLayoutIndexer(validate=False, ignore=ignore),
         )
+
+    try:
+        if database_dir is not None:
+            make_index(database_dir, index)
+        layout = index(database_dir)
     except (OSError, ValueError) as error:
         # pybids names the broken sidecar in its message.
         raise UserError(f'{bids_dir}: cannot be indexed: {_one_line(error)}') from None
@@ -211,7 +219,10 @@ def collect_scans(
         raise UserError(_no_image(layout, subjects, sessions, modality, bool(chosen)))
     for subject in sorted(set(subjects) - {file.entities['subject'] for file in files}):
         logger.warning('sub-%s: no %s image is chosen; nothing to do', subject, modality)
-    masks = [mask for root in (derivatives or {}).values() for mask in _masks(root, subjects)]
+    masks: dict[tuple[str | None, ...], list[tuple[Path, dict[str, str]]]] = defaultdict(list)
+    for root in (derivatives or {}).values():
+        for mask_path, own in _masks(root, subjects):
+            masks[_scan_key(own)].append((mask_path, own))
     scans: dict[str, Scan] = {}
     for file in sorted(files, key=lambda item: item.path):
         path = Path(file.path)
@@ -219,7 +230,7 @@ def collect_scans(
         if not path.exists() and not path.is_symlink():
             raise UserError(f'{path}: in the index, but not on disk; delete the pybids index')
         entities = _text(file.entities)
-        mask = _match_mask(path, entities, masks)
+        mask = _match_mask(path, entities, masks.get(_scan_key(entities), []))
         scan = Scan(path, entities, file.get_metadata(), mask)
         if scan.label in scans:
             raise UserError(f'{path}: same entities as {scans[scan.label].path}; keep one of them')
@@ -288,12 +299,11 @@ def _masks(root: Path, subjects: Sequence[str]) -> list[tuple[Path, dict[str, st
 def _match_mask(
     path: Path, entities: Mapping[str, str], masks: Iterable[tuple[Path, dict[str, str]]]
 ) -> Path | None:
-    """Return the mask whose entities are those of the scan."""
+    """Return the mask of a scan among those with its entities."""
     fitting = [
         mask
         for mask, own in masks
-        if all(own.get(key) == entities.get(key) for key in scan_entities())
-        and own.get('space', 'orig') in ('orig', entities['suffix'])
+        if own.get('space', 'orig') in ('orig', entities['suffix'])
         and not any(key in own for key in OTHER_GRID)
     ]
     if len(fitting) > 1:
@@ -302,6 +312,11 @@ def _match_mask(
             'give one of the datasets with --derivatives'
         )
     return fitting[0] if fitting else None
+
+
+def _scan_key(entities: Mapping[str, str]) -> tuple[str | None, ...]:
+    """Return the entities that a scan and what is made of it share."""
+    return tuple(entities.get(key) for key in scan_entities())
 
 
 def _entity_names() -> list[str]:

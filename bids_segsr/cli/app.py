@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from bids_segsr.cli.config import Settings, write_toml
 from bids_segsr.cli.execution import (
-    IMPORTANT,
     check_device,
     check_model,
     configure_nipype,
@@ -20,11 +19,11 @@ from bids_segsr.cli.execution import (
     one_line,
     prepare_environment,
     run_workflow,
-    runs_here,
     start_logging,
     uses_gpu,
 )
 from bids_segsr.cli.parser import parse_settings
+from bids_segsr.cli.plugins import IMPORTANT, check_scheduler, runs_here
 from bids_segsr.exceptions import UserError
 
 if TYPE_CHECKING:
@@ -39,6 +38,8 @@ FAILED = 1
 # EX_SOFTWARE of sysexits.h, which fMRIPrep returns when its workflow cannot be built.
 NOT_BUILT = 70
 INTERRUPTED = 130
+MOST_LEFT_OUT = 20
+"""Images told of on the terminal by the group level; its page and table hold all."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,7 +86,7 @@ def run(settings: Settings) -> int:
 
 
 def run_group(settings: Settings) -> int:
-    """Gather the QC numbers of all participants.
+    """Gather the QC numbers of all participants, and tell of images without a result.
 
     Args:
         settings: The settings of the run.
@@ -103,8 +104,15 @@ def run_group(settings: Settings) -> int:
     if not root.is_dir():
         raise UserError(f'{root}: no derivatives yet; run the participant level first, same flags')
     from bids_segsr.reports.group import write_group
+    from bids_segsr.reports.left_out import left_out
 
-    for path in write_group(root, settings.modality):
+    missing = left_out(root, settings.bids_dir, settings.modality)
+    paths = write_group(root, settings.modality, missing)
+    for item in missing[:MOST_LEFT_OUT]:
+        _complain(f'{item.image} is left out: {item.message}')
+    if len(missing) > MOST_LEFT_OUT:
+        _complain(f'{len(missing) - MOST_LEFT_OUT} more are left out: see {paths[-1]}')
+    for path in paths:
         print(path)
     return FINE
 
@@ -124,14 +132,17 @@ def run_participants(settings: Settings) -> int:
     from bids_segsr.bids.locking import subject_lock
     from bids_segsr.bids.query import select_participants
     from bids_segsr.bids.validation import validate_dataset
-    from bids_segsr.cli.preflight import check_modality
+    from bids_segsr.cli.preflight import check_modality, check_unguided
 
     subjects = select_participants(settings.bids_dir, settings.participant_label)
     if settings.reports_only:
         return _report_again(settings, subjects)
     if runs_here(settings):
         check_device(settings.device)
+    else:
+        check_scheduler(settings)
     settings, card = _with_model(settings)
+    check_unguided(card)
     if settings.boilerplate_only:
         for path in _write_boilerplate(settings, card):
             print(path)

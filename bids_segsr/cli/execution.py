@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from bids_segsr.cli.config import Settings
+from bids_segsr.cli.plugins import IMPORTANT, plugin_settings, runs_here, survivor
 from bids_segsr.exceptions import UserError
 
 logger = logging.getLogger(__name__)
 
-IMPORTANT = 25
 HANDLER = 'bids_segsr'
 THREAD_VARIABLES = (
     'OMP_NUM_THREADS',
@@ -27,9 +27,6 @@ THREAD_VARIABLES = (
     'MKL_NUM_THREADS',
     'ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS',
 )
-PLUGIN_KEYS = ('plugin', 'plugin_args', 'gpu_plugin_args')
-# Plugins that run the steps on this machine, so that its GPU counts.
-LOCAL_PLUGINS = ('Debug', 'LegacyMultiProc', 'Linear', 'MultiProc')
 COUNT_GPUS = 'import torch; print(torch.cuda.device_count() if torch.cuda.is_available() else 0)'
 EXCEPTION_LINE = re.compile(
     r'^\s*(?P<name>(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit))'
@@ -187,18 +184,6 @@ def check_model(name_or_path: str) -> None:
         raise UserError(lines[-1].removeprefix('segsr: '))
 
 
-def runs_here(settings: Settings) -> bool:
-    """Return whether the steps run on this machine and not on the nodes of a cluster.
-
-    Args:
-        settings: The settings of the run.
-
-    Raises:
-        UserError: If the plugin file cannot be used.
-    """
-    return plugin_settings(settings)['plugin'] in LOCAL_PLUGINS
-
-
 def uses_gpu(settings: Settings) -> bool:
     """Return whether the network will take one of the GPU slots of this machine.
 
@@ -210,44 +195,6 @@ def uses_gpu(settings: Settings) -> bool:
     return settings.device != 'auto' or count_gpus() > 0
 
 
-def plugin_settings(settings: Settings) -> dict[str, Any]:
-    """Return the arguments of `Workflow.run`.
-
-    Args:
-        settings: The settings of the run.
-
-    Returns:
-        `plugin` and `plugin_args`; from --use-plugin where it is given.
-
-    Raises:
-        UserError: If the plugin file cannot be used.
-    """
-    if settings.use_plugin is not None:
-        table = _read_plugin(settings.use_plugin)
-        return {name: table[name] for name in ('plugin', 'plugin_args')}
-    arguments: dict[str, Any] = {
-        'n_procs': settings.nprocs,
-        'n_gpu_procs': 1,
-        'raise_insufficient': False,
-        'status_callback': show_progress,
-    }
-    if settings.mem_gb is not None:
-        arguments['memory_gb'] = settings.mem_gb
-    return {'plugin': 'MultiProc', 'plugin_args': arguments}
-
-
-def show_progress(node: Any, status: str) -> None:
-    """Tell of each step of an image that has finished; Nipype calls it.
-
-    Args:
-        node: Nipype node, named `<run>.<image>_wf.image.<step>` where it is a step of an image.
-        status: 'start', 'end' or 'exception'.
-    """
-    match = re.search(r'(\w+)_wf\.image\.(\w+)$', node.fullname)
-    if status == 'end' and match and match[2] != 'outputnode':
-        logger.log(IMPORTANT, '%s: %s done', match[1], match[2].replace('_', ' '))
-
-
 def configure_nipype(settings: Settings) -> None:
     """Set Nipype's configuration for this run.
 
@@ -256,13 +203,17 @@ def configure_nipype(settings: Settings) -> None:
     """
     from nipype import config
 
+    here = runs_here(settings)
     config.update_config(
         {
             'execution': {
                 'crashdump_dir': str(settings.derivatives_root / 'logs'),
                 'crashfile_format': 'txt',
                 'hash_method': 'content',
-                'poll_sleep_duration': '0.1',
+                # a scheduler is asked about each job; a file that a job wrote on another machine
+                # may show here after some seconds
+                'poll_sleep_duration': '0.1' if here else '2',
+                'job_finished_timeout': '5' if here else '15',
                 'stop_on_first_crash': str(settings.stop_on_first_crash).lower(),
                 'create_report': 'false',
                 'check_version': 'false',
@@ -299,9 +250,7 @@ def run_workflow(workflow: Any, settings: Settings, subjects: Sequence[str]) -> 
         KeyboardInterrupt: When the user interrupts the run.
     """
     arguments = plugin_settings(settings)
-    gpu_arguments = (
-        _read_plugin(settings.use_plugin)['gpu_plugin_args'] if settings.use_plugin else {}
-    )
+    gpu_arguments = arguments.pop('gpu_plugin_args')
     for name in workflow.list_node_names():
         owners = [subject for subject in subjects if f'.sub_{subject}_' in f'.{name}']
         if owners:
@@ -310,13 +259,10 @@ def run_workflow(workflow: Any, settings: Settings, subjects: Sequence[str]) -> 
             node.config = {'execution': {'crashdump_dir': folder}}
             if gpu_arguments and hasattr(node.inputs, 'use_gpu'):
                 node.plugin_args = gpu_arguments
-    if arguments['plugin'] == 'MultiProc':
-        from bids_segsr.cli.workers import SurvivingMultiProcPlugin
-
-        arguments = {'plugin': SurvivingMultiProcPlugin(arguments['plugin_args'])}
+    plugin = survivor(**arguments)
     with _silent_workers():
         try:
-            workflow.run(**arguments)
+            workflow.run(plugin=plugin)
         except Exception as error:  # Nipype raises what a node raised, of any class.
             return last_line(str(error)) or type(error).__name__
     return None
@@ -359,27 +305,6 @@ def one_line(error: Exception) -> str:
     """Return an exception as the one line that a traceback would end with."""
     kind = type(error)
     return last_line(f'{kind.__module__}.{kind.__qualname__}: {error}')
-
-
-def _read_plugin(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        table = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError):
-        raise UserError(f'{path}: not readable as YAML; check --use-plugin') from None
-    if not isinstance(table, dict) or not isinstance(table.get('plugin'), str):
-        raise UserError(f'{path}: needs a key plugin, such as plugin: SLURM; check --use-plugin')
-    unknown = set(table) - set(PLUGIN_KEYS)
-    if unknown:
-        raise UserError(
-            f'{path}: unknown key {min(unknown)!r}; known are {", ".join(PLUGIN_KEYS)}'
-        )
-    from nipype.pipeline import plugins
-
-    if not hasattr(plugins, f'{table["plugin"]}Plugin'):
-        raise UserError(f'{path}: Nipype has no plugin {table["plugin"]!r}; check --use-plugin')
-    return {name: table.get(name) or {} for name in PLUGIN_KEYS}
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import numpy as np
 from bids_segsr import __version__
 from bids_segsr.bids.files import write_text
 from bids_segsr.exceptions import UserError
+from bids_segsr.reports.left_out import LeftOut, left_out_html, left_out_tsv
 from bids_segsr.reports.page import data_text, style_and_script
 from bids_segsr.reports.quantities import QUANTITIES, formatted
 
@@ -23,23 +24,27 @@ SMALLEST_GROUP = 5
 _TEXT_COLUMNS = ('model', 'model_sha256', 'device', 'skull_strip', 'header_notes', 'warnings')
 
 
-def write_group(root: Path, modality: str) -> list[Path]:
+def write_group(root: Path, modality: str, missing: Sequence[LeftOut] = ()) -> list[Path]:
     """Collect the QC numbers of all images of a modality.
 
     Args:
         root: Root of the derivatives.
         modality: BIDS suffix of the images, such as `T2w`.
+        missing: Images without a result, see `reports.left_out`.
 
     Returns:
-        `group_<modality>.tsv` (one row an image, sorted by name, `n/a` where a number is missing)
-        and `group_<modality>.html`, in which outliers are marked (see `robust_z`).
+        `group_<modality>.tsv` (one row an image, sorted by name, `n/a` where a number is missing),
+        `group_<modality>.html`, in which outliers are marked (see `robust_z`) and the images
+        without a result are listed, and `group_<modality>_left-out.tsv` with these.
 
     Raises:
         UserError: There is no QC file of this modality, or one cannot be read.
     """
     import pandas as pd
 
-    records = [_record(path) for path in sorted(root.glob('sub-*/**/*_qc.json'))]
+    # figures and logs hold most of the files, and are not looked through
+    paths = [*root.glob('sub-*/anat/*_qc.json'), *root.glob('sub-*/ses-*/anat/*_qc.json')]
+    records = [_record(path) for path in sorted(paths)]
     records = [r for r in records if str(r['bids_name']).endswith(f'_{modality}')]
     if not records:
         raise UserError(
@@ -49,11 +54,15 @@ def write_group(root: Path, modality: str) -> list[Path]:
     table = table[_columns(list(table.columns))]
     tsv = table.to_csv(sep='\t', index=False, na_rep='n/a', float_format='%.6g')
     html = _page(
-        root, modality, table.astype(object).where(table.notna(), None).to_dict('records')
+        root,
+        modality,
+        table.astype(object).where(table.notna(), None).to_dict('records'),
+        left_out_html(missing),
     )
     return [
         write_text(root / f'group_{modality}.tsv', tsv),
         write_text(root / f'group_{modality}.html', html),
+        write_text(root / f'group_{modality}_left-out.tsv', left_out_tsv(missing)),
     ]
 
 
@@ -103,7 +112,7 @@ def _columns(present: list[str]) -> list[str]:
     return [c for c in known if c in present] + sorted(c for c in present if c not in known)
 
 
-def _page(root: Path, modality: str, records: Sequence[Mapping[Any, Any]]) -> str:
+def _page(root: Path, modality: str, records: Sequence[Mapping[Any, Any]], missing: str) -> str:
     shown = [q for q in QUANTITIES if any(r.get(q.key) is not None for r in records)]
     scores = {
         q.key: robust_z([r.get(q.key) for r in records])
@@ -159,6 +168,7 @@ def _page(root: Path, modality: str, records: Sequence[Mapping[Any, Any]]) -> st
             f'<tbody>\n{chr(10).join(rows)}\n</tbody>',
             '</table></div>',
             '</section>',
+            missing,
             '</main>',
             f'<footer>bids_segsr {__version__}. For research use only: not for diagnosis.',
             '</footer>',

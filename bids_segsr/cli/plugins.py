@@ -1,0 +1,134 @@
+"""Which of Nipype's plugins runs the steps: the local workers, or a scheduler."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bids_segsr.cli.config import Settings
+from bids_segsr.exceptions import UserError
+
+if TYPE_CHECKING:
+    from nipype.pipeline.plugins.base import PluginBase
+
+logger = logging.getLogger(__name__)
+
+IMPORTANT = 25
+"""Level of what is told without -v."""
+PLUGIN_KEYS = ('plugin', 'plugin_args', 'gpu_plugin_args')
+# Plugins that run the steps on this machine, so that its GPU counts.
+LOCAL_PLUGINS = ('Debug', 'LegacyMultiProc', 'Linear', 'MultiProc')
+COMMANDS = {'SLURM': ('sbatch', 'squeue')}
+
+
+def check_scheduler(settings: Settings) -> None:
+    """Make sure that jobs can be handed to the scheduler that --use-plugin names.
+
+    Args:
+        settings: The settings of the run.
+
+    Raises:
+        UserError: If its commands are not there, as inside a container.
+    """
+    name = plugin_settings(settings)['plugin']
+    missing = [program for program in COMMANDS.get(name, ()) if shutil.which(program) is None]
+    if missing:
+        raise UserError(
+            f'{settings.use_plugin}: plugin {name} needs {" and ".join(missing)}, which is not '
+            'on PATH; run where jobs can be submitted, outside of a container'
+        )
+
+
+def runs_here(settings: Settings) -> bool:
+    """Return whether the steps run on this machine and not on the nodes of a cluster.
+
+    Args:
+        settings: The settings of the run.
+
+    Raises:
+        UserError: If the plugin file cannot be used.
+    """
+    return plugin_settings(settings)['plugin'] in LOCAL_PLUGINS
+
+
+def plugin_settings(settings: Settings) -> dict[str, Any]:
+    """Return what runs the steps.
+
+    Args:
+        settings: The settings of the run.
+
+    Returns:
+        `plugin`, `plugin_args`, and `gpu_plugin_args` for the network step alone; from
+        --use-plugin where it is given.
+
+    Raises:
+        UserError: If the plugin file cannot be used.
+    """
+    if settings.use_plugin is not None:
+        return _read_plugin(settings.use_plugin)
+    arguments: dict[str, Any] = {
+        'n_procs': settings.nprocs,
+        'n_gpu_procs': 1,
+        'raise_insufficient': False,
+        'status_callback': show_progress,
+    }
+    if settings.mem_gb is not None:
+        arguments['memory_gb'] = settings.mem_gb
+    return {'plugin': 'MultiProc', 'plugin_args': arguments, 'gpu_plugin_args': {}}
+
+
+def show_progress(node: Any, status: str) -> None:
+    """Tell of each step of an image that has finished; Nipype calls it.
+
+    Args:
+        node: Nipype node, named `<run>.<image>_wf.image.<step>` where it is a step of an image.
+        status: 'start', 'end' or 'exception'.
+    """
+    match = re.search(r'(\w+)_wf\.image\.(\w+)$', node.fullname)
+    if status == 'end' and match and match[2] != 'outputnode':
+        logger.log(IMPORTANT, '%s: %s done', match[1], match[2].replace('_', ' '))
+
+
+def survivor(plugin: str, plugin_args: dict[str, Any]) -> PluginBase:
+    """Return a plugin that goes on with the other images when a worker or a job is lost.
+
+    Args:
+        plugin: Nipype's name of it.
+        plugin_args: Its arguments.
+    """
+    if plugin == 'MultiProc':
+        from bids_segsr.cli.workers import SurvivingMultiProcPlugin
+
+        return SurvivingMultiProcPlugin(plugin_args)
+    from bids_segsr.cli.cluster import cluster_plugin
+
+    return cluster_plugin(plugin, {'status_callback': show_progress, **plugin_args})
+
+
+def _read_plugin(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        table = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        raise UserError(f'{path}: not readable as YAML; check --use-plugin') from None
+    if not isinstance(table, dict) or not isinstance(table.get('plugin'), str):
+        raise UserError(f'{path}: needs a key plugin, such as plugin: SLURM; check --use-plugin')
+    unknown = set(table) - set(PLUGIN_KEYS)
+    if unknown:
+        raise UserError(
+            f'{path}: unknown key {min(unknown)!r}; known are {", ".join(PLUGIN_KEYS)}'
+        )
+    from nipype.pipeline import plugins
+
+    if not hasattr(plugins, f'{table["plugin"]}Plugin'):
+        raise UserError(f'{path}: Nipype has no plugin {table["plugin"]!r}; check --use-plugin')
+    if table['plugin'].endswith('Graph'):
+        raise UserError(
+            f'{path}: {table["plugin"]} ends before its jobs do, without a report; '
+            f'take {table["plugin"].removesuffix("Graph")}'
+        )
+    return {name: table.get(name) or {} for name in PLUGIN_KEYS}
