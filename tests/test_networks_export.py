@@ -21,6 +21,7 @@ SMALL = {
     'srresnet': {'n_blocks': 1, 'filters': 2},
     'srdensenet': {'b': 1, 'u': 2, 'k': 2},
     'unet': {'base_filters': 2},
+    'tissue-unet': {'base_filters': 2, 'classes': 2},
 }
 
 

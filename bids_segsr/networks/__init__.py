@@ -24,6 +24,7 @@ ARCHITECTURES = {
     'srresnet': ('bids_segsr.networks.baselines', 'SRResNet'),
     'srdensenet': ('bids_segsr.networks.baselines', 'SRDenseNet'),
     'unet': ('bids_segsr.networks.baselines', 'UNet'),
+    'tissue-unet': ('bids_segsr.networks.tissue_unet', 'TissueUNet'),
 }
 
 

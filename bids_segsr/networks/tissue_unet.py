@@ -1,0 +1,234 @@
+"""Light residual U-Net that super-resolves and segments tissues.
+
+Not of the papers: a combination of parts of theirs, made for CPUs. As in the U-Net variant of the
+SegSRGAN generator, skips carry the resolution of the input to the end, and the intensity is
+predicted as a difference to the input. Unlike there, all kernels are 3^3, and the input is
+rearranged first: the 2^3 voxels of a block become channels (sub-pixel convolution of Shi et al.,
+CVPR 2016, and its inverse), so that no layer runs at full resolution and none of it is lost.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bids_segsr.exceptions import ModelError
+from bids_segsr.networks.blocks import check_input, same_conv
+
+AXIS_MULTIPLE = 4
+"""What every axis of the input must be a multiple of."""
+NORM_EPSILON = 1e-5
+BLOCK = 2
+"""Edge of the voxel blocks that become channels."""
+
+
+def voxels_to_channels(x: Tensor) -> Tensor:
+    """Move each block of 2x2x2 voxels into the channels.
+
+    Args:
+        x: (B, C, 2X, 2Y, 2Z).
+
+    Returns:
+        (B, 8C, X, Y, Z); the eight voxels of a channel follow each other, last axis fastest.
+    """
+    b, c, i, j, k = x.shape
+    x = x.reshape(b, c, i // BLOCK, BLOCK, j // BLOCK, BLOCK, k // BLOCK, BLOCK)
+    x = x.permute(0, 1, 3, 5, 7, 2, 4, 6)
+    return x.reshape(b, c * BLOCK**3, i // BLOCK, j // BLOCK, k // BLOCK)
+
+
+def channels_to_voxels(x: Tensor) -> Tensor:
+    """Undo `voxels_to_channels`.
+
+    Args:
+        x: (B, 8C, X, Y, Z).
+
+    Returns:
+        (B, C, 2X, 2Y, 2Z).
+    """
+    b, c, i, j, k = x.shape
+    x = x.reshape(b, c // BLOCK**3, BLOCK, BLOCK, BLOCK, i, j, k)
+    x = x.permute(0, 1, 5, 2, 6, 3, 7, 4)
+    return x.reshape(b, c // BLOCK**3, i * BLOCK, j * BLOCK, k * BLOCK)
+
+
+class SampleNorm(nn.Module):
+    """Instance normalisation by the kernels of batch normalisation, which are twice as fast.
+
+    Args:
+        channels: Number of channels.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise every sample and channel over its voxels.
+
+        Args:
+            x: Features, (B, C, X, Y, Z).
+
+        Returns:
+            Normalised features, same shape; of a single voxel nothing but the shift is left.
+        """
+        count = x.shape[0]
+        y = torch.batch_norm(
+            x.reshape(1, -1, x.shape[2], x.shape[3], x.shape[4]),
+            self.weight.repeat(count),
+            self.bias.repeat(count),
+            None,
+            None,
+            True,
+            0.0,
+            NORM_EPSILON,
+            False,
+        )
+        return y.reshape(x.shape)
+
+
+class LightBlock(nn.Module):
+    """Two normalised 3x3x3 convolutions, added to their input.
+
+    Both are normalised, as in the SegSRGAN generators, so that one step of the optimiser cannot
+    move the sum by much more than its standard deviation.
+
+    Args:
+        channels: Channels in and out.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv_a = same_conv(channels, channels, 3, bias=False)
+        self.norm_a = SampleNorm(channels)
+        self.conv_b = same_conv(channels, channels, 3, bias=False)
+        self.norm_b = SampleNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the block.
+
+        Args:
+            x: Features, (B, C, X, Y, Z).
+
+        Returns:
+            Features, same shape.
+        """
+        return x + self.norm_b(self.conv_b(torch.relu(self.norm_a(self.conv_a(x)))))
+
+
+class Merge(nn.Module):
+    """Doubles the resolution of coarse features and joins them with the finer ones of a skip.
+
+    Args:
+        coarse: Channels of the coarse features.
+        fine: Channels of the fine ones and of the result.
+    """
+
+    def __init__(self, coarse: int, fine: int) -> None:
+        super().__init__()
+        self.reduce = nn.Conv3d(coarse, fine, 1, bias=False)
+        self.conv = same_conv(2 * fine, fine, 3, bias=False)
+        self.norm = SampleNorm(fine)
+        self.block = LightBlock(fine)
+
+    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
+        """Join.
+
+        Args:
+            coarse: (B, coarse, X, Y, Z).
+            fine: (B, fine, 2X, 2Y, 2Z).
+
+        Returns:
+            (B, fine, 2X, 2Y, 2Z).
+        """
+        up = functional.interpolate(self.reduce(coarse), scale_factor=2, mode='nearest')
+        return self.block(torch.relu(self.norm(self.conv(torch.cat([up, fine], dim=1)))))
+
+
+class TissueUNet(nn.Module):
+    """Intensity and tissue classes of an interpolated image.
+
+    Three levels, at a half, a quarter and an eighth of the resolution of the input.
+
+    Args:
+        base_filters: Filters at half resolution; twice and three times as many below.
+        classes: Tissue classes, background first, the cortex second; 0 for the intensity alone.
+        intensity: False for a network that segments and hands the intensity through.
+
+    Raises:
+        ModelError: If there are no filters, a single class, or nothing to predict.
+    """
+
+    def __init__(self, base_filters: int = 32, classes: int = 8, intensity: bool = True) -> None:
+        super().__init__()
+        if base_filters < 1:
+            raise ModelError(f'base_filters must be positive, not {base_filters}')
+        if classes == 1 or classes < 0 or not (classes or intensity):
+            raise ModelError('classes: give at least 2 (background is one), or 0 with intensity')
+        k = base_filters
+        self.classes = classes
+        self.intensity = intensity
+        self.stem = same_conv(BLOCK**3, k, 3)
+        self.level1 = LightBlock(k)
+        self.down1 = nn.Conv3d(k, 2 * k, 3, stride=2, padding=1)
+        self.level2 = LightBlock(2 * k)
+        self.down2 = nn.Conv3d(2 * k, 3 * k, 3, stride=2, padding=1)
+        self.level3 = nn.Sequential(LightBlock(3 * k), LightBlock(3 * k))
+        self.up2 = Merge(3 * k, 2 * k)
+        self.up1 = Merge(2 * k, k)
+        self.head = same_conv(k, (intensity + classes) * BLOCK**3, 3)
+
+    def start_near_identity(self) -> None:
+        """Shrink the last kernels: the intensity then is almost the input, all classes alike."""
+        with torch.no_grad():
+            self.head.weight.mul_(0.01)
+            assert self.head.bias is not None  # noqa: S101
+            self.head.bias.zero_()
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Everything but the softmax.
+
+        Args:
+            x: As for `forward`.
+
+        Returns:
+            (B, intensity + classes, X, Y, Z): the difference to the intensity of x, where that is
+            predicted, and the logits of the classes.
+        """
+        stem = self.stem(voxels_to_channels(x))
+        half = self.level1(stem)
+        quarter = self.level2(self.down1(half))
+        y = self.up2(self.level3(self.down2(quarter)), quarter)
+        # The long skip is a linear filter of the image: most of what deblurring takes.
+        return channels_to_voxels(self.head(self.up1(y, half) + stem))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Super-resolve and segment.
+
+        Args:
+            x: Interpolated, standardised image, (B, 1, X, Y, Z), through-plane axis last; every
+                axis a multiple of 4.
+
+        Returns:
+            (B, C, X, Y, Z): channel 0 the intensity; with classes also channel 1, the probability
+            of the cortex, and then those of all classes, which sum to one (the cortex is the
+            second of them).
+
+        Raises:
+            ModelError: If the shape of x does not suit.
+        """
+        check_input(x, multiple=AXIS_MULTIPLE)
+        # The levels halve the axes three times; what is lacking is repeated from the border.
+        lacking = [-n % (4 * BLOCK) for n in x.shape[2:]]
+        behind = [pad for n in reversed(lacking) for pad in (0, n)]
+        padded = functional.pad(x, behind, mode='replicate')
+        # Under autocast: a softmax in half precision is too coarse for a loss.
+        y = self.logits(padded).to(x.dtype)
+        y = y[:, :, : x.shape[2], : x.shape[3], : x.shape[4]]
+        outputs = [x + y[:, :1] if self.intensity else x]
+        if self.classes:
+            classes = torch.softmax(y[:, int(self.intensity) :], dim=1)
+            outputs += [classes[:, 1:2], classes]
+        return torch.cat(outputs, dim=1)

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from bids_segsr.exceptions import ModelError
+from bids_segsr.networks import create
+from bids_segsr.networks.tissue_unet import (
+    SampleNorm,
+    TissueUNet,
+    channels_to_voxels,
+    voxels_to_channels,
+)
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def test_voxels_become_channels_and_come_back():
+    x = torch.arange(2 * 3 * 4 * 6 * 8.0).reshape(2, 3, 4, 6, 8)
+    y = voxels_to_channels(x)
+    assert y.shape == (2, 24, 2, 3, 4)
+    for channel in range(3):
+        for n, (a, b, c) in enumerate(np.ndindex(2, 2, 2)):
+            torch.testing.assert_close(y[:, 8 * channel + n], x[:, channel, a::2, b::2, c::2])
+    torch.testing.assert_close(channels_to_voxels(y), x)
+
+
+def test_output_is_intensity_cortex_and_classes():
+    network = create('tissue-unet', base_filters=4).eval()
+    x = torch.randn(1, 1, 16, 24, 12)
+    with torch.inference_mode():
+        y = network(x)
+    assert y.shape == (1, 10, 16, 24, 12)
+    torch.testing.assert_close(y[:, 2:].sum(1), torch.ones(1, 16, 24, 12))
+    torch.testing.assert_close(y[:, 1], y[:, 3])
+    assert (y[:, :1] - x).abs().max() > 1e-3
+
+
+def test_near_identity_start_returns_the_input():
+    network = TissueUNet(4)
+    network.start_near_identity()
+    x = torch.randn(1, 1, 16, 16, 16)
+    with torch.inference_mode():
+        y = network(x)
+    assert (y[:, :1] - x).abs().max() < 0.1
+    torch.testing.assert_close(y[:, 2:], torch.full_like(y[:, 2:], 1 / 8), atol=0.02, rtol=0)
+
+
+def test_single_task_twins():
+    x = torch.randn(1, 1, 8, 8, 8)
+    with torch.inference_mode():
+        assert TissueUNet(4, classes=0)(x).shape == (1, 1, 8, 8, 8)
+        y = TissueUNet(4, classes=2, intensity=False)(x)
+    assert y.shape == (1, 4, 8, 8, 8)
+    torch.testing.assert_close(y[:, :1], x)
+
+
+def test_every_parameter_learns():
+    network = TissueUNet(4, classes=3)
+    output = network(torch.randn(1, 1, 16, 16, 16))
+    (output[:, 0].square().mean() + output[:, 2].square().mean()).backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in network.parameters())
+
+
+def test_short_axes_are_continued_and_cut_again():
+    network = TissueUNet(4).eval()
+    x = torch.randn(1, 1, 16, 16, 12)
+    longer = torch.cat([x, x[..., -1:].expand(-1, -1, -1, -1, 4)], dim=-1)
+    with torch.inference_mode():
+        torch.testing.assert_close(network(x), network(longer)[..., :12])
+
+
+def test_normalisation_is_that_of_torch():
+    norm = SampleNorm(5)
+    torch.nn.init.normal_(norm.weight)
+    x = torch.randn(1, 5, 4, 6, 8) * 3 + 1
+    expected = (
+        (x - x.mean((2, 3, 4), keepdim=True))
+        / torch.sqrt(x.var((2, 3, 4), correction=0, keepdim=True) + 1e-5)
+        * norm.weight.view(1, -1, 1, 1, 1)
+    )
+    torch.testing.assert_close(norm(x), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(norm(x.repeat(2, 1, 1, 1, 1))[1:], norm(x), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize('options', [{'classes': 1}, {'classes': -2}, {'base_filters': 0}])
+def test_impossible_options_are_refused(options):
+    with pytest.raises(ModelError):
+        create('tissue-unet', **options)
+
+
+def test_wrong_shapes_are_refused():
+    with pytest.raises(ModelError, match='multiple of 4'):
+        TissueUNet(4)(torch.zeros(1, 1, 8, 8, 6))
