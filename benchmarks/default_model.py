@@ -22,11 +22,16 @@ import pandas as pd
 import torch
 from nilearn import datasets
 
+from bids_segsr.imaging.components import topology
+from bids_segsr.imaging.conform import acquired_axis
 from bids_segsr.imaging.degrade import degrade, thick_slice_grid
 from bids_segsr.imaging.metrics import dice, psnr, ssim
 from bids_segsr.imaging.resample import isotropic_grid, resample
+from bids_segsr.imaging.volume import load_volume
 from bids_segsr.inference.predict import predict
-from bids_segsr.training.synthesis import CONTRASTS, brain_of, paint, read_anatomy
+from bids_segsr.training.anatomy import CLASSES, read_anatomy
+from bids_segsr.training.contrast import CONTRASTS, paint
+from bids_segsr.training.synthesis import brain_of, classes_of
 from bids_segsr.zoo.card import ModelCard
 from bids_segsr.zoo.store import CARD_FILE, DEFAULT_MODEL, TrainedModel, load_model
 
@@ -39,6 +44,12 @@ ADULTS = (
     'adult-brain/brain5_labels.nii.gz',
 )
 FETUSES = ('fetal/GA28_operated_dseg.nii.gz', 'fetal/GA33_operated_dseg.nii.gz')
+SCANS = tuple(f'adult-clinical/patient01_{suffix}.nii.gz' for suffix in ('T1W', 'T2W', 'FLAIR'))
+"""Real thick slices of a patient whom no training has seen."""
+FETAL_CLASSES = (0, 2, 4, 6, 3, 1, 5, 7, 2)
+"""Index in CLASSES of the labels 0 to 8 of the fetal atlas."""
+HEAD = 0.15
+"""Share of the bright intensities of a head that counts as head."""
 
 
 @dataclass(frozen=True)
@@ -49,17 +60,21 @@ class Case:
         group: What it is averaged with.
         name: Subject.
         image: (i, j, k) float32, RAS+ axes.
-        brain: Brain mask.
-        cortex: Cortex mask, or None where it is not known.
+        brain: Where it is scored.
+        tissues: Class of every voxel, in the order of CLASSES, or None where it is not known.
         spacing: Of the voxels, mm.
+        axis: Slice axis, where the case has one of its own.
+        masked: Whether the network sees the brain alone.
     """
 
     group: str
     name: str
     image: np.ndarray
     brain: np.ndarray
-    cortex: np.ndarray | None
+    tissues: np.ndarray | None
     spacing: float
+    axis: int | None = None
+    masked: bool = True
 
 
 def simulated_cases(labels: Path) -> Iterator[Case]:
@@ -70,30 +85,43 @@ def simulated_cases(labels: Path) -> Iterator[Case]:
         anatomy = read_anatomy(labels / path, labelling)
         for contrast in ('newborn-T2w',) if path in FETUSES else ('adult-T1w', 'adult-T2w'):
             # The scanner sees what surrounds the brain too; the mask is applied afterwards.
-            image, cortex = paint(anatomy, CONTRASTS[contrast], rim=True)
+            image = paint(anatomy.fractions, CONTRASTS[contrast], rim=True)
+            brain = brain_of(anatomy.fractions)
+            tissues = classes_of(anatomy.fractions / np.float32(255), brain)
             name = contrast.replace('newborn', 'fetal')
             yield Case(
                 f'simulated {name}, {spacing:g} mm',
                 Path(path).name.split('.')[0],
                 image,
-                brain_of(anatomy),
-                cortex > 0.5,
+                brain,
+                tissues.argmax(0),
                 spacing,
             )
 
 
 def real_cases(data: Path) -> Iterator[Case]:
-    """Averages of real scans: fetal atlas at 33 weeks (T2w) and ICBM 152 (T1w)."""
+    """Real images: the fetal atlas at 33 weeks (T2w), ICBM 152 (T1w), thin axes of scans."""
     fetal = nib.as_closest_canonical(nib.load(data / 'images/fetal/GA33_operated_T2w.nii.gz'))
     labels = nib.as_closest_canonical(nib.load(data / 'labels' / FETUSES[1]))
     values = np.rint(np.asarray(labels.dataobj))
     image = fetal.get_fdata(dtype=np.float32)
-    yield Case('real fetal T2w GA33, 0.8 mm', 'GA33', image, values > 0, values == 5, 0.8)
+    tissues = np.array(FETAL_CLASSES)[values.astype(int)]
+    yield Case('real fetal T2w GA33, 0.8 mm', 'GA33', image, values > 0, tissues, 0.8)
     template = nib.as_closest_canonical(datasets.load_mni152_template(resolution=1))
     mask = nib.as_closest_canonical(datasets.load_mni152_brain_mask(resolution=1))
     brain = np.asarray(mask.dataobj) > 0
     image = template.get_fdata(dtype=np.float32)
     yield Case('real ICBM 152 T1w, 1 mm', 'icbm152', image, brain, None, 1.0)
+    for name in SCANS:
+        scan = load_volume(data / 'images' / name)
+        grid = isotropic_grid(scan.data.shape, scan.affine, 1.0)
+        image = np.maximum(resample(scan.data, scan.affine, grid), 0)
+        head = image > HEAD * np.percentile(image, 99)
+        for axis in range(3):
+            if axis != acquired_axis(scan.affine, grid.affine):
+                group = f'real {name.split("_")[1].split(".")[0]}, thin axes, 1 mm, whole head'
+                label = f'{name.split("/")[1].split(".")[0]} {"ijk"[axis]}'
+                yield Case(group, label, image, head, None, 1.0, axis, masked=False)
 
 
 def score(case: Case, model: TrainedModel, axis: int) -> dict[str, float | str]:
@@ -124,6 +152,8 @@ def score(case: Case, model: TrainedModel, axis: int) -> dict[str, float | str]:
     grid = isotropic_grid(scan.shape, slices.affine, case.spacing)
     np.testing.assert_allclose(grid.affine, affine, atol=1e-6)
     mask = resample(scan_mask, slices.affine, grid, order=1) >= 0.5
+    if not case.masked:
+        mask = np.ones_like(mask)
     spline = np.where(mask, resample(scan, slices.affine, grid), np.float32(0))
     started = time.monotonic()
     prediction = predict(model, spline, axis, mask=mask)
@@ -139,10 +169,20 @@ def score(case: Case, model: TrainedModel, axis: int) -> dict[str, float | str]:
         'ssim_network': ssim(truth * inside, prediction.image * inside, inside),
         'seconds': seconds,
     }
-    if case.cortex is not None:
-        cortex = case.cortex[tuple(cut)] & inside
-        row['dice_network'] = dice(cortex, (prediction.probabilities[0] > 0.5) & inside)
-        row['dice_window'] = best_window_dice(spline[inside], cortex[inside])
+    if case.tissues is None:
+        return row
+    tissues = np.where(inside, case.tissues[tuple(cut)], 0)
+    cortex = tissues == 1
+    found = (prediction.probabilities[0] > 0.5) & inside
+    row['dice_network'] = dice(cortex, found)
+    row['dice_window'] = best_window_dice(spline[inside], cortex[inside])
+    row['components'] = topology(found).components
+    if model.card.regions:
+        classes = np.where(inside, prediction.probabilities[1:].argmax(0), 0)
+        overlaps = [dice(tissues == n, classes == n) for n in range(1, len(CLASSES))]
+        row['dice_tissues'] = float(np.mean(overlaps))
+        for name, overlap in zip(list(CLASSES)[1:], overlaps, strict=True):
+            row[f'dice {name}'] = overlap
     return row
 
 
@@ -202,7 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = []
     for cases in (simulated_cases(args.data / 'labels'), real_cases(args.data)):
         for case in cases:
-            rows.append(score(case, model, args.axis))
+            rows.append(score(case, model, args.axis if case.axis is None else case.axis))
             print({k: v if isinstance(v, str) else round(v, 3) for k, v in rows[-1].items()})
     table = pd.DataFrame(rows)
     with pd.option_context('display.max_columns', None, 'display.width', 250):
@@ -213,8 +253,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             scores={
                 'held_out': card_scores(table),
                 'note': 'dB and Dice inside the brain; *_spline: cubic B-spline interpolation; '
-                'dice_window: best intensity window, chosen with the truth at hand. The real '
-                'images are averages of many subjects.',
+                'dice_window: best intensity window, chosen with the truth at hand; dice_tissues: '
+                'mean over the classes. The fetal and the ICBM image are averages of many '
+                'subjects; the scans are blurred along one of their in-plane axes.',
             },
         )
         (model.path.parent / CARD_FILE).write_text(card.to_json(), encoding='utf-8')

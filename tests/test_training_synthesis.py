@@ -5,19 +5,19 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_erosion
 
-from bids_segsr.exceptions import ImageError
+from bids_segsr.exceptions import ImageError, UserError
 from bids_segsr.imaging.metrics import psnr
-from bids_segsr.training.synthesis import (
-    CONTRASTS,
+from bids_segsr.training.acquisition import Acquisition, draw_stack
+from bids_segsr.training.anatomy import (
+    CLASSES,
+    OUTSIDE,
     TISSUES,
-    Acquisition,
-    Appearance,
-    Recipe,
-    draw_contrast,
-    make_sample,
-    paint,
+    Deformation,
     read_anatomy,
+    sample_anatomy,
 )
+from bids_segsr.training.contrast import CONTRASTS, Appearance, draw_contrast, paint
+from bids_segsr.training.synthesis import Recipe, brain_of, make_sample
 
 
 def write_labels(path, numbers=(3, 2)):
@@ -38,12 +38,16 @@ def anatomy(tmp_path_factory):
     return read_anatomy(write_labels(tmp_path_factory.mktemp('labels') / 'ball.nii.gz'), 'adult')
 
 
-def plain_recipe(**acquisition):
+def plain_recipe(appearance=None, **acquisition):
+    plain = {'ratio': (3, 3), 'usual_share': 0, 'gap': 0, 'noise': (0, 0)}
+    plain |= {'in_plane_share': 0, 'motion_share': 0}
+    shares = {'random_share': 0, 'rim_share': 0, 'loose_share': 0, 'skull_share': 0}
     return Recipe(
         Appearance(
-            random_share=0, texture=(0, 0), bias=(0, 0), rim_share=0, loose_share=0, voxel=(1, 1)
+            **({'texture': (0, 0), 'bias': (0, 0), 'gamma': 0} | shares | (appearance or {}))
         ),
-        Acquisition(**({'ratio': (3, 3), 'gap': 0, 'noise': (0, 0)} | acquisition)),
+        Acquisition(**(plain | acquisition)),
+        Deformation(voxel=(1, 1), usual_share=0, stretch=0, turn=0, bend=0),
     )
 
 
@@ -68,13 +72,13 @@ def test_map_without_cortex_is_refused(tmp_path):
 
 def test_painted_tissues_have_their_intensity(anatomy):
     levels = CONTRASTS['adult-T1w']
-    image, cortex = paint(anatomy, levels)
+    image = paint(anatomy.fractions, levels)
     white = anatomy.fractions[TISSUES.index('white')] == 255
     assert image[white].mean() == pytest.approx(levels['white'], rel=1e-3)
-    assert cortex.max() == 1
+    np.testing.assert_allclose(paint(anatomy.fractions / 255, levels), image, atol=1e-6)
     outside = anatomy.fractions[TISSUES.index('surround')] == 255
     assert not image[outside].any()
-    assert paint(anatomy, levels, rim=True)[0][outside].min() > 0
+    assert paint(anatomy.fractions, levels, rim=True)[outside].min() > 0
 
 
 def test_samples_repeat_with_the_seed_alone(anatomy):
@@ -104,7 +108,7 @@ def test_blur_runs_along_the_last_axis(anatomy):
 
 
 def test_sample_stays_aligned_with_its_truth(anatomy):
-    recipe = plain_recipe(ratio=(2, 2), usual_ratio=2)
+    recipe = plain_recipe(ratio=(2, 2))
     sample = make_sample(anatomy, (40, 40, 36), recipe, np.random.default_rng(0), 'adult-T1w')
     right = psnr(sample.truth, sample.image, sample.brain)
     for axis in range(3):
@@ -137,10 +141,120 @@ def test_noise_reaches_the_image(anatomy):
 
 def test_contrasts_follow_the_priors_unless_random():
     rng = np.random.default_rng(0)
+
+    def inner(levels):
+        return {tissue: levels[tissue] for tissue in TISSUES[OUTSIDE:]}
+
     usual = [draw_contrast('adult', Appearance(random_share=0, jitter=0), rng) for _ in range(50)]
-    known = [{k: v for k, v in c.items() if k != 'background'} for c in CONTRASTS.values()]
-    assert all({k: v for k, v in c.items() if k != 'background'} in known for c in usual)
+    known = [inner(levels) for levels in CONTRASTS.values()]
+    assert all(inner(levels) in known for levels in usual)
+    assert len({levels['surround'] for levels in usual}) == 50
     random = [draw_contrast('fetal', Appearance(random_share=1), rng) for _ in range(50)]
     darker = np.mean([c['cortex'] < c['white'] for c in random])
     assert 0.2 < darker < 0.8
     assert all(c['background'] == 0 for c in (*usual, *random))
+
+
+def test_every_tissue_belongs_to_one_class():
+    members = [tissue for tissues in CLASSES.values() for tissue in tissues]
+    assert sorted(members) == sorted(TISSUES)
+
+
+def test_classes_sum_to_one_and_the_rest_is_background(anatomy):
+    sample = make_sample(anatomy, (32, 32, 32), Recipe(), np.random.default_rng(3))
+    np.testing.assert_allclose(sample.tissues.sum(0), 1, atol=1e-5)
+    assert sample.tissues[0][~sample.brain].min() == 1
+    np.testing.assert_array_equal(sample.cortex, sample.tissues[1])
+    assert 1.5 <= sample.ratio <= 8
+
+
+def test_undeformed_box_is_the_map_itself(anatomy):
+    plain = plain_recipe().deformation
+    size = anatomy.fractions.shape[1:]
+    whole = tuple(n - n % 2 for n in size)
+    box, real = sample_anatomy(anatomy, whole, plain, np.random.default_rng(0))
+    assert real is None
+    # Axes permuted and flipped only: the tissues keep their volumes.
+    there = anatomy.fractions[OUTSIDE:].sum((1, 2, 3)) / 255
+    np.testing.assert_allclose(box[OUTSIDE:].sum((1, 2, 3)), there, rtol=0.03, atol=3)
+
+
+def test_larger_voxels_hold_more_of_the_head(anatomy):
+    def share(voxel):
+        deformation = Deformation((voxel, voxel), usual_share=0, stretch=0, turn=0, bend=0)
+        box, _ = sample_anatomy(anatomy, (56, 56, 56), deformation, np.random.default_rng(0))
+        return brain_of(box).sum()
+
+    assert share(1.5) == pytest.approx(share(1.0) / 1.5**3, rel=0.1)
+
+
+def test_bending_moves_tissues(anatomy):
+    straight, bent = (
+        sample_anatomy(
+            anatomy,
+            (40, 40, 40),
+            Deformation((1, 1), usual_share=0, stretch=0, turn=0, bend=bend),
+            np.random.default_rng(0),
+        )[0]
+        for bend in (1e-6, 1.5)
+    )
+    moved = np.abs(straight - bent)[TISSUES.index('cortex')]
+    assert moved.max() > 0.5
+    np.testing.assert_allclose(bent.sum(0), 1, atol=1e-5)
+
+
+def test_real_image_takes_the_place_of_the_painted_one(tmp_path):
+    path = write_labels(tmp_path / 'ball.nii.gz')
+    labels = nib.load(path)
+    values = np.asarray(labels.dataobj) * 100.0 + 50
+    nib.Nifti1Image(values.astype(np.float32), labels.affine).to_filename(tmp_path / 'T2w.nii.gz')
+    anatomy = read_anatomy(path, 'adult', image=tmp_path / 'T2w.nii.gz')
+    sample = make_sample(anatomy, (32, 32, 32), plain_recipe(), np.random.default_rng(0))
+    white = (sample.tissues[2] > 0.99) & sample.brain
+    cortex = (sample.tissues[1] > 0.99) & sample.brain
+    assert sample.truth[white].mean() / sample.truth[cortex].mean() == pytest.approx(
+        250 / 350, rel=0.02
+    )
+
+
+def test_table_of_label_numbers_is_taken_and_checked(tmp_path):
+    path = write_labels(tmp_path / 'other.nii.gz', numbers=(7, 9))
+    anatomy = read_anatomy(path, 'adult', numbers={'cortex': (7,), 'white': (9,)})
+    assert (anatomy.fractions[TISSUES.index('cortex')] > 127).any()
+    with pytest.raises(UserError, match=r'other\.nii\.gz.*gyrus'):
+        read_anatomy(path, 'adult', numbers={'gyrus': (7,)})
+
+
+def test_slices_stay_the_coarsest_axis():
+    rng = np.random.default_rng(0)
+    acquisition = Acquisition(in_plane_share=1, in_plane=(1.0, 4.0), motion_share=1)
+    stacks = [draw_stack(acquisition, rng) for _ in range(200)]
+    assert all(1 <= stack.in_plane < stack.ratio for stack in stacks)
+    assert all(stack.thickness <= stack.ratio for stack in stacks)
+    assert min(stack.ratio for stack in stacks) < 2 < 6 < max(stack.ratio for stack in stacks)
+
+
+def test_motion_moves_slices_apart(anatomy):
+    still, moving = (
+        make_sample(
+            anatomy,
+            (32, 32, 32),
+            plain_recipe(motion_share=1, motion=(motion, motion), gain=(0, 0)),
+            np.random.default_rng(0),
+            'adult-T1w',
+        )
+        for motion in (0, 1.0)
+    )
+    np.testing.assert_array_equal(still.truth, moving.truth)
+    assert psnr(still.truth, moving.image, still.brain) < psnr(
+        still.truth, still.image, still.brain
+    )
+
+
+def test_heads_may_come_without_a_mask(anatomy):
+    recipe = plain_recipe({'skull_share': 1})
+    sample = make_sample(anatomy, (64, 64, 64), recipe, np.random.default_rng(0))
+    assert sample.brain.all()
+    # All that is not brain is background, and what surrounds it is in the image.
+    outside = sample.tissues[0] > 0.99
+    assert sample.truth[outside].max() > 0.02

@@ -1,0 +1,75 @@
+"""The folder of a training: whether it can be taken, and that one run has it at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bids_segsr.exceptions import UserError
+
+CACHE_FOLDER = 'cache'
+LOCK_FILE = '.lock'
+
+LOCK_SECONDS = 15.0
+"""How long a run waits for its folder: the helpers of one that was killed hold it for some seconds
+before they notice."""
+
+
+def check_out(out: Path) -> None:
+    """Check the folder of a run before anything is written.
+
+    Args:
+        out: The folder; it may be missing.
+
+    Raises:
+        UserError: It cannot be written, or holds something else than a run.
+    """
+    from bids_segsr.training.engine import RECIPE_FILE
+
+    if out.exists():
+        # A run that was refused before its first step leaves these alone.
+        others = (path.name for path in out.iterdir()) if out.is_dir() else iter([out.name])
+        if set(others) - {LOCK_FILE, CACHE_FOLDER} and not (out / RECIPE_FILE).is_file():
+            raise UserError(f'{out}: holds something else than a run; give a new folder')
+    existing = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(f'{out}: {existing} cannot be written to; give another folder as --out')
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Hold the folder of a run, in its first process; the others belong to it.
+
+    Args:
+        out: The folder.
+
+    Raises:
+        UserError: Another run holds it.
+    """
+    if not is_first():
+        yield
+        return
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(out / LOCK_FILE)
+    try:
+        lock.acquire(timeout=LOCK_SECONDS)
+    except Timeout:
+        raise UserError(
+            f'{out}: another segsr train is running in this folder; wait for its end or give '
+            'another folder'
+        ) from None
+    except OSError as error:
+        raise UserError(f'{lock.lock_file}: cannot be written ({error.strerror})') from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_first() -> bool:
+    """Return whether this is the first process of a training, or the only one."""
+    # torchrun and Fabric tell the processes that they start which one they are.
+    return os.environ.get('RANK', os.environ.get('LOCAL_RANK', '0')) == '0'

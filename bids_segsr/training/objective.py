@@ -1,0 +1,204 @@
+"""From a batch of patches to what a network sees and what it shall give."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from bids_segsr.exceptions import UserError
+from bids_segsr.networks import create
+from bids_segsr.networks.standardise import restore, standardise
+from bids_segsr.training.recipe import Network, Recipe
+from bids_segsr.zoo.store import TrainedModel
+
+logger = logging.getLogger(__name__)
+
+SuperResolver = Callable[[Tensor, Tensor], Tensor]
+"""Takes images (B, 1, X, Y, Z) and resolutions (B,) mm; gives images."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Patches, normalised.
+
+    Attributes:
+        image: Input of the network, (B, 1 + guides, X, Y, Z).
+        target: What it shall give, (B, C, X, Y, Z).
+        resolution: Distance of the slices in mm, (B,).
+        index: Sample numbers, (B,).
+        mean: To undo the standardisation, (B, 1, 1, 1, 1).
+        sd: To undo the standardisation, (B, 1, 1, 1, 1).
+    """
+
+    image: Tensor
+    target: Tensor
+    resolution: Tensor
+    index: Tensor
+    mean: Tensor
+    sd: Tensor
+
+    def in_image_units(self, intensity: Tensor) -> Tensor:
+        """Undo the standardisation of intensities, (B, 1, X, Y, Z)."""
+        return restore(intensity, self.mean, self.sd)
+
+
+def prepare(
+    patches: Mapping[str, Tensor], recipe: Recipe, super_resolver: SuperResolver | None = None
+) -> Batch:
+    """Make the batch of a recipe.
+
+    Args:
+        patches: A collated batch of `Patch`, with 'index'.
+        recipe: Says what the network sees and how intensities are normalised.
+        super_resolver: Makes the input of a recipe whose input is 'super-resolved'.
+
+    Returns:
+        The batch. With 'patch-standard' every input channel of a patch has mean 0 and standard
+        deviation 1, and the target intensity is shifted and scaled as the first one; a constant
+        patch becomes 0.
+    """
+    image, target, resolution = patches['image'], patches['target'], patches['resolution']
+    if recipe.task.input == 'high-resolution':
+        image = torch.cat([target[:, :1], image[:, 1:]], dim=1)
+    elif super_resolver is not None:
+        image = torch.cat([super_resolver(image[:, :1], resolution), image[:, 1:]], dim=1)
+    mean = image.new_zeros(len(image), 1, 1, 1, 1)
+    sd = torch.ones_like(mean)
+    if recipe.sampling.normalisation == 'patch-standard':
+        image, means, sds = standardise(image)
+        mean, sd = means[:, :1], sds[:, :1]
+        target = torch.cat([(target[:, :1] - mean) / sd, target[:, 1:]], dim=1)
+    return Batch(image, target, resolution, patches['index'], mean, sd)
+
+
+def apply_network(network: nn.Module, batch: Batch, conditional: bool) -> Tensor:
+    """Run a generator, (B, C, X, Y, Z); a conditional one is told the resolution."""
+    output: Tensor = (
+        network(batch.image, batch.resolution) if conditional else network(batch.image)
+    )
+    return output
+
+
+def make_super_resolver(
+    model: TrainedModel, recipe: Recipe, device: torch.device
+) -> SuperResolver:
+    """Wrap a trained model as the first stage of a pipeline.
+
+    Args:
+        model: The model; it is not trained further.
+        recipe: Of the second stage.
+        device: Where it runs.
+
+    Returns:
+        The function.
+
+    Raises:
+        UserError: If the model expects intensities that the recipe does not give, or guide images.
+    """
+    if model.card.contract.guides:
+        raise UserError(
+            f'{model.path}: needs guide images, which a first stage does not get; '
+            'set super_resolved_by in [task] of the recipe to another model'
+        )
+    network = model.network.to(device).requires_grad_(False).eval()
+    conditional = bool(model.card.options.get('conditional'))
+    standard = model.card.contract.normalisation == 'patch-standard'
+    if not standard and recipe.sampling.normalisation != 'volume-max':
+        raise UserError(
+            f'{model.path}: expects images divided by their maximum; '
+            "set normalisation = 'volume-max' in [sampling] of the recipe"
+        )
+
+    @torch.no_grad()
+    def super_resolve(image: Tensor, resolution: Tensor) -> Tensor:
+        scaled, mean, sd = standardise(image) if standard else (image, None, None)
+        output = network(scaled, resolution) if conditional else network(scaled)
+        intensity: Tensor = output[:, :1]
+        return intensity if mean is None or sd is None else restore(intensity, mean, sd)
+
+    return super_resolve
+
+
+def check_start(recipe: Recipe, init: TrainedModel) -> None:
+    """Compare what a model to start from was trained for with what a recipe trains for.
+
+    Args:
+        recipe: The recipe; another normalisation, or another place of the slice axis, than the
+            model's is warned of.
+        init: The model.
+
+    Raises:
+        UserError: If the channels have other names or another order.
+    """
+    card, wanted = init.card, recipe.task.channels
+    if tuple(card.channels) != wanted:
+        raise UserError(
+            f'{init.path}: gives the channels {", ".join(card.channels)}, [task] channels of the '
+            f'recipe are {", ".join(wanted)}; start from a model with the same'
+        )
+    last = recipe.forward.kind == 'thick-slices'
+    for what, old, new in (
+        ('normalisation', card.contract.normalisation, recipe.sampling.normalisation),
+        ('slice_axis_last', card.contract.slice_axis_last, last),
+    ):
+        if old != new:
+            logger.warning(
+                '%s: was trained with %s %s, the recipe has %s; it must learn that anew',
+                init.path,
+                what,
+                old,
+                new,
+            )
+
+
+def make_network(network: Network, init: TrainedModel | None) -> tuple[nn.Module, tuple[str, ...]]:
+    """Make a network with random or with given weights.
+
+    Args:
+        network: What the recipe says.
+        init: A trained model to start from; None for random weights.
+
+    Returns:
+        The network, and the names of the weights that the model did not have (the modulation of a
+        conditional generator that starts from an unconditional one).
+
+    Raises:
+        UserError: If the model is another network than the recipe's.
+    """
+    made = create(network.architecture, **network.options)
+    if network.start_near_identity:
+        if not hasattr(made, 'start_near_identity'):
+            raise UserError(
+                f'[network] start_near_identity: {network.architecture} has no such start; '
+                'leave the key out'
+            )
+        made.start_near_identity()  # type: ignore[operator]
+    if init is None:
+        return made, ()
+    what = f'{init.path}: cannot start [network] {network.architecture} of the recipe'
+    if init.card.architecture != network.architecture:
+        raise UserError(f'{what}: it is a {init.card.architecture}')
+    old, new = _plain_attributes(init.network), _plain_attributes(made)
+    for key in sorted(set(old) & set(new)):
+        if old[key] != new[key]:
+            raise UserError(f'{what}: {key} is {old[key]}, in the recipe {new[key]}')
+    given, wanted = init.network.state_dict(), made.state_dict()
+    misfit = [n for n in given if n not in wanted or wanted[n].shape != given[n].shape]
+    if misfit:
+        raise UserError(f'{what}: {misfit[0]} has another shape; use the options of its card')
+    fresh = tuple(name for name in wanted if name not in given)
+    made.load_state_dict(given, strict=False)
+    return made, fresh
+
+
+def _plain_attributes(module: nn.Module) -> dict[str, object]:
+    # what changes the output and not the shapes, such as the sign of a residual
+    return {
+        key: value
+        for key, value in vars(module).items()
+        if isinstance(value, (bool, int, float, str)) and key != 'training'
+    }
