@@ -11,6 +11,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import cdist
 from skimage.metrics import normalized_root_mse, peak_signal_noise_ratio
 
+from bids_segsr.exceptions import ImageError
 from bids_segsr.imaging.metrics import (
     jaccard,
     nrmse,
@@ -18,6 +19,7 @@ from bids_segsr.imaging.metrics import (
     slice_nrmse,
     slice_psnr,
     slice_ssim,
+    ssim,
 )
 from bids_segsr.imaging.surface import average_surface_distance, hausdorff95, surface
 
@@ -134,3 +136,13 @@ def test_slices_outside_the_mask_do_not_count() -> None:
     other[9:] = -1000
     assert slice_average(slice_psnr, truth, other, 0, mask) == kept
     assert np.isnan(slice_average(slice_psnr, truth, other, 0, np.zeros_like(mask)))
+
+
+def test_ssim_of_images_smaller_than_its_patch() -> None:
+    truth, image, _ = image_pair()
+    with pytest.raises(ImageError, match=r'patches of 7 voxels.* has 16 x 20 x 6'):
+        ssim(truth[..., :6], image[..., :6])
+    with pytest.raises(ImageError, match=r'patches of 11 voxels.* has 16 x 10'):
+        slice_average(slice_ssim, truth[:, :10], image[:, :10], 2)
+    assert ssim(truth[..., :7], truth[..., :7]) == pytest.approx(1)
+    assert slice_average(slice_ssim, truth[:, :11], truth[:, :11], 2) == pytest.approx(1)

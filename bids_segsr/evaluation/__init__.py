@@ -1,1 +1,1 @@
-"""Tables and sweeps of the papers."""
+"""The tables and figures of the articles, for any set of models."""

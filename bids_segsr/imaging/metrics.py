@@ -7,6 +7,11 @@ from collections.abc import Callable
 import numpy as np
 from skimage.metrics import structural_similarity
 
+from bids_segsr.exceptions import ImageError
+
+SSIM_PATCH = 7
+SLICE_SSIM_PATCH = 11
+
 
 def psnr(reference: np.ndarray, image: np.ndarray, mask: np.ndarray | None = None) -> float:
     """Peak signal-to-noise ratio in dB, the peak being the maximum of the reference.
@@ -37,12 +42,16 @@ def ssim(reference: np.ndarray, image: np.ndarray, mask: np.ndarray | None = Non
 
     Returns:
         The mean, at most 1.
+
+    Raises:
+        ImageError: An axis is shorter than a patch.
     """
+    _check_size(reference.shape, SSIM_PATCH)
     reference = np.asarray(reference, dtype=np.float64)
     _, similarity = structural_similarity(
         reference,
         np.asarray(image, dtype=np.float64),
-        win_size=7,
+        win_size=SSIM_PATCH,
         data_range=float(np.ptp(reference)),
         full=True,
     )
@@ -132,7 +141,11 @@ def slice_ssim(reference: np.ndarray, image: np.ndarray, mask: np.ndarray, peak:
     """SSIM of one slice, for `slice_average`: Gaussian window of 1.5 pixels.
 
     Wang et al. (2004), whom mDCSRN cites; constants 0.01 and 0.03 of the peak, 11 x 11 pixels.
+
+    Raises:
+        ImageError: The slice is smaller than that.
     """
+    _check_size(reference.shape, SLICE_SSIM_PATCH)
     _, similarity = structural_similarity(
         reference,
         image,
@@ -143,6 +156,15 @@ def slice_ssim(reference: np.ndarray, image: np.ndarray, mask: np.ndarray, peak:
         full=True,
     )
     return float(similarity[mask].mean())
+
+
+def _check_size(shape: tuple[int, ...], patch: int) -> None:
+    if min(shape) < patch:
+        size = ' x '.join(map(str, shape))
+        raise ImageError(
+            f'SSIM looks at patches of {patch} voxels along every axis, the image has {size}; '
+            'take a larger image or another measure'
+        )
 
 
 def _inside(

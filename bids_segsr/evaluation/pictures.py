@@ -1,0 +1,74 @@
+"""Slices of results, kept beside the rows for the figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bids_segsr.evaluation.cases import Case
+from bids_segsr.evaluation.systems import Output
+from bids_segsr.exceptions import UserError
+
+FOLDER = 'pictures'
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The middle slice of one result and of the truth, seen across the slices of the scan.
+
+    Attributes:
+        image: (rows, columns), first row on top.
+        truth: The same slice of the true image.
+        outline: Boolean, the first structure found; all False where nothing segments.
+    """
+
+    image: np.ndarray
+    truth: np.ndarray
+    outline: np.ndarray
+
+
+def save_picture(out: Path, key: str, case: Case, output: Output) -> None:
+    """Keep the middle slice of a result.
+
+    Args:
+        out: Folder of the results.
+        key: Key of its rows.
+        case: What it was made from.
+        output: The result.
+    """
+    masks = list(output.structures.values())
+    outline = masks[0] if masks else np.zeros(case.inside.shape, dtype=bool)
+    truth = np.where(case.seen, case.reference.image, 0)
+    folder = out / FOLDER
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(
+            folder / f'{key}.npz',
+            image=_cut(output.image, case),
+            truth=_cut(truth, case),
+            outline=_cut(outline, case),
+        )
+    except OSError as error:
+        raise UserError(f'{folder}: cannot be written ({error.strerror}).') from error
+
+
+def load_picture(out: Path, key: str) -> Picture | None:
+    """Read the slice of a result; None where none was kept."""
+    path = out / FOLDER / f'{key}.npz'
+    if not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as held:
+        return Picture(held['image'], held['truth'], held['outline'])
+
+
+def _cut(volume: np.ndarray, case: Case) -> np.ndarray:
+    """Cut the slice through the middle of the brain, superior or anterior up."""
+    hit = np.argwhere(case.inside)
+    low, high = hit.min(axis=0), hit.max(axis=0) + 1
+    box = [slice(int(a), int(b)) for a, b in zip(low, high, strict=True)]
+    middle = int((low[case.across] + high[case.across]) // 2)
+    cut = np.moveaxis(volume, case.across, 0)[middle]
+    in_plane = [box[axis] for axis in range(3) if axis != case.across]
+    return np.ascontiguousarray(cut[in_plane[0], in_plane[1]].T[::-1])

@@ -1,0 +1,1 @@
+"""The experiments of an article on the data that it used."""

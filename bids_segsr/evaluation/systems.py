@@ -1,0 +1,180 @@
+"""What is compared: cubic spline, one model, or a model whose image another one segments."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bids_segsr.evaluation.cases import Case
+from bids_segsr.exceptions import UserError
+from bids_segsr.inference.predict import predict
+from bids_segsr.training.scores import segment
+from bids_segsr.zoo.contract import check_guides
+from bids_segsr.zoo.store import TrainedModel, load_model
+
+SPLINE = 'spline'
+TRUTH = 'truth'
+"""The true image itself, for measures without a reference (mDCSRN, Table 2)."""
+_NAMED = re.compile(r'([^=/]+)=(.+)')
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How a model is put over a volume; see `bids_segsr.inference.predict`.
+
+    Attributes:
+        patch_size: Edge of a patch in voxels; 0 for the whole volume, None for the default.
+        step: Distance of the patches in voxels; None for the default.
+        blending: `gaussian`, or `uniform` as in SegSRGAN.
+    """
+
+    patch_size: int | None = None
+    step: int | None = None
+    blending: str = 'gaussian'
+
+
+@dataclass(frozen=True)
+class System:
+    """One row of a table.
+
+    Attributes:
+        name: What it is called there.
+        models: None for cubic spline (or, under the name `truth`, the true image); a generator; or
+            a generator and the network that segments what it made (SegSRGAN 2020, section 5.2,
+            'SRReCNN3D + U-Net').
+    """
+
+    name: str
+    models: tuple[TrainedModel, ...] = ()
+
+    @property
+    def parameters(self) -> int:
+        """Trained values, all models together."""
+        return sum(p.numel() for model in self.models for p in model.network.parameters())
+
+    @property
+    def identity(self) -> list[dict[str, str]]:
+        """What it is made of, for hashes and records."""
+        return [
+            {
+                'name': model.card.name,
+                'version': model.card.version,
+                'sha256': model.card.sha256,
+                'architecture': model.card.architecture,
+            }
+            for model in self.models
+        ]
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a system makes of one image.
+
+    Attributes:
+        image: (X, Y, Z) float32.
+        structures: Name to boolean array; none where nothing segments.
+        seconds: Wall clock time from the interpolated image to the result; for cubic spline, that
+            of the interpolation.
+        cpu_seconds: Time of all processor cores.
+        device: Where it ran in the end.
+    """
+
+    image: np.ndarray
+    structures: dict[str, np.ndarray]
+    seconds: float
+    cpu_seconds: float
+    device: str
+
+
+def read_systems(texts: Sequence[str]) -> list[System]:
+    """Load what is to be compared, cubic spline first.
+
+    Args:
+        texts: A model as `zoo.store.load_model` takes it (name, path, blend ``A:B:0.6``);
+            ``SR+SEGMENTER`` for a pipeline of two; either after ``NAME=``. `truth` is the true
+            image.
+
+    Returns:
+        The systems, `spline` first whether it was given or not.
+
+    Raises:
+        UserError: A model cannot be loaded, or two have the same name.
+    """
+    systems = [System(SPLINE), *(read_system(text) for text in texts if text != SPLINE)]
+    names = [system.name for system in systems]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f'{name}: two models have this name; write them as NAME=MODEL.')
+    return systems
+
+
+def read_system(text: str) -> System:
+    """Load one system other than cubic spline; see `read_systems`."""
+    if text == TRUTH:
+        return System(TRUTH)
+    named = None if Path(text).exists() else _NAMED.fullmatch(text)
+    name, what = (named[1].strip(), named[2]) if named else ('', text)
+    if name in (SPLINE, TRUTH):
+        raise UserError(f'{text}: {name} is taken; give the model another name.')
+    parts = [what] if Path(what).exists() else what.split('+')
+    if len(parts) > 2 or not all(parts):
+        raise UserError(f'{text}: give one model, or SR+SEGMENTER for a pipeline of two.')
+    models = tuple(load_model(part) for part in parts)
+    return System(name or ' + '.join(model.card.name for model in models), models)
+
+
+def run_system(system: System, case: Case, tiling: Tiling, device: str) -> Output:
+    """Run a system over an interpolated image.
+
+    Args:
+        system: What to run.
+        case: The image.
+        tiling: How the networks are put over it.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Returns:
+        Image, segmentation and cost. A pipeline gives the image of its first model and the
+        segmentation of its second. Models that need guides get those of the reference.
+
+    Raises:
+        UserError: The device cannot be used, or the image does not suit the model.
+    """
+    if system.name == TRUTH:
+        return Output(case.reference.image, {}, 0.0, 0.0, 'cpu')
+    if not system.models:
+        return Output(case.interpolated, {}, case.seconds, case.cpu_seconds, 'cpu')
+    guides = case.reference.guides
+    for model in system.models:
+        if model.card.contract.guides:
+            check_guides(model.card, len(guides), 'the columns Guide_image')
+    started, cpu_started = time.perf_counter(), time.process_time()
+    image, images = case.interpolated, []
+    for model in system.models:
+        prediction = predict(
+            model,
+            image,
+            case.slice_axis,
+            guides=guides if model.card.contract.guides else (),
+            slice_thickness=case.resolution,
+            mask=case.seen,
+            patch_size=tiling.patch_size,
+            step=tiling.step,
+            blending=tiling.blending,
+            device=device,
+        )
+        image = prediction.image
+        images.append(image)
+    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+    channels = system.models[-1].card.channels
+    return Output(
+        image=images[0],
+        structures=segment(np.concatenate([image[None], prediction.probabilities]), channels),
+        seconds=seconds,
+        cpu_seconds=cpu_seconds,
+        device=prediction.device,
+    )

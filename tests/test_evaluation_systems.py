@@ -1,0 +1,101 @@
+"""Models, blends and pipelines give what direct calls give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from evaluation_phantoms import write_head, write_model
+
+from bids_segsr.evaluation.cases import Case, Imaging, load_reference, make_case
+from bids_segsr.evaluation.systems import Tiling, read_system, read_systems, run_system
+from bids_segsr.exceptions import UserError
+from bids_segsr.imaging.degrade import ForwardModel
+from bids_segsr.inference.predict import predict
+from bids_segsr.zoo.store import load_model
+
+TILING = Tiling(16, 8, 'uniform')
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp('models')
+    write_model(folder, 'one', seed=1)
+    write_model(folder, 'two', seed=2)
+    write_model(folder, 'unet', architecture='unet', base_filters=2)
+    channels = ('intensity', 'cortex', 'background', 'cortical', 'white')
+    write_model(folder, 'classes', channels=channels, base_filters=2, mask_classes=3)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    subject = write_head(tmp_path_factory.mktemp('heads'), 'sub-1', 1)
+    reference = load_reference(subject, {'cortex': (1,)})
+    return make_case(reference, Imaging(ForwardModel(spacing_mm=(3.0, 3.0))), 0)
+
+
+def test_a_model(folder: Path, case: Case) -> None:
+    system = read_system(str(folder / 'one'))
+    output = run_system(system, case, TILING, 'cpu')
+    direct = predict(
+        load_model(folder / 'one'), case.interpolated, 2, mask=case.seen,
+        patch_size=16, step=8, blending='uniform',
+    )  # fmt: skip
+    np.testing.assert_array_equal(output.image, direct.image)
+    np.testing.assert_array_equal(output.structures['cortex'], direct.probabilities[0] > 0.5)
+    assert 0 < output.structures['cortex'].mean() < 1
+    assert output.seconds > 0
+    assert output.device == 'cpu'
+    assert system.parameters == sum(p.numel() for p in system.models[0].network.parameters())
+
+
+def test_a_pipeline_segments_what_the_first_model_made(folder: Path, case: Case) -> None:
+    system = read_system(f'SR + U-Net={folder / "one"}+{folder / "unet"}')
+    assert system.name == 'SR + U-Net'
+    output = run_system(system, case, TILING, 'cpu')
+    image = run_system(read_system(str(folder / 'one')), case, TILING, 'cpu').image
+    np.testing.assert_array_equal(output.image, image)
+    direct = predict(
+        load_model(folder / 'unet'), image, 2, mask=case.seen,
+        patch_size=16, step=8, blending='uniform',
+    )  # fmt: skip
+    np.testing.assert_array_equal(output.structures['cortex'], direct.probabilities[0] > 0.5)
+    assert len(system.identity) == 2
+
+
+def test_class_channels_compete(folder: Path, case: Case) -> None:
+    output = run_system(read_system(str(folder / 'classes')), case, TILING, 'cpu')
+    assert set(output.structures) == {'cortex', 'background', 'cortical', 'white'}
+    classes = np.stack([output.structures[n] for n in ('background', 'cortical', 'white')])
+    np.testing.assert_array_equal(classes.sum(axis=0), 1)
+
+
+def test_a_blend_lies_between(folder: Path, case: Case) -> None:
+    one = run_system(read_system(str(folder / 'one')), case, TILING, 'cpu')
+    end = run_system(read_system(f'{folder / "one"}:{folder / "two"}:0'), case, TILING, 'cpu')
+    np.testing.assert_array_equal(one.image, end.image)
+
+
+def test_spline_is_always_among_them(folder: Path, case: Case) -> None:
+    for given in ([], ['spline'], [str(folder / 'one')]):
+        assert read_systems(given)[0].name == 'spline'
+    output = run_system(read_systems([])[0], case, TILING, 'cpu')
+    np.testing.assert_array_equal(output.image, case.interpolated)
+    assert output.structures == {}
+    truth = run_system(read_system('truth'), case, TILING, 'cpu')
+    np.testing.assert_array_equal(truth.image, case.reference.image)
+
+
+def test_names(folder: Path) -> None:
+    one = str(folder / 'one')
+    with pytest.raises(UserError, match='NAME=MODEL'):
+        read_systems([one, one])
+    assert [s.name for s in read_systems([one, f'again={one}'])] == ['spline', 'one', 'again']
+    with pytest.raises(UserError, match='taken'):
+        read_systems([f'spline={one}'])
+    with pytest.raises(UserError, match='pipeline of two'):
+        read_systems([f'{one}+{one}+{one}'])
+    with pytest.raises(UserError, match='no such model'):
+        read_systems(['nowhere'])
