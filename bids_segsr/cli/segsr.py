@@ -9,11 +9,12 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bids_segsr import __version__
 from bids_segsr.bids.files import make_folder
-from bids_segsr.cli import models
+from bids_segsr.cli import evaluate, models, simulate, train
 from bids_segsr.cli.parser import resolution_mm
 from bids_segsr.exceptions import UserError
 
@@ -54,6 +55,9 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title='commands', required=True, metavar='COMMAND')
     _add_predict(commands)
     models.add_parser(commands)
+    train.add_parser(commands)
+    evaluate.add_parser(commands)
+    simulate.add_parser(commands)
     _add_demo(commands)
     return parser
 
@@ -63,8 +67,9 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         'predict',
         help='super-resolve and segment images that are not in a BIDS dataset',
         description='Bias field, brain mask, interpolation, network, segmentation and fidelity '
-        'check of single images. A CSV file needs a column "image" and may have a column "mask"; '
-        'relative paths in it are relative to the CSV file.',
+        'check of single images. A CSV file needs a column "image" and may have "mask" and '
+        '"guide" (more of them: "guide_2", ...); relative paths in it are relative to the CSV '
+        'file.',
     )
     parser.set_defaults(func=_predict)
     parser.add_argument(
@@ -72,6 +77,17 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument('output', type=Path, help='folder for the results')
     parser.add_argument('--mask', type=Path, help='brain mask on the grid of the (one) image')
+    parser.add_argument(
+        '--guide',
+        nargs='+',
+        action='extend',
+        type=Path,
+        default=[],
+        metavar='FILE',
+        help='images of other contrasts for a model that needs them (see segsr models show), '
+        'registered to the (one) image, on any grid, in the order of the training; write it after '
+        'the output folder',
+    )
     parser.add_argument('--model', help='name or path of the model (default: the packaged one)')
     parser.add_argument(
         '--resolution',
@@ -104,12 +120,16 @@ def _predict_all(arguments: argparse.Namespace) -> int:
     from bids_segsr.inference.single import Options, predict_file
     from bids_segsr.zoo.store import DEFAULT_MODEL, load_model
 
-    pairs = [pair for path in arguments.image for pair in _listed(path)]
+    inputs = [item for path in arguments.image for item in _listed(path)]
+    for flag, given in (('mask', arguments.mask), ('guide', arguments.guide)):
+        if given and len(inputs) != 1:
+            name = given if isinstance(given, Path) else given[0]
+            raise UserError(f'{name}: --{flag} goes with one image; use a CSV list.')
     if arguments.mask is not None:
-        if len(pairs) != 1:
-            raise UserError(f'{arguments.mask}: --mask goes with one image; use a CSV list.')
-        pairs = [(pairs[0][0], arguments.mask)]
-    _check_names([image for image, _ in pairs])
+        inputs = [replace(inputs[0], mask=arguments.mask)]
+    if arguments.guide:
+        inputs = [replace(inputs[0], guides=tuple(arguments.guide))]
+    _check_names([item.image for item in inputs])
     if arguments.output.exists() and not arguments.output.is_dir():
         raise UserError(f'{arguments.output}: not a folder; the last argument is the output.')
     make_folder(arguments.output)
@@ -134,14 +154,16 @@ def _predict_all(arguments: argparse.Namespace) -> int:
         skull_strip=arguments.skull_strip,
     )
     failed = False
-    for image, mask in pairs:
+    for item in inputs:
+        image = item.image
         try:
             written = predict_file(
                 image,
                 arguments.output,
                 model,
                 options,
-                mask=mask,
+                mask=item.mask,
+                guides=item.guides,
                 tell=lambda line, name=image.name: _complain(f'{name}: {line}'),  # type: ignore[misc]
                 progress=sys.stderr.isatty(),
             )
@@ -153,6 +175,15 @@ def _predict_all(arguments: argparse.Namespace) -> int:
         for path in written:
             print(path)
     return int(failed)
+
+
+@dataclass(frozen=True)
+class _Input:
+    """An image and what belongs to it."""
+
+    image: Path
+    mask: Path | None = None
+    guides: tuple[Path, ...] = ()
 
 
 def _check_names(images: Sequence[Path]) -> None:
@@ -168,10 +199,10 @@ def _check_names(images: Sequence[Path]) -> None:
         known[name] = image
 
 
-def _listed(path: Path) -> list[tuple[Path, Path | None]]:
-    """Return the images, with their masks, that an argument stands for."""
+def _listed(path: Path) -> list[_Input]:
+    """Return the images, with their masks and guides, that an argument stands for."""
     if path.suffix.lower() != '.csv':
-        return [(path, None)]
+        return [_Input(path)]
     try:
         # Excel begins a file with a byte order mark, which is no part of the first column.
         with path.open(newline='', encoding='utf-8-sig') as stream:
@@ -183,8 +214,13 @@ def _listed(path: Path) -> list[tuple[Path, Path | None]]:
     for number, row in enumerate(rows, start=1):
         if not row['image']:
             raise UserError(f'{path}: row {number} names no image; mend the list.')
+    columns = [name for name in rows[0] if name == 'guide' or str(name).startswith('guide_')]
     return [
-        (path.parent / row['image'], path.parent / row['mask'] if row.get('mask') else None)
+        _Input(
+            path.parent / row['image'],
+            path.parent / row['mask'] if row.get('mask') else None,
+            tuple(path.parent / row[name] for name in columns if row[name]),
+        )
         for row in rows
     ]
 
