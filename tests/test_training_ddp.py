@@ -25,7 +25,8 @@ PROCESS = """
 import sys
 from pathlib import Path
 from test_training_ddp import train
-train(Path(sys.argv[1]), batch_size=1, workers=1)
+if __name__ == '__main__':
+    train(Path(sys.argv[1]), batch_size=1, workers=1)
 """
 
 

@@ -292,7 +292,7 @@ def sample_anatomy(
     low = np.clip(np.floor(positions.min((1, 2, 3))).astype(int), 0, size - 2)
     high = np.clip(np.ceil(positions.max((1, 2, 3))).astype(int) + 1, low + 2, size)
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    values = torch.from_numpy(anatomy.fractions[(slice(None), *box)]).flatten(1) / 255
+    values = torch.from_numpy(np.array(anatomy.fractions[(slice(None), *box)])).flatten(1) / 255
     if anatomy.image is not None:
         values = torch.cat([values, torch.from_numpy(anatomy.image[box]).reshape(1, -1)])
     sampled = _interpolate(values, tuple(high - low), positions - low[:, None, None, None])

@@ -7,6 +7,7 @@ two processes with batches of n see what one with batches of 2 n sees.
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import random
 import signal
 from collections.abc import Callable, Iterator
@@ -22,6 +23,10 @@ from bids_segsr.training.patches import Patch
 
 CRITIC_OFFSET = 2**40
 """About where the sample numbers of the critic begin, which sees patches of its own."""
+
+
+PRELOADED = ('bids_segsr.training.label_patches', 'SimpleITK', 'torchio')
+"""What workers need that takes long to import: imported once for all of them."""
 
 
 class PatchSource(Protocol):
@@ -135,10 +140,19 @@ def make_loader(
     Returns:
         The loader.
     """
+    context = None
+    if workers:
+        # A plain fork copies the locks that other threads (of the logs, of the traffic between
+        # processes) hold at that moment: now and then a worker waits for one for ever.
+        context = multiprocessing.get_context('forkserver')
+        context.set_forkserver_preload(
+            ['bids_segsr.training.label_patches', 'SimpleITK', 'torchio']
+        )
     return DataLoader(
         Numbered(source),
         batch_sampler=order,
         num_workers=workers,
+        multiprocessing_context=context,
         worker_init_fn=_start_worker,
         prefetch_factor=4 if workers else None,
         pin_memory=torch.cuda.is_available(),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from bids_segsr.training.patches import Patch, Sampling
 from bids_segsr.training.shared_volumes import SharedVolumes
 from bids_segsr.training.synthesis import Recipe as Synthesis
 from bids_segsr.training.synthesis import Sample, make_sample
+from bids_segsr.training.volumes import write_complete
 
 if TYPE_CHECKING:
     from bids_segsr.imaging.degrade import ForwardModel
@@ -177,6 +178,21 @@ class LabelMapDataset(Dataset[Patch]):
             count=len(self) if in_order else None,
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Hand a worker the files of the fractions, not gigabytes of their content."""
+        files = [
+            (label_map, getattr(anatomy.fractions, 'filename', None) or anatomy)
+            for label_map, anatomy in self.anatomies
+        ]
+        return {**self.__dict__, 'anatomies': files}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        anatomies = tuple(
+            (label_map, _mapped(label_map, Path(file)) if isinstance(file, str | Path) else file)
+            for label_map, file in state['anatomies']
+        )
+        self.__dict__.update(state, anatomies=anatomies)
+
     def __len__(self) -> int:
         """Patches of an epoch."""
         if self.in_order:
@@ -259,7 +275,7 @@ def make_label_map_dataset(
         _acquisition(settings.acquisition, recipe.forward, float(np.mean(finest))),
         settings.deformation,
     )
-    anatomies = [(label_map, _read(label_map)) for label_map in chosen]
+    anatomies = [(label_map, _read(label_map, cache)) for label_map in chosen]
     return LabelMapDataset(
         anatomies,
         synthesis,
@@ -312,10 +328,21 @@ def _matches(path: Path, patterns: Sequence[str]) -> bool:
     return any(fnmatch(path.name, pattern) for pattern in patterns)
 
 
-def _read(label_map: LabelMap) -> Anatomy:
-    source = label_map.source
-    numbers: Mapping[str, Sequence[int]] | None = source.table or None
-    return read_anatomy(label_map.path, source.labelling, numbers=numbers)
+def _read(label_map: LabelMap, cache: Path) -> Anatomy:
+    """Read a label map, its fractions mapped into memory from the cache."""
+    source, path = label_map.source, label_map.path.resolve()
+    key = repr((path, path.stat().st_mtime_ns, source))
+    file = cache / f'anatomy-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy'
+    if not file.exists():
+        numbers: Mapping[str, Sequence[int]] | None = source.table or None
+        fractions = read_anatomy(path, source.labelling, numbers=numbers).fractions
+        write_complete(file, lambda part: np.save(part, fractions))
+    return _mapped(label_map, file)
+
+
+def _mapped(label_map: LabelMap, file: Path) -> Anatomy:
+    fractions = np.load(file, mmap_mode='r')
+    return Anatomy(label_map.path.name, label_map.source.labelling, fractions)
 
 
 def _acquisition(acquisition: Acquisition, forward: ForwardModel, spacing: float) -> Acquisition:
