@@ -108,10 +108,13 @@ def run_group(settings: Settings) -> int:
 
     missing = left_out(root, settings.bids_dir, settings.modality)
     paths = write_group(root, settings.modality, missing)
-    for item in missing[:MOST_LEFT_OUT]:
+    # What the participant level of the same command has told is not told again.
+    shown = 0 if 'participant' in settings.analysis_level else MOST_LEFT_OUT
+    for item in missing[:shown]:
         _complain(f'{item.image} is left out: {item.message}')
-    if len(missing) > MOST_LEFT_OUT:
-        _complain(f'{len(missing) - MOST_LEFT_OUT} more are left out: see {paths[-1]}')
+    if len(missing) > shown:
+        more = 'more ' if shown else ''
+        _complain(f'{len(missing) - shown} {more}without a result: see {paths[-1]}')
     for path in paths:
         print(path)
     return FINE
