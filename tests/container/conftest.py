@@ -124,7 +124,7 @@ def docker(engines: Engines) -> str:
 def image(docker: str) -> str:
     """Build the image under its documented name."""
     command = documented('container.md', 'docker build -t bids_segsr .')
-    # the stand-in of the base image takes its packages from this machine
+    # a package index may listen on the host alone
     words = command.replace('docker build', f'{docker} build --network host')
     result = run(words, ROOT, DOCKER_BUILDKIT='1', timeout=1500)
     assert result.returncode == 0, result.stderr[-3000:]
