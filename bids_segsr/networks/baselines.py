@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bids_segsr.exceptions import ModelError
-from bids_segsr.networks.blocks import PatchBatchNorm, check_input, same_conv
+from bids_segsr.networks.blocks import PatchBatchNorm, check_input, check_normalisable, same_conv
 
 
 class FSRCNN(nn.Module):
@@ -127,8 +127,8 @@ class SRResNet(nn.Module):
             ModelError: If the shape of x does not suit.
         """
         check_input(x)
-        if self.training and x.numel() == 1:
-            raise ModelError('batch of one voxel: batch normalisation needs more')
+        if self.training:
+            check_normalisable(x, 'batch')
         features = self.stem(x)
         return self.reconstruction(self.same_scale(features + self.blocks(features)))
 
@@ -209,8 +209,7 @@ class SRDenseNet(nn.Module):
             ModelError: If the shape of x does not suit.
         """
         check_input(x)
-        if x[0].numel() == 1:
-            raise ModelError('patch of one voxel: batch normalisation needs more')
+        check_normalisable(x[0], 'patch')
         levels = [self.stem(x)]
         for block in self.blocks:
             levels.append(block(levels[-1]))

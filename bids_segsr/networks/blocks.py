@@ -29,6 +29,20 @@ def check_input(x: Tensor, channels: int = 1, multiple: int = 1) -> None:
         )
 
 
+def check_normalisable(x: Tensor, what: str) -> None:
+    """Refuse what batch normalisation has no statistics of.
+
+    Args:
+        x: What it would normalise over.
+        what: Its name in the message: batch or patch.
+
+    Raises:
+        ModelError: If x is a single voxel.
+    """
+    if x.numel() == 1:
+        raise ModelError(f'{what} of one voxel: batch normalisation needs more')
+
+
 def same_conv(in_channels: int, out_channels: int, kernel: int, bias: bool = True) -> nn.Conv3d:
     """Zero-padded convolution that keeps the size.
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bids_segsr.exceptions import ModelError
-from bids_segsr.networks.blocks import PatchBatchNorm, check_input, same_conv
+from bids_segsr.networks.blocks import PatchBatchNorm, check_input, check_normalisable, same_conv
 
 
 class DenseUnit(nn.Sequential):
@@ -107,8 +107,7 @@ class MDCSRN(nn.Module):
             ModelError: If the shape of x does not suit.
         """
         check_input(x)
-        if x[0].numel() == 1:
-            raise ModelError('patch of one voxel: batch normalisation needs more')
+        check_normalisable(x[0], 'patch')
         features = self.stem(x)
         for block in self.blocks:
             features = torch.cat([features, block(features)], dim=1)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from bids_segsr.exceptions import ModelError
-from bids_segsr.networks.blocks import check_input, same_conv
+from bids_segsr.networks.blocks import check_input, check_normalisable, same_conv
 
 LEAK = 0.2
 """Negative slope of the leaky ReLU, as in ESRGAN."""
@@ -159,7 +159,7 @@ class RRDG(nn.Module):
             ModelError: If the shape of x does not suit.
         """
         check_input(x)
-        if self.training and x.numel() == 1:
-            raise ModelError('batch of one voxel: batch normalisation needs more')
+        if self.training:
+            check_normalisable(x, 'batch')
         features = self.stem(x)
         return self.reconstruction(features + self.trunk(self.blocks(features)))
