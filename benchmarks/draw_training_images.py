@@ -17,7 +17,7 @@ import numpy as np
 from bids_segsr.imaging.resample import isotropic_grid, resample
 from bids_segsr.imaging.volume import load_volume
 from bids_segsr.training.anatomy import CLASSES, read_anatomy
-from bids_segsr.training.synthesis import Recipe, Sample, make_sample
+from bids_segsr.training.synthesis import Sample, Synthesis, make_sample
 
 SHAPE = (120, 120, 96)
 LABEL_MAPS = (
@@ -41,7 +41,7 @@ def simulated(labels: Path) -> Iterator[tuple[str, Sample]]:
         anatomy = read_anatomy(labels / name, labelling)
         for seed in range(2):
             rng = np.random.default_rng([number, seed])
-            yield Path(name).name.split('.')[0], make_sample(anatomy, SHAPE, Recipe(), rng)
+            yield Path(name).name.split('.')[0], make_sample(anatomy, SHAPE, Synthesis(), rng)
 
 
 def main() -> None:

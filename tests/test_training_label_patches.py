@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.degrade import ForwardModel
-from bids_segsr.training.acquisition import Acquisition
+from bids_segsr.training.acquisition import AcquisitionRanges
 from bids_segsr.training.label_patches import (
     LabelMaps,
     LabelSource,
@@ -148,7 +148,7 @@ def test_recipe_says_how_far_the_slices_lie_apart(made):
     patch = made(forward=ForwardModel(spacing_mm=(2.4, 2.4)))[0]
     assert patch['resolution'].item() == pytest.approx(2.4)
     assert made(forward=ForwardModel(factor=(4, 4)))[0]['resolution'].item() == pytest.approx(3.2)
-    own = replace(SETTINGS, acquisition=Acquisition(ratio=(2, 2), usual_share=0))
+    own = replace(SETTINGS, acquisition=AcquisitionRanges(ratio=(2, 2), usual_share=0))
     assert made(label_maps=own, cache='own')[0]['resolution'].item() == pytest.approx(1.6)
 
 

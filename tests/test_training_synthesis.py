@@ -7,7 +7,7 @@ from scipy.ndimage import binary_erosion
 
 from bids_segsr.exceptions import ImageError, UserError
 from bids_segsr.imaging.metrics import psnr
-from bids_segsr.training.acquisition import Acquisition, draw_stack
+from bids_segsr.training.acquisition import AcquisitionRanges, draw_stack
 from bids_segsr.training.anatomy import (
     CLASSES,
     OUTSIDE,
@@ -17,7 +17,7 @@ from bids_segsr.training.anatomy import (
     sample_anatomy,
 )
 from bids_segsr.training.contrast import CONTRASTS, Appearance, draw_contrast, paint
-from bids_segsr.training.synthesis import Recipe, brain_of, make_sample
+from bids_segsr.training.synthesis import Synthesis, brain_of, make_sample
 
 
 def write_labels(path, numbers=(3, 2)):
@@ -42,11 +42,11 @@ def plain_recipe(appearance=None, **acquisition):
     plain = {'ratio': (3, 3), 'usual_share': 0, 'gap': 0, 'noise': (0, 0)}
     plain |= {'in_plane_share': 0, 'motion_share': 0}
     shares = {'random_share': 0, 'rim_share': 0, 'loose_share': 0, 'skull_share': 0}
-    return Recipe(
+    return Synthesis(
         Appearance(
             **({'texture': (0, 0), 'bias': (0, 0), 'gamma': 0} | shares | (appearance or {}))
         ),
-        Acquisition(**(plain | acquisition)),
+        AcquisitionRanges(**(plain | acquisition)),
         Deformation(voxel=(1, 1), usual_share=0, stretch=0, turn=0, bend=0),
     )
 
@@ -83,7 +83,7 @@ def test_painted_tissues_have_their_intensity(anatomy):
 
 def test_samples_repeat_with_the_seed_alone(anatomy):
     first, again, other = (
-        make_sample(anatomy, (24, 20, 16), Recipe(), np.random.default_rng(seed))
+        make_sample(anatomy, (24, 20, 16), Synthesis(), np.random.default_rng(seed))
         for seed in (1, 1, 2)
     )
     for name in ('image', 'truth', 'cortex', 'brain'):
@@ -118,7 +118,7 @@ def test_sample_stays_aligned_with_its_truth(anatomy):
 
 
 def test_everything_outside_the_mask_is_zero(anatomy):
-    sample = make_sample(anatomy, (32, 32, 32), Recipe(), np.random.default_rng(3))
+    sample = make_sample(anatomy, (32, 32, 32), Synthesis(), np.random.default_rng(3))
     outside = ~sample.brain
     assert outside.any()
     assert sample.brain.any()
@@ -161,7 +161,7 @@ def test_every_tissue_belongs_to_one_class():
 
 
 def test_classes_sum_to_one_and_the_rest_is_background(anatomy):
-    sample = make_sample(anatomy, (32, 32, 32), Recipe(), np.random.default_rng(3))
+    sample = make_sample(anatomy, (32, 32, 32), Synthesis(), np.random.default_rng(3))
     np.testing.assert_allclose(sample.tissues.sum(0), 1, atol=1e-5)
     assert sample.tissues[0][~sample.brain].min() == 1
     np.testing.assert_array_equal(sample.cortex, sample.tissues[1])
@@ -227,7 +227,7 @@ def test_table_of_label_numbers_is_taken_and_checked(tmp_path):
 
 def test_slices_stay_the_coarsest_axis():
     rng = np.random.default_rng(0)
-    acquisition = Acquisition(in_plane_share=1, in_plane=(1.0, 4.0), motion_share=1)
+    acquisition = AcquisitionRanges(in_plane_share=1, in_plane=(1.0, 4.0), motion_share=1)
     stacks = [draw_stack(acquisition, rng) for _ in range(200)]
     assert all(1 <= stack.in_plane < stack.ratio for stack in stacks)
     assert all(stack.thickness <= stack.ratio for stack in stacks)

@@ -13,7 +13,7 @@ from bids_segsr.imaging.resample import Grid, resample_mask
 
 
 @dataclass(frozen=True)
-class Acquisition:
+class AcquisitionRanges:
     """How thick slices are simulated; each range is drawn uniformly.
 
     Attributes:
@@ -66,7 +66,7 @@ class Stack:
     gain: float = 0.0
 
 
-def draw_stack(acquisition: Acquisition, rng: np.random.Generator) -> Stack:
+def draw_stack(acquisition: AcquisitionRanges, rng: np.random.Generator) -> Stack:
     """Draw an acquisition.
 
     Args:

@@ -16,13 +16,12 @@ from torch.utils.data import Dataset
 
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.conform import spacing_of
-from bids_segsr.training.acquisition import Acquisition
+from bids_segsr.training.acquisition import AcquisitionRanges
 from bids_segsr.training.anatomy import CLASSES, LABELLINGS, Anatomy, Deformation, read_anatomy
 from bids_segsr.training.contrast import Appearance
 from bids_segsr.training.patches import Patch, Sampling
 from bids_segsr.training.shared_volumes import SharedVolumes
-from bids_segsr.training.synthesis import Recipe as Synthesis
-from bids_segsr.training.synthesis import Sample, make_sample
+from bids_segsr.training.synthesis import Sample, Synthesis, make_sample
 from bids_segsr.training.volumes import write_complete
 
 if TYPE_CHECKING:
@@ -95,7 +94,7 @@ class LabelMaps:
     validation: tuple[str, ...] = ()
     reuse: int = 8
     appearance: Appearance = field(default_factory=Appearance)
-    acquisition: Acquisition = field(default_factory=Acquisition)
+    acquisition: AcquisitionRanges = field(default_factory=AcquisitionRanges)
     deformation: Deformation = field(default_factory=Deformation)
 
     def __post_init__(self) -> None:
@@ -345,7 +344,9 @@ def _mapped(label_map: LabelMap, file: Path) -> Anatomy:
     return Anatomy(label_map.path.name, label_map.source.labelling, fractions)
 
 
-def _acquisition(acquisition: Acquisition, forward: ForwardModel, spacing: float) -> Acquisition:
+def _acquisition(
+    acquisition: AcquisitionRanges, forward: ForwardModel, spacing: float
+) -> AcquisitionRanges:
     """Let [forward] of a recipe say how far the slices lie apart, if it does."""
     if forward.kind != 'thick-slices' or forward.factors or forward.profile != 'gaussian':
         raise UserError(

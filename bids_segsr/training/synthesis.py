@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bids_segsr.training.acquisition import Acquisition, acquire, draw_stack
+from bids_segsr.training.acquisition import AcquisitionRanges, acquire, draw_stack
 from bids_segsr.training.anatomy import (
     CLASSES,
     OUTSIDE,
@@ -62,11 +62,11 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Synthesis:
     """Everything that is drawn at random for a sample."""
 
     appearance: Appearance = field(default_factory=Appearance)
-    acquisition: Acquisition = field(default_factory=Acquisition)
+    acquisition: AcquisitionRanges = field(default_factory=AcquisitionRanges)
     deformation: Deformation = field(default_factory=Deformation)
 
 
@@ -103,7 +103,7 @@ def classes_of(fractions: np.ndarray, brain: np.ndarray) -> np.ndarray:
 def make_sample(
     anatomy: Anatomy,
     shape: tuple[int, int, int],
-    recipe: Recipe,
+    recipe: Synthesis,
     rng: np.random.Generator,
     contrast: str | None = None,
 ) -> Sample:
