@@ -60,7 +60,7 @@ def image() -> np.ndarray:
     return np.random.default_rng(0).uniform(10, 1000, (30, 26, 22)).astype(np.float32)
 
 
-@pytest.mark.parametrize('normalisation', ['volume-max', 'patch-standard'])
+@pytest.mark.parametrize('normalisation', ['volume-max', 'volume-mean', 'patch-standard'])
 @pytest.mark.parametrize('blending', ['uniform', 'gaussian'])
 @pytest.mark.parametrize(('patch_size', 'step'), [(16, 8), (12, 5), (32, 32), (0, 1), (8, 8)])
 def test_an_identity_network_gives_the_image_back(
@@ -77,6 +77,21 @@ def test_an_identity_network_gives_the_image_back(
     np.testing.assert_allclose(result.image, image, rtol=2e-5)
     assert result.probabilities.shape == (1, *image.shape)
     assert result.device == 'cpu'
+
+
+@pytest.mark.parametrize(('normalisation', 'scale'), [('volume-max', 8.0), ('volume-mean', 3.0)])
+def test_intensities_are_relative_to_those_inside_the_mask(normalisation, scale):
+    class Seen(nn.Module):
+        def forward(self, x):
+            return torch.cat([x, x / 100], dim=1)
+
+    image = np.full((16, 16, 16), 50.0, np.float32)
+    mask = np.zeros(image.shape, dtype=bool)
+    mask[4:12, 4:12, 4:12] = True
+    image[mask] = np.resize([0.0, 0.0, 1.0, 2.0, 4.0, 2.0, 1.0, 8.0], 512)  # mean above 0: 3
+    result = predict(model(Seen(), normalisation), image, 2, mask=mask)
+    np.testing.assert_allclose(result.probabilities[0][mask], image[mask] / scale / 100, rtol=1e-5)
+    np.testing.assert_allclose(result.image[mask], image[mask], rtol=1e-5)
 
 
 def test_uniform_mean_and_disagreement_equal_a_plain_loop(image):

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.degrade import ForwardModel
 from bids_segsr.training.acquisition import AcquisitionRanges
+from bids_segsr.training.anatomy import Deformation
 from bids_segsr.training.label_patches import (
     LabelMaps,
     LabelSource,
@@ -133,6 +134,17 @@ def test_volumes_are_used_several_times(made, monkeypatch):
         dataset[index]
     assert len(numbers) == len(set(numbers)) <= 10
     assert max(numbers) >= 7
+
+
+def test_patches_of_upright_heads_are_cut_as_they_lie(made, monkeypatch):
+    upright = replace(SETTINGS, deformation=Deformation(upright_share=1.0))
+    data = made(label_maps=upright, channels=('intensity',))
+    ramp = np.stack(np.meshgrid(*[np.arange(n) for n in (32, 32, 16)], indexing='ij'))
+    monkeypatch.setattr(data.volumes, 'get', lambda number: ramp.astype(np.float32))
+    for index in range(12):
+        x = data[index]['image'][0]
+        torch.testing.assert_close(x.diff(dim=0), torch.ones(15, 16, 16))
+        assert x.diff(dim=1).abs().max() == 0
 
 
 def test_validation_patches_are_fixed(made, folder):

@@ -298,6 +298,22 @@ def test_noisy_images_are_divided_by_what_a_prediction_divides_by(made, subjects
     assert noisy.level > clean.level + 0.04
 
 
+def test_images_and_guides_can_be_divided_by_their_means(made, subjects):
+    data = made(sampling={'normalisation': 'volume-mean'})
+    guides = [np.asarray(nib.load(subject.guides[0]).dataobj) for subject in subjects[:2]]
+    of_guides = [guide[guide > 0].mean() for guide in guides]
+    for index in range(6):
+        by_max, by_mean = made()[index], data[index]
+        ratio = by_mean['image'] / by_max['image']
+        # The subject is told by its guide.
+        scales = [guide.max() / mean for guide, mean in zip(guides, of_guides, strict=True)]
+        subject = int(np.argmin(np.abs(float(ratio[1].nanmean()) - np.array(scales))))
+        torch.testing.assert_close(by_mean['image'][1], by_max['image'][1] * scales[subject])
+        _, fine = whole(subjects[subject], FORWARD)
+        expected = by_max['target'][0] / fine[fine > 0].mean()
+        torch.testing.assert_close(by_mean['target'][0], expected.float(), rtol=1e-3, atol=1e-4)
+
+
 def test_label_numbers_that_no_map_has_are_refused(made, caplog):
     channels = ('intensity', 'cortex', 'rest', 'ventricles')
     labels = {'cortex': (7, 8), 'ventricles': (2,)}

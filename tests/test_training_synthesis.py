@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -177,6 +179,39 @@ def test_undeformed_box_is_the_map_itself(anatomy):
     # Axes permuted and flipped only: the tissues keep their volumes.
     there = anatomy.fractions[OUTSIDE:].sum((1, 2, 3)) / 255
     np.testing.assert_allclose(box[OUTSIDE:].sum((1, 2, 3)), there, rtol=0.03, atol=3)
+
+
+@pytest.mark.parametrize(('slice_axis', 'order'), [(0, (1, 2, 0)), (1, (0, 2, 1)), (2, (0, 1, 2))])
+def test_upright_heads_lie_as_the_workflow_hands_them_over(anatomy, slice_axis, order):
+    fractions = np.zeros_like(anatomy.fractions)
+    # One tissue on the left half, another in front, a third one above.
+    for axis, tissue in enumerate(('cortex', 'white', 'ventricles')):
+        half = [slice(None)] * 3
+        half[axis] = slice(fractions.shape[axis + 1] // 2, None)
+        fractions[(TISSUES.index(tissue), *half)] = 80
+    fractions[TISSUES.index('csf')] = 255 - fractions.sum(0)
+    weights = [0.0, 0.0, 0.0]
+    weights[slice_axis] = 1.0
+    upright = Deformation(
+        (1, 1), 0, stretch=0, turn=0, bend=0, upright_share=1, slice_axes=weights
+    )
+    size = tuple(n // 2 * 2 for n in fractions.shape[1:])
+    mirrored = set()
+    for seed in range(8):
+        box, _ = sample_anatomy(
+            replace(anatomy, fractions=fractions),
+            tuple(size[axis] for axis in order),
+            upright,
+            np.random.default_rng(seed),
+        )
+        for axis, tissue in enumerate(('cortex', 'white', 'ventricles')):
+            profile = np.moveaxis(box[TISSUES.index(tissue)], order.index(axis), 0)
+            rises = profile[-5:].mean() > profile[:5].mean()
+            if axis == 0:
+                mirrored.add(not rises)
+            else:
+                assert rises
+    assert mirrored == {True, False}
 
 
 def test_larger_voxels_hold_more_of_the_head(anatomy):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_segsr.exceptions import ModelError
-from bids_segsr.zoo.card import NAME
+from bids_segsr.zoo.card import NAME, NORMALISATIONS
 from bids_segsr.zoo.released import RELEASED
 
 if TYPE_CHECKING:
@@ -197,10 +197,6 @@ def describe(card: ModelCard) -> str:
         Lines of at most 99 characters, the last one says that it is for research only.
     """
     contract = card.contract
-    scaled = {
-        'patch-standard': 'every patch to mean 0 and standard deviation 1',
-        'volume-max': 'the volume divided by its maximum',
-    }
     options = ', '.join(f'{name} {value}' for name, value in card.options.items())
     rows: list[tuple[str, Any]] = [
         ('Architecture', f'{card.architecture} ({options or "default options"})'),
@@ -208,7 +204,7 @@ def describe(card: ModelCard) -> str:
         ('Output grid', _range(contract.spacing_mm)),
         ('Slices', _range(contract.slice_thickness_mm)),
         ('Brain mask', 'needed' if contract.skull_stripped else 'not needed'),
-        ('Intensities', scaled[contract.normalisation]),
+        ('Intensities', NORMALISATIONS[contract.normalisation]),
         ('Guides', _guides(contract.guides)),
         ('Channels', ', '.join(card.channels)),
         ('Labels', ', '.join(f'{value} {name}' for value, name in card.labels.items())),

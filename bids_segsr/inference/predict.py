@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from bids_segsr.exceptions import UserError
 from bids_segsr.inference.tiling import AXIS_MULTIPLE, resolve_patches
-from bids_segsr.networks.standardise import restore, standardise
+from bids_segsr.networks.standardise import restore, standardise, volume_scale
 from bids_segsr.zoo.contract import check_guides
 from bids_segsr.zoo.store import TrainedModel
 
@@ -125,8 +125,8 @@ def predict(
     inside = [np.where(mask[box], part[box], 0).astype(np.float32) for part in (image, *guides)]
     stack = np.stack([*inside, mask[box].astype(np.float32)])
     stack = np.ascontiguousarray(np.moveaxis(stack, slice_axis + 1, -1))
-    maxima = [float(part.max()) or 1.0 for part in inside]
-    forward = _forward(model, maxima, slice_thickness)
+    scales = [volume_scale(part, model.card.contract.normalisation) for part in inside]
+    forward = _forward(model, scales, slice_thickness)
 
     warnings: list[str] = []
     device = resolve_device(device)
@@ -228,7 +228,7 @@ class _Tiling:
 
 
 def _forward(
-    model: TrainedModel, maxima: Sequence[float], slice_thickness: float | None
+    model: TrainedModel, scales: Sequence[float], slice_thickness: float | None
 ) -> Callable[[Tensor], Tensor]:
     """Wrap the network in the intensity scale that its card asks for."""
     network: Callable[[Tensor], Tensor] = model.network
@@ -247,13 +247,13 @@ def _forward(
         intensity = restore(output[:, :1], mean[:, :1], sd[:, :1])
         return torch.cat([intensity, output[:, 1:]], dim=1)
 
-    def volume_max(patch: Tensor) -> Tensor:
-        output = network(patch / patch.new_tensor(maxima).reshape(-1, 1, 1, 1))
-        return torch.cat([output[:, :1] * maxima[0], output[:, 1:]], dim=1)
+    def whole_volume(patch: Tensor) -> Tensor:
+        output = network(patch / patch.new_tensor(scales).reshape(-1, 1, 1, 1))
+        return torch.cat([output[:, :1] * scales[0], output[:, 1:]], dim=1)
 
     if model.card.contract.normalisation == 'patch-standard':
         return patch_standard
-    return volume_max
+    return whole_volume
 
 
 def _bounding_box(mask: np.ndarray, margin: int) -> tuple[slice, slice, slice]:

@@ -1,12 +1,31 @@
-"""Patch standardisation, one definition for training and inference.
+"""Normalisation of intensities, one definition for training and inference.
 
 Instance normalisation removes the amplitude of an image inside the generator, so a network that is
-to serve any contrast sees every patch with mean 0 and standard deviation 1.
+to serve any contrast sees every patch with mean 0 and standard deviation 1, or intensities
+relative to those of the whole brain, which tell tissues apart wherever the patch lies.
 """
 
 from __future__ import annotations
 
+import numpy as np
 from torch import Tensor
+
+
+def volume_scale(volume: np.ndarray, normalisation: str) -> float:
+    """Find what a volume is divided by.
+
+    Args:
+        volume: Intensities (X, Y, Z), 0 outside the brain.
+        normalisation: A key of `zoo.card.NORMALISATIONS`; 'patch-standard', which is for patches
+            alone, gives the maximum.
+
+    Returns:
+        A positive number; 1 where no voxel is above 0.
+    """
+    above = volume[volume > 0]
+    if not above.size:
+        return 1.0
+    return float(above.mean() if normalisation == 'volume-mean' else above.max())
 
 
 def standardise(patches: Tensor) -> tuple[Tensor, Tensor, Tensor]:

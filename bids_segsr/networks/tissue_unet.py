@@ -153,7 +153,8 @@ class TissueUNet(nn.Module):
     Three levels, at a half, a quarter and an eighth of the resolution of the input.
 
     Args:
-        base_filters: Filters at half resolution; twice and three times as many below.
+        base_filters: Filters at half resolution; three and six times as many below, where they
+            cost little.
         classes: Tissue classes, background first, the cortex second; 0 for the intensity alone.
         intensity: False for a network that segments and hands the intensity through.
 
@@ -161,7 +162,7 @@ class TissueUNet(nn.Module):
         ModelError: If there are no filters, a single class, or nothing to predict.
     """
 
-    def __init__(self, base_filters: int = 32, classes: int = 8, intensity: bool = True) -> None:
+    def __init__(self, base_filters: int = 24, classes: int = 8, intensity: bool = True) -> None:
         super().__init__()
         if base_filters < 1:
             raise ModelError(f'base_filters must be positive, not {base_filters}')
@@ -172,20 +173,24 @@ class TissueUNet(nn.Module):
         self.intensity = intensity
         self.stem = same_conv(BLOCK**3, k, 3)
         self.level1 = LightBlock(k)
-        self.down1 = nn.Conv3d(k, 2 * k, 3, stride=2, padding=1)
-        self.level2 = LightBlock(2 * k)
-        self.down2 = nn.Conv3d(2 * k, 3 * k, 3, stride=2, padding=1)
-        self.level3 = nn.Sequential(LightBlock(3 * k), LightBlock(3 * k))
-        self.up2 = Merge(3 * k, 2 * k)
-        self.up1 = Merge(2 * k, k)
-        self.head = same_conv(k, (intensity + classes) * BLOCK**3, 3)
+        self.down1 = nn.Conv3d(k, 3 * k, 3, stride=2, padding=1)
+        self.level2 = LightBlock(3 * k)
+        self.down2 = nn.Conv3d(3 * k, 6 * k, 3, stride=2, padding=1)
+        self.level3 = nn.Sequential(LightBlock(6 * k), LightBlock(6 * k))
+        self.up2 = Merge(6 * k, 3 * k)
+        self.up1 = Merge(3 * k, k)
+        # Deblurring takes the neighbours; what is in a voxel, its features already know.
+        self.heads = nn.ModuleDict()
+        if intensity:
+            self.heads['intensity'] = same_conv(k, BLOCK**3, 3)
+        if classes:
+            self.heads['classes'] = nn.Conv3d(k, classes * BLOCK**3, 1)
 
     def start_near_identity(self) -> None:
         """Shrink the last kernels: the intensity then is almost the input, all classes alike."""
         with torch.no_grad():
-            self.head.weight.mul_(0.01)
-            assert self.head.bias is not None  # noqa: S101
-            self.head.bias.zero_()
+            for parameter in self.heads.parameters():
+                parameter.mul_(0.01 if parameter.ndim > 1 else 0)
 
     def logits(self, x: Tensor) -> Tensor:
         """Everything but the softmax.
@@ -197,12 +202,15 @@ class TissueUNet(nn.Module):
             (B, intensity + classes, X, Y, Z): the difference to the intensity of x, where that is
             predicted, and the logits of the classes.
         """
-        stem = self.stem(voxels_to_channels(x))
+        # On CPUs this order of the memory makes the convolutions a fifth faster.
+        blocks = voxels_to_channels(x).contiguous(memory_format=torch.channels_last_3d)
+        stem = self.stem(blocks)
         half = self.level1(stem)
         quarter = self.level2(self.down1(half))
         y = self.up2(self.level3(self.down2(quarter)), quarter)
         # The long skip is a linear filter of the image: most of what deblurring takes.
-        return channels_to_voxels(self.head(self.up1(y, half) + stem))
+        features = self.up1(y, half) + stem
+        return torch.cat([channels_to_voxels(head(features)) for head in self.heads.values()], 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Super-resolve and segment.

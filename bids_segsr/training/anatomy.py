@@ -216,6 +216,10 @@ class Deformation:
         stretch: Standard deviation of the logarithm of the scaling of each axis.
         turn: Standard deviation of the rotations, degrees.
         bend: Standard deviation of the smooth displacements, in output voxels.
+        upright_share: Share of samples that lie in the scanner as the workflow hands them over:
+            on RAS+ axes, the slice axis last, the others in their order. They are turned by
+            `turn` and mirrored left to right alone; all others are turned and mirrored at will.
+        slice_axes: Weights of sagittal, coronal and axial slices of those.
     """
 
     voxel: tuple[float, float] = (0.55, 1.6)
@@ -224,6 +228,8 @@ class Deformation:
     stretch: float = 0.05
     turn: float = 8.0
     bend: float = 1.2
+    upright_share: float = 0.0
+    slice_axes: tuple[float, float, float] = (1.0, 1.0, 2.0)
 
 
 def rotation(degrees: np.ndarray) -> np.ndarray:
@@ -236,6 +242,16 @@ def rotation(degrees: np.ndarray) -> np.ndarray:
         turn[i, j], turn[j, i] = -np.sin(angle), np.sin(angle)
         matrix = matrix @ turn
     return matrix
+
+
+def _draw_axes(deformation: Deformation, rng: np.random.Generator) -> np.ndarray:
+    """Draw which axis of a subject (rows, RAS+) each of a sample (columns) is, and its sign."""
+    if rng.random() >= deformation.upright_share:
+        return np.eye(3)[rng.permutation(3)] * rng.choice((-1, 1), 3)
+    weights = np.array(deformation.slice_axes)
+    axis = int(rng.choice(3, p=weights / weights.sum()))
+    mirror = np.diag([rng.choice((-1.0, 1.0)), 1, 1])
+    return mirror @ np.eye(3)[:, [*(other for other in range(3) if other != axis), axis]]
 
 
 def _positions(
@@ -251,8 +267,7 @@ def _positions(
     voxel = float(np.exp(rng.uniform(np.log(low), np.log(high))))
     scale = voxel * np.exp(rng.normal(0, deformation.stretch, 3))
     # Rows: axes of the fractions; columns: those of the sample.
-    axes = np.eye(3)[rng.permutation(3)] * rng.choice((-1, 1), 3)
-    matrix = axes @ rotation(rng.normal(0, deformation.turn, 3)) * scale
+    matrix = _draw_axes(deformation, rng) @ rotation(rng.normal(0, deformation.turn, 3)) * scale
 
     size = np.array(anatomy.fractions.shape[1:])
     brain = anatomy.fractions[:OUTSIDE].sum(0, dtype=np.uint16) < 127

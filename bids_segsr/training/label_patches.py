@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.conform import spacing_of
+from bids_segsr.networks.standardise import volume_scale
 from bids_segsr.training.acquisition import AcquisitionRanges
 from bids_segsr.training.anatomy import CLASSES, LABELLINGS, Anatomy, Deformation, read_anatomy
 from bids_segsr.training.contrast import Appearance
@@ -123,9 +124,9 @@ class LabelMapDataset(Dataset[Patch]):
     """Patches of volumes made from label maps.
 
     Sample n is the same whenever, and in whatever process, it is asked for. A volume costs more
-    than a patch, so that several patches, flipped and turned in plane, are cut from each: sample n
-    takes one of the WINDOW volumes up to number n / reuse. Volumes lie in the cache, where all
-    workers find them; old ones are deleted.
+    than a patch, so that several patches are cut from each, flipped and turned in plane unless
+    heads lie upright: sample n takes one of the WINDOW volumes up to number n / reuse. Volumes
+    lie in the cache, where all workers find them; old ones are deleted.
 
     Args:
         anatomies: Label maps as tissue fractions, with their entry in the list.
@@ -214,6 +215,8 @@ class LabelMapDataset(Dataset[Patch]):
         volume = self.volumes.get(newest - int(rng.integers(min(WINDOW, newest + 1))))
         i, j = rng.integers(self.patch_size + 1, size=2)
         patch = volume[:, i : i + self.patch_size, j : j + self.patch_size]
+        if self.synthesis.deformation.upright_share > 0:
+            return _as_patch(patch)
         flips = tuple(slice(None, None, rng.choice((-1, 1))) for _ in range(3))
         patch = patch[(slice(None), *flips)]
         return _as_patch(patch.swapaxes(1, 2) if rng.random() < 0.5 else patch)
@@ -227,9 +230,7 @@ class LabelMapDataset(Dataset[Patch]):
         else:
             label_map, anatomy = self.anatomies[rng.choice(len(self.anatomies), p=self.shares)]
         sample = make_sample(anatomy, (edge, edge, self.patch_size), self.synthesis, rng)
-        scale = float(sample.image.max())
-        if scale <= 0:
-            scale = 1.0  # a box without brain
+        scale = volume_scale(sample.image, self.sampling.normalisation)
         labels = [_channel(sample, channel) for channel in self.channels[1:]]
         distance = np.full_like(sample.image, sample.ratio * label_map.spacing)
         stack = [sample.image / scale, sample.truth / scale, *labels, distance]

@@ -56,7 +56,7 @@ class Sampling:
             where it has none, above 0 in the image.
         normalisation: What the network expects. 'volume-max': images divided by the maximum of
             the interpolated low-resolution volume. 'patch-standard': the same, and standardised
-            later.
+            later. 'volume-mean': images divided by the mean of the voxels above 0.
 
     Raises:
         ValueError: A number is out of its range.
@@ -67,7 +67,7 @@ class Sampling:
     stride: int = 20
     patches_per_epoch: int | None = None
     foreground: float = 0.0
-    normalisation: Literal['volume-max', 'patch-standard'] = 'volume-max'
+    normalisation: Literal['volume-max', 'volume-mean', 'patch-standard'] = 'volume-max'
 
     def __post_init__(self) -> None:
         for key in ('patch_size', 'stride', 'patches_per_epoch'):
@@ -83,7 +83,8 @@ class Patch(TypedDict):
 
     Attributes:
         image: (1 + guides, P, P, P) float32: interpolated low-resolution image, then the guides;
-            each divided by the maximum of its volume, that of the first one with the noise.
+            each divided by the maximum of its volume, that of the first one with the noise, or
+            by its mean above 0.
         target: (C, P, P, P) float32: channel 0 the high-resolution image in the units of `image`,
             then label channels in [0, 1].
         resolution: () float32, distance of the slices in mm.
@@ -221,7 +222,9 @@ class PatchDataset(Dataset[Patch]):
         low = add_artefacts(changes, low, acquisition.spacing, acquisition.axis, rng)
         inner = (slice(None), *region.inner)
         high, guides, labels = images[:1][inner], images[1:][inner], labels[inner]
-        level = np.float32(subject.level)
+        by_mean = self.sampling.normalisation == 'volume-mean'
+        # Slices leave the mean of a brain as it is, so that the fine image tells it.
+        level = np.float32(volume.mean / subject.scale if by_mean else subject.level)
         image = np.concatenate([region.interpolate(low)[None] / level, guides])
         target = np.concatenate([change_contrast(changes, high) / level, labels])
         return image.astype(np.float32, copy=False), target
@@ -238,9 +241,10 @@ class PatchDataset(Dataset[Patch]):
         stop = np.array([part.stop for part in region.source])
         margin = np.ceil(MARGIN * (stop - start)).astype(int) * bool(changes.shape)
         start, stop = start - margin, stop + margin
+        by_mean = self.sampling.normalisation == 'volume-mean'
         volumes: list[tuple[StoredVolume, float]] = [
             (subject.image, subject.scale),
-            *((guide, guide.maximum) for guide in subject.guides),
+            *((guide, guide.mean if by_mean else guide.maximum) for guide in subject.guides),
         ]
         images = np.stack([volume.read(start, stop) / np.float32(s) for volume, s in volumes])
         if len(self.channels) > 1 and subject.label is not None:

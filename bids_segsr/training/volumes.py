@@ -25,9 +25,10 @@ from bids_segsr.imaging.acquisition import (
 from bids_segsr.imaging.conform import spacing_of, to_canonical
 from bids_segsr.imaging.degrade import ForwardModel
 from bids_segsr.imaging.volume import load_map, load_volume
+from bids_segsr.networks.standardise import volume_scale
 from bids_segsr.training.subjects import Subject
 
-FORMAT = 2
+FORMAT = 3
 """Of the cache; another number leaves old files alone."""
 
 NOISE_DRAWS = 4
@@ -47,6 +48,7 @@ class StoredVolume:
         affine: Voxel to RAS+ mm (4 x 4).
         foreground: Bounding box of the voxels above 0.
         maximum: Largest value.
+        mean: Of the voxels above 0.
         numbers: Of a label map: those that it holds.
     """
 
@@ -56,6 +58,7 @@ class StoredVolume:
     affine: np.ndarray
     foreground: Box
     maximum: float
+    mean: float
     numbers: tuple[int, ...] = ()
 
     @property
@@ -115,6 +118,7 @@ def store_volume(path: Path, cache: Path, kind: Literal['image', 'label']) -> St
             'affine': affine.tolist(),
             'foreground': box,
             'maximum': float(data.max()),
+            'mean': volume_scale(data, 'volume-mean'),
             'numbers': np.unique(data).tolist() if kind == 'label' else [],
         }
         write_complete(array, lambda part: np.save(part, data))
@@ -123,8 +127,10 @@ def store_volume(path: Path, cache: Path, kind: Literal['image', 'label']) -> St
     i, j, k = np.load(array, mmap_mode='r').shape
     x, y, z = (slice(*limits) for limits in facts['foreground'])
     affine = np.array(facts['affine'])
-    maximum, numbers = facts['maximum'], tuple(facts['numbers'])
-    return StoredVolume(path, array, (i, j, k), affine, (x, y, z), maximum, numbers)
+    numbers = tuple(facts['numbers'])
+    return StoredVolume(
+        path, array, (i, j, k), affine, (x, y, z), facts['maximum'], facts['mean'], numbers
+    )
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,12 @@ CARD_SIZE_LIMIT = 2**20
 NAME = re.compile('[A-Za-z0-9][A-Za-z0-9-]*')
 """What a model may be called: the name becomes a folder and a BIDS label."""
 
-NORMALISATIONS = ('patch-standard', 'volume-max')
+NORMALISATIONS = {
+    'patch-standard': 'every patch to mean 0 and standard deviation 1',
+    'volume-max': 'the volume divided by its maximum',
+    'volume-mean': 'the volume divided by the mean of its voxels above 0',
+}
+"""What networks expect of intensities."""
 
 MOST_GUIDES = 16
 """More guide images than any network of the articles has: a damaged card."""
@@ -33,7 +38,8 @@ class InputContract:
     Attributes:
         modalities: BIDS suffixes it was made for, e.g. T2w.
         normalisation: `patch-standard` (every patch to mean 0 and standard deviation 1, undone
-            after the network) or `volume-max` (the volume divided by its maximum).
+            after the network), `volume-max` (the volume divided by its maximum) or `volume-mean`
+            (by the mean of its voxels above 0).
         spacing_mm: Finest and coarsest spacing of the isotropic grid, mm.
         slice_thickness_mm: Thinnest and thickest slices, mm.
         skull_stripped: Whether everything but the brain must be 0.
