@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import multiprocessing
 import os
 import time
@@ -145,6 +146,41 @@ def test_patches_of_upright_heads_are_cut_as_they_lie(made, monkeypatch):
         x = data[index]['image'][0]
         torch.testing.assert_close(x.diff(dim=0), torch.ones(15, 16, 16))
         assert x.diff(dim=1).abs().max() == 0
+
+
+def test_real_images_and_thin_axes_are_mixed_in(folder, made):
+    rng = np.random.default_rng(0)
+    for name in ('b1', 'b2'):
+        labels = nib.load(folder / 'own' / f'{name}.nii')
+        values = np.where(np.asarray(labels.dataobj) == 30, 900.0, 300.0)
+        path = folder / 'real' / f'{name}_T2w.nii.gz'
+        path.parent.mkdir(exist_ok=True)
+        nib.Nifti1Image(values.astype(np.float32), labels.affine).to_filename(path)
+    scan = rng.uniform(100, 200, (50, 50, 14)).astype(np.float32)
+    nib.Nifti1Image(scan, np.diag([1, 1, 4, 1])).to_filename(folder / 'real' / 'thick.nii.gz')
+    own = LabelSource('own/*.nii', 'adult', OWN_NUMBERS, image='real/*_T2w.nii.gz')
+    thick = LabelSource('real/thick*.nii.gz', 'unlabelled')
+    data = made(label_maps=replace(SETTINGS, sources=(own, thick)))
+    again = made(label_maps=replace(SETTINGS, sources=(own, thick)), cache='again')
+    again = copy.copy(again)  # as a worker gets it
+    known = set()
+    for index in range(24):
+        patch = data[index]
+        assert all(torch.equal(patch[key], again[index][key]) for key in patch)
+        intensity, cortex, white = patch['target']
+        known.add(bool(cortex.any()))
+        if (cortex > 0.99).sum() > 50 and (white > 0.99).sum() > 50:
+            # bright cortex, whatever the power that the contrast is changed by
+            assert intensity[cortex > 0.99].mean() > 1.5 * intensity[white > 0.99].mean()
+    assert known == {True, False}
+
+
+def test_image_that_is_not_there_is_named(folder, made):
+    source = LabelSource('own/*.nii', 'adult', OWN_NUMBERS, image='none/*_T1w.nii.gz')
+    with pytest.raises(UserError, match=r'none/b1_T1w\.nii\.gz: no such file, the image of .*b1'):
+        made(label_maps=replace(SETTINGS, sources=(source,)))
+    with pytest.raises(ValueError, match='one \\*'):
+        LabelSource('**/*.nii', image='real/*.nii')
 
 
 def test_validation_patches_are_fixed(made, folder):

@@ -115,6 +115,25 @@ def test_terms_and_weights():
     assert terms['total'] == pytest.approx(expected.item())
 
 
+@pytest.mark.parametrize('kind', ['charbonnier', 'dice', 'cross-entropy', 'dice+cross-entropy'])
+def test_unknown_tissues_ask_for_nothing(kind):
+    channels = ('intensity', 'cortex', 'background', 'grey')
+    loss = Loss(intensity='none', segmentation=kind)
+    logits = torch.randn(2, 2, 4, 4, 4, requires_grad=True)
+    classes = torch.softmax(logits, 1)
+    output = torch.cat([torch.zeros(2, 1, 4, 4, 4), classes[:, 1:], classes], dim=1)
+    target = torch.zeros_like(output)
+    grey = torch.rand(4, 4, 4).round()
+    target[0, 1:] = torch.stack([grey, 1 - grey, grey])  # of the second one nothing is known
+    total = reconstruction(output, target, loss, channels)['total']
+    total.backward()
+    assert logits.grad[0].abs().min() > 0
+    assert logits.grad[1].abs().max() == 0
+    both = torch.stack([grey, 1 - grey, grey]).expand(2, -1, -1, -1, -1)
+    known = torch.cat([target[:, :1], both], dim=1)
+    assert not torch.isclose(reconstruction(output, known, loss, channels)['total'], total)
+
+
 def test_intensity_alone_and_segmentation_alone():
     output, target = random_maps('intensity'), random_maps('intensity', seed=1)
     terms = reconstruction(output, target, Loss('l2'), ('intensity',))

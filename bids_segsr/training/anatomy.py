@@ -309,7 +309,7 @@ def sample_anatomy(
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     values = torch.from_numpy(np.array(anatomy.fractions[(slice(None), *box)])).flatten(1) / 255
     if anatomy.image is not None:
-        values = torch.cat([values, torch.from_numpy(anatomy.image[box]).reshape(1, -1)])
+        values = torch.cat([values, torch.from_numpy(np.array(anatomy.image[box])).reshape(1, -1)])
     sampled = _interpolate(values, tuple(high - low), positions - low[:, None, None, None])
     fractions = sampled[: len(TISSUES)]
     fractions /= fractions.sum(0)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,7 +16,7 @@ from nibabel import load as load_header
 from torch.utils.data import Dataset
 
 from bids_segsr.exceptions import UserError
-from bids_segsr.imaging.conform import spacing_of
+from bids_segsr.imaging.conform import acquired_axis, spacing_of
 from bids_segsr.networks.standardise import volume_scale
 from bids_segsr.training.acquisition import AcquisitionRanges
 from bids_segsr.training.anatomy import CLASSES, LABELLINGS, Anatomy, Deformation, read_anatomy
@@ -23,11 +24,16 @@ from bids_segsr.training.contrast import Appearance
 from bids_segsr.training.patches import Patch, Sampling
 from bids_segsr.training.shared_volumes import SharedVolumes
 from bids_segsr.training.synthesis import Sample, Synthesis, make_sample
+from bids_segsr.training.thin_axes import ThinAxes, make_thin_sample, read_thin_axes
 from bids_segsr.training.volumes import write_complete
 
 if TYPE_CHECKING:
     from bids_segsr.imaging.degrade import ForwardModel
+    from bids_segsr.training.head_patches import Heads
     from bids_segsr.training.recipe import Recipe
+
+UNLABELLED = 'unlabelled'
+"""Labelling of scans that have no label map."""
 
 WINDOW = 32
 """Volumes from which the patches of one time are drawn."""
@@ -49,26 +55,41 @@ class LabelSource:
     Attributes:
         pattern: Glob pattern of the files, relative to the folder that the user names.
         labelling: What the label numbers mean: a name of `anatomy.LABELLINGS`; with `table`, the
-            labelling whose contrasts suit.
+            labelling whose contrasts suit. UNLABELLED for scans of thick slices, whose thin axes
+            show the intensity what is fine; they have no part in the segmentation.
         table: Tissue (a name of `anatomy.TISSUES`) to label numbers, for another labelling.
+        image: Real images on the grids of the label maps, used instead of painted ones: a path
+            whose `*` stands for what the `*` of `pattern` stands for.
         share: Weight of the source among all.
 
     Raises:
-        ValueError: An unknown labelling, or a share that is not positive.
+        ValueError: An unknown labelling, a share that is not positive, or an image without `*`.
     """
 
     pattern: str = '**/*.nii*'
     labelling: str = 'adult'
     table: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    image: str = ''
     share: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.labelling not in LABELLINGS:
+        known = (*LABELLINGS, UNLABELLED)
+        if self.labelling not in known:
             raise ValueError(
-                f'labelling {self.labelling!r} is unknown; known are {", ".join(LABELLINGS)}'
+                f'labelling {self.labelling!r} is unknown; known are {", ".join(known)}'
             )
         if self.share <= 0:
             raise ValueError(f'share is {self.share:g}; give more than 0')
+        if self.image and (self.pattern.count('*') != 1 or self.image.count('*') != 1):
+            raise ValueError('pattern and image must have one * each, which stand for the same')
+
+    def image_of(self, path: Path, folder: Path) -> Path | None:
+        """Return the real image of a label map in a folder, None where painted ones are used."""
+        if not self.image:
+            return None
+        before, after = self.pattern.split('*')
+        name = path.relative_to(folder).as_posix()
+        return folder / self.image.replace('*', name[len(before) : len(name) - len(after)])
 
 
 @dataclass(frozen=True)
@@ -112,12 +133,14 @@ class LabelMap:
         source: Its kind.
         share: Its share of the samples.
         spacing: Its finest spacing in mm.
+        image: Real image on its grid, or None.
     """
 
     path: Path
     source: LabelSource
     share: float
     spacing: float
+    image: Path | None = None
 
 
 class LabelMapDataset(Dataset[Patch]):
@@ -129,12 +152,12 @@ class LabelMapDataset(Dataset[Patch]):
     lie in the cache, where all workers find them; old ones are deleted.
 
     Args:
-        anatomies: Label maps as tissue fractions, with their entry in the list.
+        label_maps: The label maps, and scans without any.
         synthesis: What is drawn at random.
         sampling: Patch size, length of an epoch, normalisation.
         channels: Names of the target channels: 'intensity', 'cortex', names of `anatomy.CLASSES`.
         seed: Of everything that is drawn.
-        cache: Folder for the volumes.
+        cache: Folder for the tissue fractions and the volumes.
         reuse: Patches cut, on average, from every volume.
         in_order: Few fixed patches of every anatomy, not flipped: for validation.
 
@@ -148,7 +171,7 @@ class LabelMapDataset(Dataset[Patch]):
 
     def __init__(
         self,
-        anatomies: Sequence[tuple[LabelMap, Anatomy]],
+        label_maps: Sequence[LabelMap],
         synthesis: Synthesis,
         sampling: Sampling,
         channels: Sequence[str],
@@ -158,7 +181,9 @@ class LabelMapDataset(Dataset[Patch]):
         reuse: int = 8,
         in_order: bool = False,
     ) -> None:
-        self.anatomies = tuple(anatomies)
+        self.label_maps = tuple(label_maps)
+        self.cache = cache
+        self.anatomies = [_read(label_map, cache) for label_map in label_maps]
         self.synthesis = synthesis
         self.sampling = sampling
         self.channels = tuple(channels)
@@ -166,9 +191,9 @@ class LabelMapDataset(Dataset[Patch]):
         self.reuse = reuse
         self.in_order = in_order
         self.patch_size = sampling.patch_size
-        shares = np.array([label_map.share for label_map, _ in anatomies])
+        shares = np.array([label_map.share for label_map in label_maps])
         self.shares = shares / shares.sum()
-        maps = [(m.path.resolve(), m.path.stat().st_mtime_ns, m.source) for m, _ in anatomies]
+        maps = [_facts(label_map) for label_map in label_maps]
         key = repr((maps, synthesis, sampling, self.channels, seed, in_order, shares))
         folder = cache / f'volumes-{hashlib.sha256(key.encode()).hexdigest()[:16]}'
         self.volumes = SharedVolumes(
@@ -179,24 +204,17 @@ class LabelMapDataset(Dataset[Patch]):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Hand a worker the files of the fractions, not gigabytes of their content."""
-        files = [
-            (label_map, getattr(anatomy.fractions, 'filename', None) or anatomy)
-            for label_map, anatomy in self.anatomies
-        ]
-        return {**self.__dict__, 'anatomies': files}
+        """Hand a worker no gigabytes: it finds them in the cache."""
+        return {name: value for name, value in self.__dict__.items() if name != 'anatomies'}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        anatomies = tuple(
-            (label_map, _mapped(label_map, Path(file)) if isinstance(file, str | Path) else file)
-            for label_map, file in state['anatomies']
-        )
+        anatomies = [_read(label_map, state['cache']) for label_map in state['label_maps']]
         self.__dict__.update(state, anatomies=anatomies)
 
     def __len__(self) -> int:
         """Patches of an epoch."""
         if self.in_order:
-            return VALIDATION_VOLUMES * len(self.anatomies)
+            return VALIDATION_VOLUMES * len(self.label_maps)
         return self.sampling.patches_per_epoch or EPOCH
 
     def __getitem__(self, index: int) -> Patch:
@@ -226,10 +244,15 @@ class LabelMapDataset(Dataset[Patch]):
         rng = np.random.default_rng([self.seed, 2, number])
         edge = self.patch_size if self.in_order else 2 * self.patch_size
         if self.in_order:
-            label_map, anatomy = self.anatomies[number // VALIDATION_VOLUMES]
+            chosen = number // VALIDATION_VOLUMES
         else:
-            label_map, anatomy = self.anatomies[rng.choice(len(self.anatomies), p=self.shares)]
-        sample = make_sample(anatomy, (edge, edge, self.patch_size), self.synthesis, rng)
+            chosen = int(rng.choice(len(self.label_maps), p=self.shares))
+        label_map, anatomy = self.label_maps[chosen], self.anatomies[chosen]
+        shape = (edge, edge, self.patch_size)
+        if isinstance(anatomy, ThinAxes):
+            sample = make_thin_sample(anatomy, shape, self.synthesis, rng)
+        else:
+            sample = make_sample(anatomy, shape, self.synthesis, rng)
         scale = volume_scale(sample.image, self.sampling.normalisation)
         labels = [_channel(sample, channel) for channel in self.channels[1:]]
         distance = np.full_like(sample.image, sample.ratio * label_map.spacing)
@@ -275,9 +298,8 @@ def make_label_map_dataset(
         _acquisition(settings.acquisition, recipe.forward, float(np.mean(finest))),
         settings.deformation,
     )
-    anatomies = [(label_map, _read(label_map, cache)) for label_map in chosen]
     return LabelMapDataset(
-        anatomies,
+        chosen,
         synthesis,
         recipe.sampling,
         recipe.task.channels,
@@ -288,12 +310,15 @@ def make_label_map_dataset(
     )
 
 
-def find_label_maps(settings: LabelMaps, folder: Path) -> dict[str, list[LabelMap]]:
+def find_label_maps(
+    settings: LabelMaps | Heads, folder: Path, table: str = 'label_maps'
+) -> dict[str, list[LabelMap]]:
     """List the label maps of a folder.
 
     Args:
         settings: Which ones.
         folder: Where.
+        table: Table of the recipe that says so.
 
     Returns:
         Those to train on ('train') and those to follow the training ('validation'), sorted.
@@ -313,14 +338,16 @@ def find_label_maps(settings: LabelMaps, folder: Path) -> dict[str, list[LabelMa
             raise UserError(
                 f'{folder}: no label map to train on fits {source.pattern!r} '
                 f'({len(paths)} found, {len(validation)} of them for validation); '
-                'give more, or other patterns in [label_maps].'
+                f'give more, or other patterns in [{table}].'
             )
         for split, part in (('train', training), ('validation', validation)):
             for path in part:
                 spacing = min(spacing_of(load_header(path).affine))
-                found[split].append(LabelMap(path, source, source.share / len(part), spacing))
+                image = source.image_of(path, folder)
+                share = source.share / len(part)
+                found[split].append(LabelMap(path, source, share, spacing, image))
     if not found['validation']:
-        raise UserError(f'{folder}: no label map fits label_maps.validation; give other patterns.')
+        raise UserError(f'{folder}: no label map fits {table}.validation; give other patterns.')
     return found
 
 
@@ -328,21 +355,34 @@ def _matches(path: Path, patterns: Sequence[str]) -> bool:
     return any(fnmatch(path.name, pattern) for pattern in patterns)
 
 
-def _read(label_map: LabelMap, cache: Path) -> Anatomy:
-    """Read a label map, its fractions mapped into memory from the cache."""
-    source, path = label_map.source, label_map.path.resolve()
-    key = repr((path, path.stat().st_mtime_ns, source))
-    file = cache / f'anatomy-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy'
-    if not file.exists():
+def _facts(label_map: LabelMap) -> tuple[object, ...]:
+    """Return what tells files and their use apart."""
+    files = [path for path in (label_map.path, label_map.image) if path is not None]
+    return (*((path.resolve(), path.stat().st_mtime_ns) for path in files), label_map.source)
+
+
+def _read(label_map: LabelMap, cache: Path) -> Anatomy | ThinAxes:
+    """Read a label map or a scan, its voxels mapped into memory from the cache."""
+    source, path = label_map.source, label_map.path
+    if label_map.image is not None and not label_map.image.is_file():
+        raise UserError(f'{label_map.image}: no such file, the image of {path}; see [label_maps].')
+    key = hashlib.sha256(repr(_facts(label_map)).encode()).hexdigest()[:16]
+    if source.labelling == UNLABELLED:
+        axis = acquired_axis(load_header(path).affine, np.eye(4))
+        file = cache / f'scan-{key}.npy'
+        if not file.exists():
+            scan = read_thin_axes(path, label_map.spacing).image
+            write_complete(file, lambda part: np.save(part, scan))
+        return ThinAxes(path.name, np.load(file, mmap_mode='r'), axis)
+    files = [cache / f'anatomy-{key}.npy', cache / f'image-{key}.npy']
+    wanted = files[: 1 if label_map.image is None else 2]
+    if not all(file.exists() for file in wanted):
         numbers: Mapping[str, Sequence[int]] | None = source.table or None
-        fractions = read_anatomy(path, source.labelling, numbers=numbers).fractions
-        write_complete(file, lambda part: np.save(part, fractions))
-    return _mapped(label_map, file)
-
-
-def _mapped(label_map: LabelMap, file: Path) -> Anatomy:
-    fractions = np.load(file, mmap_mode='r')
-    return Anatomy(label_map.path.name, label_map.source.labelling, fractions)
+        anatomy = read_anatomy(path, source.labelling, image=label_map.image, numbers=numbers)
+        for file, voxels in zip(wanted, (anatomy.fractions, anatomy.image), strict=False):
+            write_complete(file, partial(np.save, arr=voxels))
+    fractions, *real = (np.load(file, mmap_mode='r') for file in wanted)
+    return Anatomy(path.name, source.labelling, fractions, real[0] if real else None)
 
 
 def _acquisition(

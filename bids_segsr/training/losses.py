@@ -146,7 +146,8 @@ def reconstruction(
         target: Truth, same shape; intensity in the unit of the output, the rest in 0 to 1.
         loss: Which penalties, and their weights.
         channels: Names of the C channels: 'intensity', then 'cortex' (a probability of its own),
-            then classes whose probabilities sum to one.
+            then classes whose probabilities sum to one; where all of them are 0 in the target,
+            nothing is known and nothing is asked.
 
     Returns:
         Scalars: 'intensity' and 'segmentation' where the loss has them, without their weights;
@@ -175,6 +176,7 @@ def reconstruction(
 def _segmentation(
     probability: Tensor, target: Tensor, kind: SegmentationLoss, channels: Sequence[str]
 ) -> dict[str, Tensor]:
+    probability = _where_known(probability, target, channels)
     if kind == 'charbonnier':
         return {'segmentation': charbonnier(probability - target)}
     if kind == 'dice':
@@ -184,6 +186,14 @@ def _segmentation(
         return {'segmentation': entropy}
     dice = soft_dice(probability, target)
     return {'segmentation': dice + entropy, 'dice': dice, 'cross_entropy': entropy}
+
+
+def _where_known(probability: Tensor, target: Tensor, channels: Sequence[str]) -> Tensor:
+    """Set probabilities to the target, 0, where no class is known."""
+    split = int(channels[0] == 'cortex')
+    if probability.shape[1] - split < 2:
+        return probability
+    return probability * target[:, split:].any(dim=1, keepdim=True)
 
 
 def _entropy(probability: Tensor, target: Tensor, channels: Sequence[str]) -> Tensor:
