@@ -4,8 +4,8 @@
 
 Two stripped phantoms: an adult head of 180 x 220 x 180 mm with slices of 0.9 x 0.9 x 3 mm,
 restored to 1 mm, and a newborn one of 120 x 140 x 100 mm with slices of 0.45 x 0.45 x 3 mm, to
-0.5 mm. The brain fills the ellipsoid in that box. The baseline is cubic spline interpolation of the
-same scan in a process of its own, start included as for the program.
+0.5 mm. The brain fills the ellipsoid in that box. The baseline is cubic spline interpolation of
+the same scan in a process of its own, start included as for the program.
 """
 
 from __future__ import annotations

@@ -1,0 +1,169 @@
+"""Overlap of the masks of a brain mask network with those of heads it has not seen.
+
+    python benchmarks/brain_mask.py --data DIR [--model NAME|PATH] [--write-card]
+
+Simulated: held-out label maps of whole heads, what surrounds the brain in random intensities, in
+thick slices. Real: three stacks of one fetal subject with manual masks. DIR holds `labels` and
+`images` as the training took them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import ndimage
+
+from bids_segsr.imaging.bias_field import correct_bias_field
+from bids_segsr.imaging.conform import spacing_of
+from bids_segsr.imaging.degrade import degrade, thick_slice_grid
+from bids_segsr.imaging.metrics import dice
+from bids_segsr.imaging.volume import load_mask, load_volume
+from bids_segsr.inference.brain_mask import predict_brain_mask
+from bids_segsr.training.heads import draw_levels, read_head
+from bids_segsr.zoo.store import BRAIN_MASK_MODEL, CARD_FILE, TrainedModel, load_model
+
+HEADS = tuple(f'adult-head/training_seg_{number}.nii.gz' for number in (17, 18, 19, 20))
+CONTRASTS = ('adult-T1w', 'adult-T2w')
+RUNS = (1, 3, 5)
+SLICE_MM = 3.0
+NOISE = 0.02
+"""Standard deviation in the slices over the image maximum."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A scan whose brain is known.
+
+    Attributes:
+        group: What it is averaged with.
+        name: Subject, or run.
+        scan: (i, j, k) float32, as acquired.
+        affine: Voxel to RAS+ mm.
+        brain: Mask on its grid.
+    """
+
+    group: str
+    name: str
+    scan: np.ndarray
+    affine: np.ndarray
+    brain: np.ndarray
+
+
+def simulated_heads(labels: Path, axis: int) -> Iterator[Case]:
+    """Make scans of held-out heads.
+
+    Args:
+        labels: Folder of the label maps.
+        axis: Slice axis, RAS+.
+
+    Yields:
+        A case for each head and contrast; what surrounds the brain has random intensities.
+    """
+    for number, name in enumerate(HEADS):
+        head = read_head(labels / name, 'adult')
+        affine = np.diag([*head.spacing, 1.0])
+        grid = thick_slice_grid(head.regions.shape, affine, SLICE_MM, axis)
+        brain = degrade(head.brain.astype(np.float32), affine, grid) > 0.5
+        for contrast in CONTRASTS:
+            rng = np.random.default_rng(number)
+            fine = ndimage.gaussian_filter(draw_levels(rng, contrast)[head.regions], 0.5)
+            scan = degrade(fine, affine, grid)
+            noise = rng.normal(0, NOISE * float(scan.max()), (2, *scan.shape))
+            noisy = np.hypot(scan + noise[0], noise[1]).astype(np.float32)
+            group = f'simulated {contrast} of whole heads, {SLICE_MM:g} mm slices'
+            yield Case(group, head.name.split('.')[0], noisy, grid.affine, brain)
+
+
+def fetal_stacks(images: Path) -> Iterator[Case]:
+    """Read real stacks of a fetal subject, bias-corrected as in the workflow, and manual masks."""
+    for run in RUNS:
+        scan = load_volume(images / 'fetal-stacks/sub-01/anat' / f'sub-01_run-{run}_T2w.nii.gz')
+        name = f'sub-01_run-{run}_T2w_desc-brain_mask.nii.gz'
+        mask = load_mask(images / 'fetal-stacks/masks' / name, scan)
+        corrected = correct_bias_field(scan.data, scan.affine)
+        yield Case('real fetal stacks, T2w', f'run-{run}', corrected, scan.affine, mask)
+
+
+def score(case: Case, model: TrainedModel) -> dict[str, float | str]:
+    """Find the brain of a case and compare.
+
+    Args:
+        case: The scan.
+        model: Network under test.
+
+    Returns:
+        One row of the table.
+    """
+    started = time.monotonic()
+    found = predict_brain_mask(model, case.scan, case.affine)
+    seconds = time.monotonic() - started
+    millilitres = float(np.prod(spacing_of(case.affine))) / 1000
+    return {
+        'group': case.group,
+        'name': case.name,
+        'dice': dice(case.brain, found),
+        'missed_ml': float((case.brain & ~found).sum()) * millilitres,
+        'added_ml': float((found & ~case.brain).sum()) * millilitres,
+        'seconds': seconds,
+    }
+
+
+def card_scores(table: pd.DataFrame) -> list[dict[str, object]]:
+    """Scores as they stand on a card: mean, standard deviation and, of the overlap, the worst."""
+    scores = []
+    for group, rows in table.groupby('group', sort=False):
+        entry: dict[str, object] = {'on': group, 'images': len(rows)}
+        for column in ('dice', 'missed_ml', 'added_ml'):
+            entry[column] = round(float(rows[column].mean()), 4)
+            entry[f'{column}_sd'] = round(float(rows[column].std()), 4)
+        scores.append({**entry, 'dice_worst': round(float(rows['dice'].min()), 4)})
+    return scores
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description='Score a brain mask model on held-out heads.')
+    parser.add_argument('--data', type=Path, required=True)
+    parser.add_argument('--model', default=BRAIN_MASK_MODEL)
+    parser.add_argument('--axis', type=int, default=2, help='slice axis, RAS+ (2: axial)')
+    parser.add_argument('--threads', type=int, default=2)
+    parser.add_argument('--write-card', action='store_true', help="into the model's folder")
+    args = parser.parse_args(arguments)
+
+    torch.set_num_threads(args.threads)
+    model = load_model(args.model)
+    rows = []
+    for cases in (
+        simulated_heads(args.data / 'labels', args.axis),
+        fetal_stacks(args.data / 'images'),
+    ):
+        for case in cases:
+            rows.append(score(case, model))
+            print({k: v if isinstance(v, str) else round(v, 3) for k, v in rows[-1].items()})
+    table = pd.DataFrame(rows)
+    numbers = table.drop(columns='name').groupby('group', sort=False)
+    with pd.option_context('display.max_columns', None, 'display.width', 250):
+        print(numbers.agg(['mean', 'std', 'min', 'max']).round(3).T.to_string())
+    if args.write_card:
+        card = dataclasses.replace(
+            model.card,
+            scores={
+                'held_out': card_scores(table),
+                'note': 'Simulated: label maps that no training has seen, with random intensities '
+                f'around the brain, slices along axis {args.axis} (RAS+). Real: three stacks of '
+                'one fetal subject with manual masks.',
+            },
+        )
+        (model.path.parent / CARD_FILE).write_text(card.to_json(), encoding='utf-8')
+
+
+if __name__ == '__main__':
+    main()
