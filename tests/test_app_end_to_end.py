@@ -294,7 +294,7 @@ def test_killed_run_goes_on_from_its_work_directory(run):
 
 
 def test_a_step_that_fails_leaves_the_others_and_a_report(run, tmp_path):
-    """That a whole head needs a template is noticed by the brain mask step only."""
+    """That the template for a whole head is not there is noticed by the brain mask step only."""
     root, _, _ = run
     raw = tmp_path / 'raw'
     write_dataset(raw)
@@ -306,7 +306,8 @@ def test_a_step_that_fails_leaves_the_others_and_a_report(run, tmp_path):
                 whole.affine)  # fmt: skip
     result = app(
         raw, tmp_path / 'out', 'participant', '-w', tmp_path / 'work', '--model',
-        root / 'model', '--resolution', '1', '--skip-bids-validation', *FLAGS,
+        root / 'model', '--resolution', '1', '--skip-bids-validation',
+        '--skull-strip-template', 'MNIInfant:cohort-1', *FLAGS,
     )  # fmt: skip
     assert result.returncode == 1
     assert 'Traceback' not in result.stderr

@@ -248,14 +248,17 @@ def test_lock_holds_against_another_process(tmp_path: Path) -> None:
 
 def test_every_citation_has_an_entry(tmp_path: Path) -> None:
     for architecture in ('segsrgan', 'segsrgan-unet', 'recnn', 'mdcsrn', 'rrdg'):
-        facts = MethodsFacts('T2w', 'm 1', architecture, skull_strip='force', masks=('x',))
-        text, bib = write_citation(tmp_path, methods_text(facts))
-        cited = set(re.findall(r'@([a-z_0-9]+)', text.read_text(encoding='utf-8')))
+        for template, source in (('MNIInfant', 'templateflow'), (None, 'synthseg')):
+            facts = MethodsFacts(
+                'T2w', 'm 1', architecture, skull_strip='force', template=template, masks=('x',)
+            )
+            text, bib = write_citation(tmp_path, methods_text(facts))
+            cited = set(re.findall(r'@([a-z_0-9]+)', text.read_text(encoding='utf-8')))
 
-        assert architecture.split('-')[0] in cited
-        assert cited == set(
-            re.findall(r'^@\w+\{(\w+),', bib.read_text(encoding='utf-8'), flags=re.MULTILINE)
-        )
+            assert {architecture.split('-')[0], source} <= cited
+            assert cited == set(
+                re.findall(r'^@\w+\{(\w+),', bib.read_text(encoding='utf-8'), flags=re.MULTILINE)
+            )
 
 
 def test_five_papers_are_in_the_bibliography() -> None:
@@ -276,6 +279,8 @@ def test_five_papers_are_in_the_bibliography() -> None:
         ({'threshold': 0.25}, 'probability above 0.25'),
         ({'keep_largest': True}, 'largest connected component was kept'),
         ({'skull_strip': 'skip'}, 'was not extracted'),
+        ({'template': 'MNIInfant'}, 'registration of the template MNIInfant'),
+        ({'brain_model': 'finder 3'}, 'by the network finder 3, trained on'),
         ({'masks': ('manual',)}, 'taken from manual'),
     ],
 )

@@ -27,8 +27,10 @@ CARD = SimpleNamespace(
     architecture='segsrgan',
     labels={1: 'cortical grey matter'},
     regions=(),
+    finds_brain=False,
     contract=SimpleNamespace(guides=0),
 )
+FINDER = SimpleNamespace(name='finder', version='3', finds_brain=True)
 AFFINE = np.diag([1.0, 1.0, 3.0, 1.0])
 
 
@@ -98,6 +100,8 @@ def bench(
     monkeypatch.setattr(os, 'environ', os.environ.copy())
 
     def find_card(name: str) -> Any:
+        if name == 'finder':
+            return FINDER
         if name != 'toy':
             raise ModelError(f'{name}: no such model; known are toy')
         return CARD
@@ -117,7 +121,11 @@ def bench(
         return [root / f'group_{modality}.tsv', root / f'group_{modality}.html']
 
     for name, content in {
-        'bids_segsr.zoo.store': {'DEFAULT_MODEL': 'toy', 'find_card': find_card},
+        'bids_segsr.zoo.store': {
+            'DEFAULT_MODEL': 'toy',
+            'BRAIN_MASK_MODEL': 'finder',
+            'find_card': find_card,
+        },
         'bids_segsr.workflows.base': {'init_bids_segsr_wf': init_bids_segsr_wf},
         'bids_segsr.reports.subject': {
             'generate_report': generate_report,
@@ -322,9 +330,26 @@ def test_dry_run_tells_where_the_mask_comes_from(
 ) -> None:
     bench.image('sub-01_T2w')
     monkeypatch.setenv('TEMPLATEFLOW_HOME', str(bench.root))
-    assert 'mask:   none: skull stripping needs the TemplateFlow' in bench.run('--dry-run')[1]
+    assert 'mask:   network finder 3\n' in bench.run('--dry-run')[1]
+    out = bench.run('--dry-run', '--skull-strip-template', 'MNIInfant:cohort-1')[1]
+    assert 'mask:   none: skull stripping needs the TemplateFlow template MNIInfant' in out
     out = bench.run('--dry-run', '--skull-strip', 'skip')[1]
     assert 'mask:   none (--skull-strip skip)' in out
+
+
+def test_a_model_that_finds_the_brain_is_refused(bench: Bench) -> None:
+    bench.image('sub-01_T2w')
+    status, _, lines = bench.run('--model', 'finder')
+    assert (status, len(lines)) == (1, 1)
+    assert 'finder finds the brain' in lines[0]
+    assert not bench.out.exists()
+
+
+def test_methods_tell_what_finds_the_brain(bench: Bench) -> None:
+    bench.image('sub-01_T2w')
+    assert bench.run('--boilerplate-only')[0] == 0
+    text = (bench.out / 'logs' / 'CITATION.md').read_text(encoding='utf-8')
+    assert 'by the network finder 3' in text
 
 
 def test_cuda_without_cuda(bench: Bench) -> None:

@@ -60,6 +60,7 @@ def test_original_weights_with_region_classes(scan, tmp_path, capsys):
         (['scan.nii.gz', 'scan.nii.gz'], 'not a folder'),
         (['scan.nii.gz', 'out', '--model', 'nobody'], 'no such model'),
         (['scan.nii.gz', 'out', '--model', 'weights.pt'], 'pickled'),
+        (['scan.nii.gz', 'out', '--model', 'brain-mask'], 'brain-mask finds the brain'),
         (['scan.nii.gz', 'out', '--threshold', '2'], 'give 0 to 1'),
         (['scan.nii.gz', 'out', '--patch-size', '30'], 'multiple of 4'),
         (['scan.nii.gz', 'out', '--device', 'abacus'], 'abacus'),
@@ -74,6 +75,13 @@ def test_mistakes_are_one_line(scan, tmp_path, monkeypatch, capsys, arguments, w
     err = capsys.readouterr().err
     assert 'Traceback' not in err
     assert words in err.splitlines()[-1]
+
+
+def test_named_template_takes_the_place_of_the_network(scan, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv('TEMPLATEFLOW_HOME', str(tmp_path))
+    flags = ['--device', 'cpu', '--skull-strip-template', 'MNIInfant:cohort-1']
+    assert main(['predict', str(scan), str(tmp_path / 'out'), *flags]) == 1
+    assert 'TemplateFlow template MNIInfant:cohort-1' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('command', ['bids_segsr.cli.app', 'bids_segsr.cli.segsr'])

@@ -22,7 +22,9 @@ from bids_segsr.evaluation.systems import Tiling, read_systems, run_system
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.degrade import ForwardModel
 from bids_segsr.imaging.metrics import dice, psnr
-from bids_segsr.training.subjects import Subject
+from bids_segsr.training.model_card import SEEN
+from bids_segsr.training.subjects import Subject, content_digest
+from bids_segsr.zoo.store import CARD_FILE
 
 IMAGING = Imaging(ForwardModel(spacing_mm=(3.0, 3.0)))
 
@@ -154,6 +156,22 @@ def test_a_model_out_of_place_is_told_once(
     warnings = [line for line in told if line.startswith('warning')]
     assert [line.split()[1] for line in warnings] == ['one', 'two']
     assert all('slices of 1 to 6 mm, here 7' in line for line in warnings)
+
+
+def test_an_image_of_the_training_is_told(heads: list[Subject], tmp_path: Path) -> None:
+    known, other = (head.image for head in heads)
+    assert known is not None
+    assert other is not None
+    card = write_model(tmp_path, 'one') / CARD_FILE
+    content = json.loads(card.read_text(encoding='utf-8'))
+    content['training'] = {SEEN: [content_digest(known)]}
+    card.write_text(json.dumps(content), encoding='utf-8')
+    told: list[str] = []
+    given = dataclasses.replace(settings(tmp_path / 'out'), tell=told.append)
+    protocols.compare(models(tmp_path, 'one'), {'heads': heads}, given)
+    warnings = [line for line in told if 'the training of one read this image' in line]
+    assert len(warnings) == 1
+    assert warnings[0].startswith(f'warning: {known}: ')
 
 
 def test_nothing_to_measure(heads: list[Subject], tmp_path: Path) -> None:

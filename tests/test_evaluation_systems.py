@@ -99,3 +99,9 @@ def test_names(folder: Path) -> None:
         read_systems([f'{one}+{one}+{one}'])
     with pytest.raises(UserError, match='no such model'):
         read_systems(['nowhere'])
+
+
+def test_a_model_that_finds_the_brain_is_refused(folder: Path) -> None:
+    for text in ('brain-mask', f'{folder / "one"}+brain-mask'):
+        with pytest.raises(UserError, match='brain-mask finds the brain'):
+            read_system(text)

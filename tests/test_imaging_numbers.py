@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import nibabel as nib
 import numpy as np
 import pytest
 from conftest import gaussian_blob, oblique_affine
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from bids_segsr.exceptions import ImageError, UserError
 from bids_segsr.imaging.bias_field import correct_bias_field
-from bids_segsr.imaging.brain_mask import (
-    find_brain_mask,
-    find_template,
-    foreground_mask,
-    is_skull_stripped,
-)
+from bids_segsr.imaging.brain_mask import foreground_mask, is_skull_stripped
 from bids_segsr.imaging.components import keep_largest_component, topology
 from bids_segsr.imaging.metrics import correlation, dice, nrmse, psnr, ssim
 
@@ -115,77 +108,3 @@ def test_stripped_images_are_recognised():
     assert not is_skull_stripped(head)
     noisy = brain + np.random.default_rng(0).uniform(0, 5, brain.shape)
     assert not is_skull_stripped(noisy)
-
-
-def test_sources_of_the_brain_mask(tmp_path, monkeypatch):
-    affine = oblique_affine((2.0, 2.0, 2.0))
-    brain = np.where(ball(8), 500.0, 0)
-    given = ball(3)
-    assert find_brain_mask(brain, affine, existing=given, mode='skip')[1] == 'existing mask'
-    everything, method = find_brain_mask(brain, affine, mode='skip')
-    assert everything.all()
-    assert method == 'skipped'
-    mask, method = find_brain_mask(brain, affine)
-    assert method == 'stripped already'
-    np.testing.assert_array_equal(mask, ball(8))
-    monkeypatch.setenv('TEMPLATEFLOW_HOME', str(tmp_path))
-    with pytest.raises(UserError, match='not in') as error:
-        find_brain_mask(brain, affine, mode='force')
-    assert '\n' not in str(error.value)
-    assert '--skull-strip skip' in str(error.value)
-
-
-def head_phantom(shape, affine, brain_centre, brain_radius):
-    """Brain, dark skull and bright scalp around a point; brain mask."""
-    index = np.stack(np.meshgrid(*map(np.arange, shape), indexing='ij'), -1)
-    points = index @ affine[:3, :3].T + affine[:3, 3] - brain_centre
-    stretched = np.linalg.norm(points / [1.0, 1.2, 0.9], axis=-1)
-    brain = stretched < brain_radius
-    head = np.where(brain, 600 + 120 * np.sin(points[..., 0] / 9), 0)
-    head[(stretched > brain_radius + 6) & (stretched < brain_radius + 13)] = 900
-    head[points[..., 2] < -0.8 * brain_radius] += 200
-    noise = np.random.default_rng(1).normal(0, 10, shape)
-    return np.abs(head + noise).astype(np.float32), brain
-
-
-@pytest.mark.slow
-def test_registration_of_a_templateflow_template(tmp_path, monkeypatch):
-    template_affine = np.diag([3.0, 3.0, 3.0, 1.0])
-    template_affine[:3, 3] = -90
-    template, template_brain = head_phantom((60, 64, 60), template_affine, np.zeros(3), 60)
-    folder = tmp_path / 'tpl-Phantom'
-    folder.mkdir()
-    stem = folder / 'tpl-Phantom_res-01'
-    nib.save(nib.Nifti1Image(template, template_affine), f'{stem}_T1w.nii.gz')
-    nib.save(
-        nib.Nifti1Image(template_brain.astype(np.uint8), template_affine),
-        f'{stem}_desc-brain_mask.nii.gz',
-    )
-    (folder / 'tpl-Phantom_res-00_desc-brain_mask.nii.gz').touch()  # a stub is not a template
-    monkeypatch.setenv('TEMPLATEFLOW_HOME', str(tmp_path))
-    assert find_template('Phantom', 'T2w')[0].name == 'tpl-Phantom_res-01_T1w.nii.gz'
-
-    affine = oblique_affine((1.8, 1.8, 5.0), (6, -4, 9))
-    affine[:3, 3] = affine[:3, 3] - affine[:3, :3] @ np.array([50, 55, 18])
-    scan, brain = head_phantom((100, 110, 36), affine, np.array([-20.0, 10.0, 12.0]), 52)
-    mask, method = find_brain_mask(scan, affine, template='Phantom', suffix='T2w')
-    assert method == 'registration to Phantom'
-    assert dice(mask, brain) > 0.93
-    again, _ = find_brain_mask(scan, affine, template='Phantom', suffix='T2w')
-    np.testing.assert_array_equal(mask, again)
-
-
-@pytest.mark.slow
-def test_a_registered_mask_of_impossible_size_is_an_error(tmp_path, monkeypatch):
-    affine = np.diag([0.6, 0.6, 0.6, 1.0])
-    template, brain = head_phantom((40, 40, 40), affine, np.full(3, 12.0), 6)
-    folder = tmp_path / 'tpl-Tiny'
-    folder.mkdir()
-    nib.save(nib.Nifti1Image(template, affine), folder / 'tpl-Tiny_T1w.nii.gz')
-    nib.save(
-        nib.Nifti1Image(brain.astype(np.uint8), affine),
-        folder / 'tpl-Tiny_desc-brain_mask.nii.gz',
-    )
-    monkeypatch.setenv('TEMPLATEFLOW_HOME', str(tmp_path))
-    with pytest.raises(ImageError, match='it failed'):
-        find_brain_mask(template, affine, mode='force', template='Tiny')

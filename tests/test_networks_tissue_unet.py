@@ -54,9 +54,12 @@ def test_single_task_twins():
     x = torch.randn(1, 1, 8, 8, 8)
     with torch.inference_mode():
         assert TissueUNet(4, classes=0)(x).shape == (1, 1, 8, 8, 8)
-        y = TissueUNet(4, classes=2, intensity=False)(x)
-    assert y.shape == (1, 4, 8, 8, 8)
+        network = TissueUNet(4, classes=2, intensity=False)
+        y = network(x)
+        likelier = network.logits(x).diff(dim=1)
+    assert y.shape == (1, 2, 8, 8, 8)
     torch.testing.assert_close(y[:, :1], x)
+    torch.testing.assert_close(y[:, 1:], torch.sigmoid(likelier))
 
 
 def test_every_parameter_learns():

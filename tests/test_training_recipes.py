@@ -16,7 +16,10 @@ from bids_segsr.training.patches import make_dataset
 from bids_segsr.training.recipe_file import read_recipe, recipe_names
 from bids_segsr.training.subjects import Subject
 
-RECIPES = [name for name in recipe_names() if name != 'default-model']  # follows no article
+OWN = ('brain-mask', 'default-model')
+"""Recipes that follow no article."""
+
+RECIPES = [name for name in recipe_names() if name not in OWN]
 
 PLACES = re.compile(
     r'#.*((SegSRGAN 20(19|20)|ReCNN 2019|mDCSRN|RRDG), (sections?|appendix|equation|Table) '

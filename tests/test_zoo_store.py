@@ -10,6 +10,7 @@ from test_zoo_card import make_card
 from bids_segsr.exceptions import ModelError
 from bids_segsr.networks import create
 from bids_segsr.zoo.store import (
+    BRAIN_MASK_MODEL,
     DEFAULT_MODEL,
     absolute_model,
     find_card,
@@ -72,7 +73,11 @@ def test_saving_twice_gives_the_same_bytes(tmp_path, network):
 def test_models_are_found_by_name(folder, monkeypatch):
     monkeypatch.setenv('BIDS_SEGSR_MODELS', str(folder.parent))
     assert load_model('tiny').card.name == 'tiny'
-    assert [card.name for card in list_models()] == [DEFAULT_MODEL, 'tiny']
+    assert [card.name for card in list_models()] == [
+        DEFAULT_MODEL,
+        BRAIN_MASK_MODEL,
+        'tiny',
+    ]
 
 
 def test_unknown_name_lists_the_known_ones():
@@ -153,6 +158,20 @@ def test_default_model_ships_with_an_honest_card():
     assert card.limitations
     assert card.scores
     assert model.path.stat().st_size < 10_000_000
+
+
+def test_brain_mask_model_ships_with_its_card():
+    model = load_model(BRAIN_MASK_MODEL)
+    card = model.card
+    assert (card.name, card.labels, card.finds_brain) == (BRAIN_MASK_MODEL, {1: 'brain'}, True)
+    assert card.contract.normalisation == 'patch-standard'
+    assert card.contract.spacing_mm == (2, 2)
+    assert not card.contract.skull_stripped
+    assert not card.contract.slice_axis_last
+    assert 'esearch use only' in card.description
+    assert {'training_seg_17', 'brain5', 'GA28', 'GA33'} <= set(card.training['held_out'])
+    assert card.limitations
+    assert model.path.stat().st_size < 5_000_000
 
 
 def test_paths_of_models_are_made_absolute_and_names_kept(tmp_path, monkeypatch):

@@ -18,9 +18,10 @@ from bids_segsr.bids.names import bids_uri
 from bids_segsr.bids.sidecars import Provenance, software_versions
 from bids_segsr.imaging.conform import slice_axis
 from bids_segsr.imaging.resample import auto_resolution, isotropic_grid
-from bids_segsr.imaging.volume import load_volume
+from bids_segsr.imaging.volume import Volume, load_volume
 from bids_segsr.inference.tiling import full_resolution_filters, peak_memory_gb, resolve_patches
 from bids_segsr.zoo.contract import contract_warnings
+from bids_segsr.zoo.store import BRAIN_MASK_MODEL, find_card
 
 if TYPE_CHECKING:
     from bids_segsr.bids.query import Scan
@@ -31,6 +32,9 @@ logger = logging.getLogger(__name__)
 
 LIBRARIES_GB = 0.7
 """Interpreter, torch and MONAI, before the first voxel."""
+
+REGISTRATION_GB = 0.3
+"""ANTs with a template of 2 mm."""
 
 
 def init_bids_segsr_wf(
@@ -127,6 +131,7 @@ def init_single_image_wf(
             omp_nthreads=settings.omp_nthreads,
             scan_gb=map_gb(volume.data.shape),
             fine_gb=map_gb(grid.shape),
+            brain_mask_gb=brain_mask_gb(volume),
             inference_gb=LIBRARIES_GB
             + peak_memory_gb(
                 grid.shape,
@@ -187,6 +192,15 @@ def slice_thickness(
         f'SliceThickness in the sidecar is {told!r}, which no slices {distance:.3g} mm apart can '
         'have: their distance was used.'
     ]
+
+
+def brain_mask_gb(scan: Volume) -> float:
+    """Estimate the memory of the search for the brain in a scan, GB."""
+    card = find_card(BRAIN_MASK_MODEL)
+    shape = isotropic_grid(scan.data.shape, scan.affine, card.contract.spacing_mm[0]).shape
+    filters = full_resolution_filters(card.architecture, card.options)
+    network = peak_memory_gb(shape, 0, filters=filters, channels=len(card.channels))
+    return LIBRARIES_GB + max(network, REGISTRATION_GB) + 4 * map_gb(scan.data.shape)
 
 
 def _mask_uri(mask: Path | None, derivatives: dict[str, Path]) -> str | None:

@@ -60,6 +60,7 @@ class Resources:
         omp_nthreads: Threads.
         scan_gb: Memory of one float32 map on the scan's grid.
         fine_gb: Memory of one float32 map on the isotropic grid.
+        brain_mask_gb: Memory of the brain mask node.
         inference_gb: Memory of the network node.
         use_gpu: Whether the network node takes a GPU slot.
     """
@@ -67,6 +68,7 @@ class Resources:
     omp_nthreads: int
     scan_gb: float
     fine_gb: float
+    brain_mask_gb: float
     inference_gb: float
     use_gpu: bool
 
@@ -80,7 +82,7 @@ def init_image_wf(
     *,
     scan: Path,
     mask: Path | None,
-    template: str,
+    template: str | None,
     template_suffix: str,
     skull_strip: str,
     resolution: float,
@@ -105,8 +107,9 @@ def init_image_wf(
     Args:
         scan: The scan as acquired.
         mask: Existing brain mask on its grid, or None.
-        template: TemplateFlow name of the template, should one be registered.
-        template_suffix: Contrast of the template, should one be registered.
+        template: TemplateFlow name of the template that is registered to find the brain; None for
+            the network.
+        template_suffix: Contrast of the template.
         skull_strip: `auto`, `skip` or `force`.
         resolution: Spacing of the isotropic grid in mm.
         slice_thickness: FWHM of the slice profile in mm.
@@ -138,10 +141,13 @@ def init_image_wf(
         n_procs=threads,
     )
     brain_mask = pe.Node(
-        BrainMask(mode=skull_strip, template=template, suffix=template_suffix),
+        BrainMask(mode=skull_strip, suffix=template_suffix, num_threads=threads),
         name='brain_mask',
-        mem_gb=1 + 4 * scan_gb,
+        mem_gb=resources.brain_mask_gb,
+        n_procs=threads,
     )
+    if template is not None:
+        brain_mask.inputs.template = template
     if mask is not None:
         bias_field.inputs.mask_file = str(mask)
         brain_mask.inputs.mask_file = str(mask)

@@ -35,7 +35,8 @@ class MethodsFacts:
         threshold: Cortex probability above which a voxel is cortex.
         keep_largest: Whether only the largest component is kept.
         skull_strip: 'auto', 'skip' or 'force'.
-        template: TemplateFlow name of the template for brain extraction.
+        template: TemplateFlow name of the template for brain extraction; None for the network.
+        brain_model: Name and version of that network.
         masks: Names of the datasets that gave brain masks.
     """
 
@@ -49,7 +50,8 @@ class MethodsFacts:
     threshold: float = 0.5
     keep_largest: bool = False
     skull_strip: str = 'auto'
-    template: str = 'MNI152NLin2009cAsym'
+    template: str | None = None
+    brain_model: str = 'brain-mask'
     masks: tuple[str, ...] = ()
 
 
@@ -107,11 +109,16 @@ def _preprocessing(facts: MethodsFacts) -> str:
         if facts.resolution is None
         else f'{facts.resolution:g} mm'
     )
+    if facts.template is None:
+        how = (
+            f'the network {facts.brain_model}, trained on images made from label maps in the '
+            'manner of *SynthSeg* [@synthseg]'
+        )
+    else:
+        how = f'registration of the template {facts.template} [@templateflow; @ants]'
     brain = {
-        'auto': 'The brain was extracted, where the image was not stripped already, by '
-        f'registration of the template {facts.template} [@templateflow; @ants].',
-        'force': 'The brain was extracted by registration of the template '
-        f'{facts.template} [@templateflow; @ants].',
+        'auto': f'The brain was extracted, where the image was not stripped already, by {how}.',
+        'force': f'The brain was extracted by {how}.',
         'skip': 'The brain was not extracted.',
     }[facts.skull_strip]
     if facts.masks:

@@ -135,7 +135,7 @@ def run_participants(settings: Settings) -> int:
     from bids_segsr.bids.locking import subject_lock
     from bids_segsr.bids.query import select_participants
     from bids_segsr.bids.validation import validate_dataset
-    from bids_segsr.cli.preflight import check_modality, check_unguided
+    from bids_segsr.cli.preflight import check_modality, check_suitable
 
     subjects = select_participants(settings.bids_dir, settings.participant_label)
     if settings.reports_only:
@@ -145,7 +145,7 @@ def run_participants(settings: Settings) -> int:
     else:
         check_scheduler(settings)
     settings, card = _with_model(settings)
-    check_unguided(card)
+    check_suitable(card)
     if settings.boilerplate_only:
         for path in _write_boilerplate(settings, card):
             print(path)
@@ -347,7 +347,9 @@ def _latest_run(settings: Settings, subject: str) -> Settings | None:
 
 def _write_boilerplate(settings: Settings, card: ModelCard) -> tuple[Path, Path]:
     from bids_segsr.bids.citation import MethodsFacts, methods_text, write_citation
+    from bids_segsr.zoo.store import BRAIN_MASK_MODEL, find_card
 
+    finder = find_card(BRAIN_MASK_MODEL)
     facts = MethodsFacts(
         modality=settings.modality,
         model=f'{card.name} {card.version}',
@@ -360,6 +362,7 @@ def _write_boilerplate(settings: Settings, card: ModelCard) -> tuple[Path, Path]
         keep_largest=settings.keep_largest,
         skull_strip=settings.skull_strip,
         template=settings.skull_strip_template,
+        brain_model=f'{finder.name} {finder.version}',
         masks=tuple(settings.derivatives),
     )
     return write_citation(settings.derivatives_root, methods_text(facts))

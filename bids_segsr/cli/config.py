@@ -91,7 +91,8 @@ class Settings:
         keep_largest: Whether only the largest connected component is kept.
         device: 'auto', 'cpu', 'cuda' or 'cuda:N'.
         skull_strip: Brain extraction: when needed, never, or always.
-        skull_strip_template: TemplateFlow name of the template whose brain mask is used.
+        skull_strip_template: TemplateFlow name of the template whose brain mask is used; None for
+            the packaged network.
         output_layout: How the derivatives are laid out under `output_dir`.
         single_file_report: Whether a report with all figures inside one HTML file is added.
         run_uuid: Identifier of this run.
@@ -132,7 +133,7 @@ class Settings:
     keep_largest: bool = False
     device: str = 'auto'
     skull_strip: SkullStrip = 'auto'
-    skull_strip_template: str = 'MNI152NLin2009cAsym'
+    skull_strip_template: str | None = None
     output_layout: OutputLayout = 'bids'
     single_file_report: bool = False
     run_uuid: str = field(default_factory=new_run_uuid)

@@ -52,15 +52,18 @@ def preflight(scans: Sequence[Scan]) -> tuple[list[Scan], list[Rejected]]:
     return good, rejected
 
 
-def check_unguided(card: ModelCard) -> None:
-    """Make sure that a model needs nothing but the scan.
+def check_suitable(card: ModelCard) -> None:
+    """Make sure that a model restores images, and needs nothing but the scan.
 
     Args:
         card: Card of the model.
 
     Raises:
-        UserError: If it needs registered images of other contrasts.
+        UserError: If it finds the brain alone, or needs registered images of other contrasts.
     """
+    from bids_segsr.zoo.contract import check_restores
+
+    check_restores(card)
     if card.contract.guides:
         raise UserError(
             f'--model {card.name}: needs guide images (other contrasts, registered to each scan), '
@@ -147,6 +150,7 @@ def describe(scan: Scan, settings: Settings, model: str) -> str:
 def _mask_source(scan: Scan, data: np.ndarray, settings: Settings) -> str:
     """Return where the brain mask of a scan would come from, or why it cannot."""
     from bids_segsr.imaging.brain_mask import find_template, is_skull_stripped
+    from bids_segsr.zoo.store import BRAIN_MASK_MODEL, find_card
 
     if scan.brain_mask is not None:
         return str(scan.brain_mask)
@@ -154,6 +158,9 @@ def _mask_source(scan: Scan, data: np.ndarray, settings: Settings) -> str:
         return 'none (--skull-strip skip)'
     if settings.skull_strip == 'auto' and is_skull_stripped(data):
         return 'the image is stripped already'
+    if settings.skull_strip_template is None:
+        card = find_card(BRAIN_MASK_MODEL)
+        return f'network {card.name} {card.version}'
     suffix = 'T1w' if scan.entities['suffix'] == 'T1w' else 'T2w'
     try:
         return f'registration of {find_template(settings.skull_strip_template, suffix)[0]}'

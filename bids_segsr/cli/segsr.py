@@ -105,7 +105,19 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument('--threshold', type=float, default=0.5, help='default: 0.5')
     parser.add_argument('--keep-largest', action='store_true', help='drop smaller components')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
-    parser.add_argument('--skull-strip', choices=('auto', 'skip', 'force'), default='auto')
+    parser.add_argument(
+        '--skull-strip',
+        choices=('auto', 'skip', 'force'),
+        default='auto',
+        help='look for the brain: when the image needs it, never, or always (default: auto); '
+        '--mask comes first',
+    )
+    parser.add_argument(
+        '--skull-strip-template',
+        metavar='NAME[:cohort-N]',
+        help='TemplateFlow template that is registered for that, in TEMPLATEFLOW_HOME (default: '
+        'none, the packaged network finds the brain)',
+    )
 
 
 def _predict(arguments: argparse.Namespace) -> int:
@@ -118,6 +130,7 @@ def _predict(arguments: argparse.Namespace) -> int:
 def _predict_all(arguments: argparse.Namespace) -> int:
     from bids_segsr.inference.predict import resolve_device, resolve_patches
     from bids_segsr.inference.single import Options, predict_file
+    from bids_segsr.zoo.contract import check_restores
     from bids_segsr.zoo.store import DEFAULT_MODEL, load_model
 
     inputs = [item for path in arguments.image for item in _listed(path)]
@@ -142,6 +155,7 @@ def _predict_all(arguments: argparse.Namespace) -> int:
     resolve_patches(arguments.patch_size, arguments.step)
     resolve_device(arguments.device)
     model = load_model(arguments.model or DEFAULT_MODEL)
+    check_restores(model.card)
     options = Options(
         resolution=arguments.resolution,
         slice_thickness=arguments.slice_thickness,
@@ -152,6 +166,7 @@ def _predict_all(arguments: argparse.Namespace) -> int:
         keep_largest=arguments.keep_largest,
         device=arguments.device,
         skull_strip=arguments.skull_strip,
+        skull_strip_template=arguments.skull_strip_template,
     )
     failed = False
     for item in inputs:

@@ -153,6 +153,11 @@ def _train_all(arguments: argparse.Namespace) -> int:
     if arguments.label_maps is not None:
         data = data_of_label_maps(recipe, arguments.label_maps)
         sets = _label_map_sets(arguments.label_maps)
+    elif recipe.heads is not None:
+        raise UserError(
+            f'{arguments.recipe}: has a table [heads]; give label maps (--label-maps) to make '
+            'them from'
+        )
     else:
         subjects = with_validation(
             find_subjects(
@@ -265,11 +270,14 @@ def _image_sets(subjects: Sequence[Subject]) -> Sets:
 
 def _label_map_sets(folder: Path) -> Sets:
     def make(recipe: Recipe, cache: Path) -> tuple[PatchSource, PatchSource]:
+        from bids_segsr.training.head_patches import make_head_dataset
         from bids_segsr.training.label_patches import make_label_map_dataset
 
-        training = make_label_map_dataset(recipe, folder, 'train', recipe.seed, cache)
-        validation = make_label_map_dataset(recipe, folder, 'validation', recipe.seed + 1, cache)
-        return training, validation
+        made: Callable[..., PatchSource] = (
+            make_label_map_dataset if recipe.heads is None else make_head_dataset
+        )
+        training = made(recipe, folder, 'train', recipe.seed, cache)
+        return training, made(recipe, folder, 'validation', recipe.seed + 1, cache)
 
     return make
 

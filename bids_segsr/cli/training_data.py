@@ -18,6 +18,7 @@ from bids_segsr.bids.query import EXTENSIONS, Scan, collect_scans, open_layout
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.conform import spacing_of
 from bids_segsr.imaging.degrade import ForwardModel
+from bids_segsr.training.heads import SLICE_MM
 from bids_segsr.training.label_patches import LabelMaps, find_label_maps
 from bids_segsr.training.model_card import DataFile, TrainingData
 from bids_segsr.training.recipe import Recipe
@@ -171,22 +172,29 @@ def data_of_label_maps(recipe: Recipe, folder: Path) -> TrainingData:
     """Summarise a folder of label maps for the card of the model."""
     if not folder.is_dir():
         raise UserError(f'{folder}: no such folder; give one with label maps')
-    settings = recipe.label_maps or LabelMaps()
-    found = find_label_maps(settings, folder)
+    if recipe.heads is not None:
+        found = find_label_maps(recipe.heads, folder, 'heads')
+        spacing = recipe.heads.spacing_mm, recipe.heads.spacing_mm
+        thickness = SLICE_MM
+    else:
+        settings = recipe.label_maps or LabelMaps()
+        found = find_label_maps(settings, folder)
+        edges = [label_map.spacing for label_map in found['train']]
+        low, high = settings.deformation.voxel
+        spacing = _round(min(edges) * low), _round(max(edges) * high)
+        forward = recipe.forward
+        if forward.spacing_mm is None and forward.factor is None:
+            forward = dataclasses.replace(forward, factor=settings.acquisition.ratio)
+        thickness = slice_thickness(forward, (min(edges), max(edges)))
     names = {split: [label_map.path.name for label_map in maps] for split, maps in found.items()}
-    edges = [label_map.spacing for label_map in found['train']]
-    low = min(edges) * settings.deformation.voxel[0]
-    high = max(edges) * settings.deformation.voxel[1]
-    forward = recipe.forward
-    if forward.spacing_mm is None and forward.factor is None:
-        forward = dataclasses.replace(forward, factor=settings.acquisition.ratio)
-    thickness = slice_thickness(forward, (min(edges), max(edges)))
     files = tuple(
-        DataFile(split, '', 'label map', path.name, content_digest(path))
+        DataFile(split, '', role, path.name, content_digest(path))
         for split, maps in found.items()
-        for path in (label_map.path for label_map in maps)
+        for label_map in maps
+        for role, path in (('label map', label_map.path), ('image', label_map.image))
+        if path is not None
     )
-    return TrainingData(str(folder), names, (_round(low), _round(high)), thickness, files)
+    return TrainingData(str(folder), names, spacing, thickness, files)
 
 
 def slice_thickness(forward: ForwardModel, spacing: tuple[float, float]) -> tuple[float, float]:

@@ -14,7 +14,8 @@ from bids_segsr.evaluation.systems import System
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.conform import spacing_of
 from bids_segsr.imaging.volume import load_map
-from bids_segsr.training.subjects import Subject
+from bids_segsr.training.model_card import SEEN
+from bids_segsr.training.subjects import Subject, content_digest
 from bids_segsr.zoo.contract import contract_warnings
 
 _MODALITY = re.compile(r'_(T1w|T2w|T2starw|PDw|FLAIR)\.nii')
@@ -81,7 +82,7 @@ def model_warnings(system: System, case: Case, image: Path | None) -> list[str]:
         image: File of the true image; its BIDS suffix, if it has one, tells the modality.
 
     Returns:
-        A sentence for each expectation that is not met.
+        A sentence for each expectation that is not met, and for an image that a model knows.
     """
     suffix = _MODALITY.search(image.name) if image is not None else None
     found = []
@@ -95,6 +96,12 @@ def model_warnings(system: System, case: Case, image: Path | None) -> list[str]:
             slice_thickness=case.thickness if number == 0 else contract.slice_thickness_mm[0],
             skull_stripped=True,
         )
+        seen = model.card.training.get(SEEN, ())
+        if image is not None and seen and content_digest(image) in seen:
+            found.append(
+                f'{image}: the training of {model.card.name} read this image, so that the scores '
+                'tell nothing about others'
+            )
     return found
 
 

@@ -14,7 +14,7 @@ from bids_segsr.evaluation.cases import Case
 from bids_segsr.exceptions import UserError
 from bids_segsr.inference.predict import predict
 from bids_segsr.training.scores import segment
-from bids_segsr.zoo.contract import check_guides
+from bids_segsr.zoo.contract import check_guides, check_restores
 from bids_segsr.zoo.store import TrainedModel, load_model
 
 SPLINE = 'spline'
@@ -125,6 +125,8 @@ def read_system(text: str) -> System:
     if len(parts) > 2 or not all(parts):
         raise UserError(f'{text}: give one model, or SR+SEGMENTER for a pipeline of two.')
     models = tuple(load_model(part) for part in parts)
+    for model in models:
+        check_restores(model.card)
     return System(name or ' + '.join(model.card.name for model in models), models)
 
 

@@ -11,16 +11,13 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from bids_segsr.exceptions import ImageError, UserError
+from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.components import keep_largest_component
-from bids_segsr.imaging.conform import spacing_of
 from bids_segsr.imaging.resample import Grid, isotropic_grid, resample
 
 BACKGROUND_SHARE = 0.1
 EMPTY_FACE_SHARE = 0.995
 REGISTRATION_SPACING_MM = 2.0
-SMALLEST_BRAIN_ML = 20.0
-LARGEST_BRAIN_ML = 2500.0
 
 
 def is_skull_stripped(data: np.ndarray) -> bool:
@@ -58,50 +55,6 @@ def foreground_mask(data: np.ndarray) -> np.ndarray:
         Boolean array.
     """
     return ndimage.binary_fill_holes(keep_largest_component(data > data.min()))
-
-
-def find_brain_mask(
-    data: np.ndarray,
-    affine: np.ndarray,
-    *,
-    existing: np.ndarray | None = None,
-    mode: str = 'auto',
-    template: str = 'MNI152NLin2009cAsym',
-    suffix: str = 'T1w',
-) -> tuple[np.ndarray, str]:
-    """Find the brain in a scan.
-
-    Args:
-        data: Bias-corrected scan of three axes.
-        affine: Voxel to RAS+ mm (4 x 4).
-        existing: Mask on the scan's grid, which is taken as it is.
-        mode: `auto` recognises a stripped image and registers a template to any other, `skip`
-            takes every voxel, `force` registers a template to any image.
-        template: TemplateFlow name, with `:cohort-N` where the template has cohorts.
-        suffix: Contrast of the template, `T1w` or `T2w`.
-
-    Returns:
-        Boolean array, and how it came about in a few words.
-
-    Raises:
-        UserError: The template is not at hand.
-        ImageError: The registered mask has no size that a brain can have.
-    """
-    if existing is not None:
-        return existing, 'existing mask'
-    if mode == 'skip':
-        return np.ones(data.shape, dtype=bool), 'skipped'
-    if mode == 'auto' and is_skull_stripped(data):
-        return foreground_mask(data), 'stripped already'
-    image, mask_file = find_template(template, suffix)
-    mask = mask_by_registration(data, affine, image, mask_file)
-    volume_ml = float(mask.sum() * np.prod(spacing_of(affine)) / 1000)
-    if not SMALLEST_BRAIN_ML <= volume_ml <= LARGEST_BRAIN_ML:
-        raise ImageError(
-            f'registration to {template} gives a brain of {volume_ml:.0f} ml: it failed; '
-            'give a brain mask by --derivatives, or strip the image and use --skull-strip skip.'
-        )
-    return mask, f'registration to {template}'
 
 
 def find_template(name: str, suffix: str) -> tuple[Path, Path]:

@@ -13,7 +13,6 @@ import numpy as np
 from bids_segsr import __version__
 from bids_segsr.exceptions import ImageError
 from bids_segsr.imaging.bias_field import correct_bias_field
-from bids_segsr.imaging.brain_mask import find_brain_mask
 from bids_segsr.imaging.components import keep_largest_component, topology
 from bids_segsr.imaging.conform import acquired_axis, slice_axis
 from bids_segsr.imaging.fidelity import fidelity
@@ -25,8 +24,9 @@ from bids_segsr.imaging.resample import (
     resample_mask,
 )
 from bids_segsr.imaging.volume import Volume, load_mask, load_volume, save_volume
+from bids_segsr.inference.brain_mask import find_brain_mask
 from bids_segsr.inference.predict import predict
-from bids_segsr.zoo.contract import check_guides, contract_warnings
+from bids_segsr.zoo.contract import check_guides, check_restores, contract_warnings
 from bids_segsr.zoo.store import TrainedModel
 
 logger = logging.getLogger(__name__)
@@ -52,6 +52,8 @@ class Options:
         keep_largest: Whether smaller components are removed.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         skull_strip: `auto`, `skip` or `force`.
+        skull_strip_template: TemplateFlow name of the template that is registered to find the
+            brain; None for the packaged network.
     """
 
     resolution: float | None = None
@@ -63,6 +65,7 @@ class Options:
     keep_largest: bool = False
     device: str = 'auto'
     skull_strip: str = 'auto'
+    skull_strip_template: str | None = None
 
 
 def predict_file(
@@ -94,8 +97,9 @@ def predict_file(
         entropy map; with region classes their map; the QC numbers (JSON) last.
 
     Raises:
-        UserError: The image, the mask, a guide or an option cannot be used.
+        UserError: The image, the mask, a guide, the model or an option cannot be used.
     """
+    check_restores(model.card)
     check_guides(model.card, len(guides), '--guide')
     scan = load_volume(image)
     others = [load_volume(guide) for guide in guides]
@@ -109,7 +113,11 @@ def predict_file(
     corrected = correct_bias_field(scan.data, scan.affine, existing)
     tell('brain mask')
     brain, method = find_brain_mask(
-        corrected, scan.affine, existing=existing, mode=options.skull_strip
+        corrected,
+        scan.affine,
+        existing=existing,
+        mode=options.skull_strip,
+        template=options.skull_strip_template,
     )
     resolution = options.resolution or auto_resolution(scan.spacing)
     grid = isotropic_grid(scan.data.shape, scan.affine, resolution)

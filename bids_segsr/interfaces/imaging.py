@@ -9,6 +9,7 @@ from nipype.interfaces.base import (
     File,
     SimpleInterface,
     TraitedSpec,
+    isdefined,
     traits,
 )
 from nipype.interfaces.base.support import Bunch
@@ -75,8 +76,9 @@ class _BrainMaskInputSpec(BaseInterfaceInputSpec):
     in_file = File(exists=True, mandatory=True, desc='bias-corrected scan')
     mask_file = File(exists=True, desc='existing mask on the same grid')
     mode = traits.Enum('auto', 'skip', 'force', usedefault=True)
-    template = traits.Str('MNI152NLin2009cAsym', usedefault=True, desc='TemplateFlow name')
+    template = traits.Str(desc='TemplateFlow name; without it the network is used')
     suffix = traits.Str('T2w', usedefault=True, desc='contrast of the template')
+    num_threads = traits.Int(1, usedefault=True, nohash=True)
 
 
 class _BrainMaskOutputSpec(TraitedSpec):
@@ -86,15 +88,21 @@ class _BrainMaskOutputSpec(TraitedSpec):
 
 
 class BrainMask(SimpleInterface):
-    """Take an existing mask, recognise a stripped image, or register a template."""
+    """Take an existing mask, recognise a stripped image, or look for the brain.
+
+    By the packaged network, or by registration of a template (`bids_segsr.inference.brain_mask`).
+    """
 
     input_spec = _BrainMaskInputSpec
     output_spec = _BrainMaskOutputSpec
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
-        from bids_segsr.imaging.brain_mask import find_brain_mask
-        from bids_segsr.imaging.volume import load_mask, load_volume, save_volume
+        import torch
 
+        from bids_segsr.imaging.volume import load_mask, load_volume, save_volume
+        from bids_segsr.inference.brain_mask import find_brain_mask
+
+        torch.set_num_threads(self.inputs.num_threads)
         scan = load_volume(self.inputs.in_file)
         existing = load_mask(self.inputs.mask_file, scan) if self.inputs.mask_file else None
         mask, method = find_brain_mask(
@@ -102,7 +110,7 @@ class BrainMask(SimpleInterface):
             scan.affine,
             existing=existing,
             mode=self.inputs.mode,
-            template=self.inputs.template,
+            template=self.inputs.template if isdefined(self.inputs.template) else None,
             suffix=self.inputs.suffix,
         )
         self._results['out_file'] = str(

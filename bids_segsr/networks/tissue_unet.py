@@ -155,7 +155,8 @@ class TissueUNet(nn.Module):
     Args:
         base_filters: Filters at half resolution; three and six times as many below, where they
             cost little.
-        classes: Tissue classes, background first, the cortex second; 0 for the intensity alone.
+        classes: Tissue classes, background first; the second is the structure that matters, such
+            as the cortex. 0 for the intensity alone.
         intensity: False for a network that segments and hands the intensity through.
 
     Raises:
@@ -221,8 +222,7 @@ class TissueUNet(nn.Module):
 
         Returns:
             (B, C, X, Y, Z): channel 0 the intensity; with classes also channel 1, the probability
-            of the cortex, and then those of all classes, which sum to one (the cortex is the
-            second of them).
+            of the second of them. More than two, which sum to one, all follow.
 
         Raises:
             ModelError: If the shape of x does not suit.
@@ -238,5 +238,7 @@ class TissueUNet(nn.Module):
         outputs = [x + y[:, :1] if self.intensity else x]
         if self.classes:
             classes = torch.softmax(y[:, int(self.intensity) :], dim=1)
-            outputs += [classes[:, 1:2], classes]
+            outputs.append(classes[:, 1:2])
+            if self.classes > 2:
+                outputs.append(classes)
         return torch.cat(outputs, dim=1)

@@ -26,6 +26,10 @@ from bids_segsr.zoo.store import save_model
 SUMMARY_FILE = 'run.json'
 
 
+SEEN = 'content_digests'
+"""Key of a card's training: digests of the images and label maps that the training read."""
+
+
 class DataFile(NamedTuple):
     """One file of the data; what a run that is taken up compares.
 
@@ -163,11 +167,11 @@ def write_model(
             spacing_mm=data.spacing_mm,
             slice_thickness_mm=data.slice_thickness_mm,
             skull_stripped=recipe.task.skull_stripped,
-            slice_axis_last=recipe.forward.kind == 'thick-slices',
+            slice_axis_last=recipe.slice_axis_last,
             guides=recipe.network.options.get('guides', 0),
         ),
         channels=channels,
-        labels={1: 'cortex'} if 'cortex' in channels else {},
+        labels={1: channels[1]} if 'cortex' in channels or len(channels) == 2 else {},
         training={
             'recipe': recipe.name,
             'reference': recipe.reference,
@@ -178,6 +182,7 @@ def write_model(
             'loss': dataclasses.asdict(recipe.loss),
             'bids_segsr': __version__,
             'recipe_file': recipe_text(recipe),
+            SEEN: sorted({f.digest for f in data.files if f.role in ('image', 'label map')}),
         },
         scores={'validation patches': {k: round(v, 4) for k, v in outcome.scores.items()}},
         limitations=(

@@ -13,6 +13,7 @@ from bids_segsr.exceptions import UserError
 from bids_segsr.networks import create
 from bids_segsr.networks.standardise import restore, standardise
 from bids_segsr.training.recipe import Network, Recipe
+from bids_segsr.zoo.contract import check_restores
 from bids_segsr.zoo.store import TrainedModel
 
 logger = logging.getLogger(__name__)
@@ -97,8 +98,10 @@ def make_super_resolver(
         The function.
 
     Raises:
-        UserError: If the model expects intensities that the recipe does not give, or guide images.
+        UserError: If the model restores no image, expects intensities that the recipe does not
+            give, or guide images.
     """
+    check_restores(model.card)
     if model.card.contract.guides:
         raise UserError(
             f'{model.path}: needs guide images, which a first stage does not get; '
@@ -140,10 +143,9 @@ def check_start(recipe: Recipe, init: TrainedModel) -> None:
             f'{init.path}: gives the channels {", ".join(card.channels)}, [task] channels of the '
             f'recipe are {", ".join(wanted)}; start from a model with the same'
         )
-    last = recipe.forward.kind == 'thick-slices'
     for what, old, new in (
         ('normalisation', card.contract.normalisation, recipe.sampling.normalisation),
-        ('slice_axis_last', card.contract.slice_axis_last, last),
+        ('slice_axis_last', card.contract.slice_axis_last, recipe.slice_axis_last),
     ):
         if old != new:
             logger.warning(

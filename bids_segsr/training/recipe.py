@@ -11,6 +11,8 @@ from typing import Any, Literal
 from bids_segsr.imaging.degrade import ForwardModel
 from bids_segsr.training.adversarial import CriticSchedule
 from bids_segsr.training.augmentation import Augmentation
+from bids_segsr.training.head_patches import CHANNELS as HEAD_CHANNELS
+from bids_segsr.training.head_patches import Heads
 from bids_segsr.training.label_patches import LabelMaps
 from bids_segsr.training.losses import Loss
 from bids_segsr.training.optimisers import Optimiser, Rates, require
@@ -53,7 +55,7 @@ class Task:
             (segmentation alone), or the interpolated image 'super-resolved' by another model.
         super_resolved_by: That model: a name or path of the zoo.
         channels: Names of the output channels: 'intensity', 'cortex', then classes whose
-            probabilities sum to one, their background first.
+            probabilities sum to one, their background first; or a single class, as 'brain'.
         labels: Channel to numbers of the label image. A class channel without an entry is the
             background: what no other class has.
         modalities: BIDS suffixes of the images that the model is for, the trained one first.
@@ -188,7 +190,8 @@ class Recipe:
         critic_optimiser: Of the critic.
         rates: How the learning rates change.
         validation: How the training is followed.
-        label_maps: Training images made from label maps; None for images.
+        label_maps: Training images of brains made from label maps; None for images.
+        heads: Training images of whole heads made from label maps; None for others.
 
     Raises:
         ValueError: If parts do not fit each other.
@@ -211,6 +214,7 @@ class Recipe:
     rates: Rates = field(default_factory=Rates)
     validation: Validation = field(default_factory=Validation)
     label_maps: LabelMaps | None = None
+    heads: Heads | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch('[A-Za-z0-9][A-Za-z0-9-]*', self.name):
@@ -231,6 +235,16 @@ class Recipe:
                 raise ValueError(f'validation.score: no channel {channel!r} in task.channels')
         if 'dice' in self.validation.weights and len(self.task.channels) < 2:
             raise ValueError('validation.score: dice needs a segmentation in task.channels')
+        if self.heads is not None:
+            if self.label_maps is not None:
+                raise ValueError('[heads] and [label_maps] are two trainings; give one of them')
+            if self.task.channels != HEAD_CHANNELS:
+                raise ValueError(f'[heads] give the channels {", ".join(HEAD_CHANNELS)}')
+
+    @property
+    def slice_axis_last(self) -> bool:
+        """Whether the slices of all patches follow each other along the last axis."""
+        return self.forward.kind == 'thick-slices' and self.heads is None
 
     @property
     def adversarial(self) -> bool:

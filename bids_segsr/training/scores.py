@@ -92,12 +92,13 @@ def merit(scores: Mapping[str, float], weights: Mapping[str, float]) -> float:
 def scored_channels(recipe: Recipe) -> tuple[str, ...]:
     """Segmentation channels with a Dice of their own: all but the background of the classes.
 
-    That is the class without label numbers; where none has any (label maps), the first one.
+    That is the class without label numbers; where none has any (label maps), the first one. A
+    class that is alone has no background beside it.
     """
     channels = recipe.task.channels[1:]
     classes = [name for name in channels if name != 'cortex']
     labelled = [name for name in classes if recipe.task.labels.get(name)]
-    chosen = {'cortex', *(labelled or classes[1:])}
+    chosen = {'cortex', *(labelled or classes[len(classes) > 1 :])}
     return tuple(name for name in channels if name in chosen)
 
 
@@ -109,14 +110,15 @@ def segment(maps: np.ndarray, channels: Sequence[str]) -> dict[str, np.ndarray]:
         channels: Their names.
 
     Returns:
-        A boolean array for each segmentation channel: the cortex where it is likelier than not, a
-        class where it is the likeliest one.
+        A boolean array for each segmentation channel: the cortex, or a class that is alone, where
+        it is likelier than not; one of several classes where it is the likeliest.
     """
-    masks = {}
-    if 'cortex' in channels:
-        masks['cortex'] = maps[channels.index('cortex')] > 0.5
     classes = [name for name in channels[1:] if name != 'cortex']
-    if classes:
+    alone = ['cortex'] if 'cortex' in channels else []
+    if len(classes) == 1:
+        alone += classes
+    masks = {name: maps[channels.index(name)] > 0.5 for name in alone}
+    if len(classes) > 1:
         likeliest = maps[[channels.index(name) for name in classes]].argmax(axis=0)
         masks |= {name: likeliest == number for number, name in enumerate(classes)}
     return masks

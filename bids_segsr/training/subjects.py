@@ -95,7 +95,8 @@ def read_csv(path: str | Path, *, labelled: bool = False) -> list[Subject]:
             rows = list(reader)
             given = list(reader.fieldnames or [])
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f'{path}: cannot be read ({" ".join(str(error).split())}).') from None
+        reason = getattr(error, 'strerror', None) or ' '.join(str(error).split())
+        raise UserError(f'{path}: cannot be read ({reason}).') from None
     columns = {column: _column(column or '') for column in given}
     for needed in ('HR_image', *(['Label_image'] if labelled else []), 'Base'):
         if needed not in columns.values():

@@ -109,6 +109,11 @@ class ModelCard:
             raise ModelError(f'name {self.name!r}: use letters, digits and hyphens')
 
     @property
+    def finds_brain(self) -> bool:
+        """Whether it makes brain masks for other models, from images that it leaves alone."""
+        return 'brain' in self.channels[1:]
+
+    @property
     def regions(self) -> tuple[str, ...]:
         """Classes of the region map, without its background; none for most models.
 

@@ -31,6 +31,22 @@ def check_guides(card: ModelCard, given: int, how: str) -> None:
     )
 
 
+def check_restores(card: ModelCard) -> None:
+    """Make sure that a model restores images: one that finds the brain hands them through.
+
+    Args:
+        card: Card of the model.
+
+    Raises:
+        ModelError: If it finds the brain.
+    """
+    if card.finds_brain:
+        raise ModelError(
+            f'{card.name} finds the brain (for --skull-strip) and super-resolves nothing; '
+            'give another model (segsr models list).'
+        )
+
+
 def contract_warnings(
     card: ModelCard,
     *,

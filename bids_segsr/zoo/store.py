@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 DEFAULT_MODEL = 'segsrgan-synth'
+BRAIN_MASK_MODEL = 'brain-mask'
+"""Model that finds the brain where an image shows more."""
 CARD_FILE = 'card.json'
 WEIGHTS_FILE = 'weights.safetensors'
 FOLDER_VARIABLE = 'BIDS_SEGSR_MODELS'

@@ -1,0 +1,133 @@
+"""Brain masks: where they come from, and a network that finds the brain in whole heads."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from bids_segsr.exceptions import ImageError
+from bids_segsr.imaging.brain_mask import (
+    find_template,
+    foreground_mask,
+    is_skull_stripped,
+    mask_by_registration,
+)
+from bids_segsr.imaging.components import keep_largest_component
+from bids_segsr.imaging.conform import spacing_of
+from bids_segsr.imaging.resample import Grid, isotropic_grid, resample
+from bids_segsr.networks.standardise import standardise
+from bids_segsr.zoo.store import BRAIN_MASK_MODEL, TrainedModel, load_model
+
+FAR = 2.0
+"""How much coarser the voxels of the first look are."""
+
+MARGIN_MM = 24.0
+"""Of the box around the brain that the second look is limited to."""
+
+SMALLEST_BRAIN_ML = 20.0
+LARGEST_BRAIN_ML = 2500.0
+
+_AXIS_MULTIPLE = 8
+
+
+def find_brain_mask(
+    data: np.ndarray,
+    affine: np.ndarray,
+    *,
+    existing: np.ndarray | None = None,
+    mode: str = 'auto',
+    template: str | None = None,
+    suffix: str = 'T1w',
+) -> tuple[np.ndarray, str]:
+    """Find the brain in a scan.
+
+    Args:
+        data: Bias-corrected scan of three axes.
+        affine: Voxel to RAS+ mm (4 x 4).
+        existing: Mask on the scan's grid, which is taken as it is.
+        mode: `auto` recognises a stripped image and looks for the brain in any other, `skip`
+            takes every voxel, `force` looks for it in any image.
+        template: TemplateFlow name of a template that is registered to the image, with
+            `:cohort-N` where the template has cohorts; None for the packaged network.
+        suffix: Contrast of the template, `T1w` or `T2w`.
+
+    Returns:
+        Boolean array, and how it came about in a few words.
+
+    Raises:
+        UserError: The template is not at hand.
+        ImageError: The mask has no size that a brain can have.
+    """
+    if existing is not None:
+        return existing, 'existing mask'
+    if mode == 'skip':
+        return np.ones(data.shape, dtype=bool), 'skipped'
+    if mode == 'auto' and is_skull_stripped(data):
+        return foreground_mask(data), 'stripped already'
+    if template is None:
+        model = load_model(BRAIN_MASK_MODEL)
+        method = f'network {model.card.name} {model.card.version}'
+        mask = predict_brain_mask(model, data, affine)
+    else:
+        method = f'registration to {template}'
+        mask = mask_by_registration(data, affine, *find_template(template, suffix))
+    volume_ml = float(mask.sum() * np.prod(spacing_of(affine)) / 1000)
+    if not SMALLEST_BRAIN_ML <= volume_ml <= LARGEST_BRAIN_ML:
+        raise ImageError(
+            f'{method} gives a brain of {volume_ml:.0f} ml: it failed; '
+            'give a brain mask by --derivatives, or strip the image and use --skull-strip skip.'
+        )
+    return mask, method
+
+
+def predict_brain_mask(model: TrainedModel, data: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Find the brain in an image that shows more.
+
+    The network looks twice: from afar at the whole image, then closely at a box around what it
+    found. Its instance normalisation depends on what else is in view, and a mother's body around a
+    fetal head, or a neck, is much else.
+
+    Args:
+        model: Network on the CPU whose channel 1 is the probability of the brain; the card tells
+            the spacing that it works at.
+        data: Scan of three axes.
+        affine: Voxel to RAS+ mm (4 x 4).
+
+    Returns:
+        Boolean array on the grid of the scan: one component without holes; empty where the
+        network sees no brain.
+    """
+    near = model.card.contract.spacing_mm[0]
+    whole = isotropic_grid(data.shape, affine, FAR * near)
+    grid = isotropic_grid(data.shape, affine, near)
+    first = keep_largest_component(_probability(model, _look(data, affine, whole)) >= 0.5)
+    if not first.any():
+        return np.zeros(data.shape, dtype=bool)
+    image = _look(data, affine, grid)
+    seen = resample(first.astype(np.float32), whole.affine, grid, order=1) >= 0.5
+    margin = int(np.ceil(MARGIN_MM / near))
+    (found,) = ndimage.find_objects(seen.astype(np.uint8))
+    box = tuple(slice(max(0, s.start - margin), s.stop + margin) for s in found)
+    probability = np.zeros(image.shape, dtype=np.float32)
+    probability[box] = _probability(model, image[box])
+    fine = resample(probability, grid.affine, Grid(data.shape, affine), order=1)
+    mask: np.ndarray = ndimage.binary_fill_holes(keep_largest_component(fine >= 0.5))
+    return mask
+
+
+def _look(data: np.ndarray, affine: np.ndarray, grid: Grid) -> np.ndarray:
+    """Interpolate; what the spline swings below the darkest voxel is no signal."""
+    seen: np.ndarray = np.maximum(resample(data, affine, grid), float(data.min()))
+    return seen
+
+
+@torch.inference_mode()
+def _probability(model: TrainedModel, image: np.ndarray) -> np.ndarray:
+    """Probability of the brain, (i, j, k); what the axes lack is repeated from the border."""
+    pads = [(0, -n % _AXIS_MULTIPLE) for n in image.shape]
+    padded = torch.from_numpy(np.pad(image, pads, mode='edge'))[None, None]
+    output = model.network(standardise(padded)[0])[0, 1].numpy()
+    i, j, k = image.shape
+    probability: np.ndarray = output[:i, :j, :k]
+    return probability

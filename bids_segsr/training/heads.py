@@ -1,0 +1,237 @@
+"""Whole heads at low resolution, for a network that finds the brain.
+
+In the manner of SynthSeg (Billot et al., Medical Image Analysis 2023): every label gets a random
+intensity, so that no contrast is special. Where a label map holds a brain alone, random tissue is
+laid around it: shells like skull and scalp, then blobs, as a mother's body surrounds a fetus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+from scipy import ndimage
+from torch.nn import functional
+
+from bids_segsr.exceptions import ImageError, UserError
+from bids_segsr.imaging.conform import spacing_of
+from bids_segsr.imaging.resample import FWHM_PER_SIGMA
+from bids_segsr.training.anatomy import LABELLINGS, OUTSIDE, TISSUES, rotation, smooth_field
+from bids_segsr.training.contrast import CONTRASTS
+
+PRIOR_SHARE = 0.85
+"""Share of the volumes whose brain has the contrast of a known sequence."""
+
+SLICE_MM = (2.0, 6.0)
+"""Thinnest and thickest slices; none is thinner than the voxels of the volume."""
+
+STRIPPED_SHARE = 0.1
+"""Share of the volumes that show the brain alone."""
+
+NEWBORN_SHARE = 0.2
+"""Share of the whole heads that are as small as those of newborns."""
+
+MOST_OFFSET = 0.3
+"""Largest distance of the brain from the middle, as a share of the field of view."""
+
+_OUTER = 40
+_FIRST_SHELL = 200
+_SHELLS = 4
+_BLOBS = 8
+
+
+@dataclass(frozen=True)
+class Head:
+    """Regions of one head.
+
+    Attributes:
+        name: File name of the label map.
+        regions: (i, j, k) uint8: index in TISSUES; outside the brain 40 and more, one a label of
+            the map; 0 background.
+        brain: (i, j, k) bool: the brain with its outer CSF.
+        spacing: Of the voxels along each axis, mm.
+    """
+
+    name: str
+    regions: np.ndarray
+    brain: np.ndarray
+    spacing: tuple[float, float, float]
+
+    @property
+    def whole(self) -> bool:
+        """Whether the map knows what surrounds the brain."""
+        return bool(self.regions.max() >= _OUTER)
+
+
+def read_head(
+    path: Path, labelling: str, numbers: Mapping[str, Sequence[int]] | None = None
+) -> Head:
+    """Read a label map with all that it holds.
+
+    Args:
+        path: NIfTI label map.
+        labelling: Key of LABELLINGS.
+        numbers: Tissue to label numbers, where they are not those of the labelling.
+
+    Returns:
+        The head, canonical (RAS+) axes.
+
+    Raises:
+        ImageError: The map holds no brain.
+        UserError: `numbers` names a tissue that is not known.
+    """
+    numbers = LABELLINGS[labelling] if numbers is None else numbers
+    unknown = ', '.join(sorted(set(numbers) - set(TISSUES)))
+    if unknown:
+        raise UserError(f'{path}: unknown tissue {unknown}; known are {", ".join(TISSUES)}')
+    image = nib.as_closest_canonical(nib.load(path))
+    labels = np.rint(np.asarray(image.dataobj)).astype(np.int16)
+    table = np.zeros(max(int(labels.max()) + 1, 1024), np.uint8)
+    for name, values in numbers.items():
+        if name in TISSUES[OUTSIDE:]:
+            table[list(values)] = TISSUES.index(name)
+    around = {value for name in TISSUES[1:OUTSIDE] for value in numbers.get(name, ())}
+    outer = sorted(around & set(np.unique(labels).tolist()))
+    table[outer] = _OUTER + np.arange(len(outer))
+    regions = table[labels]
+    csf = TISSUES.index('csf')
+    tissue = (regions > csf) & (regions < _OUTER)
+    if not tissue.any():
+        raise ImageError(f'{path}: none of its labels is one of a brain ({labelling})')
+    brain = ndimage.binary_dilation(tissue, iterations=4)
+    brain = ndimage.binary_fill_holes(ndimage.binary_erosion(brain, iterations=2))
+    regions[brain & ~tissue] = csf
+    return Head(path.name, regions, brain, spacing_of(image.affine))
+
+
+def draw_levels(rng: np.random.Generator, contrast: str | None = None) -> np.ndarray:
+    """Draw the intensity of every region.
+
+    Args:
+        rng: Source of random numbers.
+        contrast: Key of CONTRASTS, taken without jitter for the tissues of the brain; by default
+            one of them with jitter, or none.
+
+    Returns:
+        (256,) float32 in the numbers of `Head.regions`.
+    """
+    levels = rng.uniform(0, 1, 256).astype(np.float32)
+    jitter = 0.07 if contrast is None else 0.0
+    if contrast is None and rng.random() < PRIOR_SHARE:
+        contrast = str(rng.choice(list(CONTRASTS)))
+    if contrast is not None:
+        for index, tissue in enumerate(TISSUES[OUTSIDE:], start=OUTSIDE):
+            level = CONTRASTS[contrast][tissue] + rng.normal(0, jitter)
+            levels[index] = max(0.02, level)
+    levels[0] = 0 if rng.random() < 0.8 else rng.uniform(0, 0.3)
+    return levels
+
+
+def make_head(
+    head: Head,
+    shape: tuple[int, int, int],
+    spacing_mm: float,
+    offset_mm: float,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Make one training volume.
+
+    Args:
+        head: The head.
+        shape: Voxels of the volume.
+        spacing_mm: Their spacing.
+        offset_mm: Standard deviation of the distance of the brain from the middle, each axis.
+        rng: Source of random numbers; the same state gives the same volume.
+
+    Returns:
+        Image (i, j, k) float32 with intensities of about one; the brain mask, bool; the distance
+        of the slices in mm.
+    """
+    whole = head.whole
+    positions = _positions(head, shape, spacing_mm, offset_mm, rng)
+    index = np.rint(positions).astype(np.int32)
+    limit = np.array(head.regions.shape)[:, None, None, None]
+    within = ((index >= 0) & (index < limit)).all(0)
+    index = np.where(within, index, 0)
+    regions = np.where(within, head.regions[tuple(index)], 0)
+    brain = within & head.brain[tuple(index)].astype(bool)
+    if not whole or rng.random() < 0.1:
+        regions = np.where(brain, regions, _surround(brain, rng))
+
+    image = draw_levels(rng)[regions]
+    texture = rng.normal(0, 1, shape).astype(np.float32)
+    image *= 1 + rng.uniform(0, 0.15) * ndimage.gaussian_filter(texture, rng.uniform(0, 1.5))
+    image = ndimage.gaussian_filter(image, rng.uniform(0.3, 0.8))
+    image *= np.exp(smooth_field(shape, 40, rng.uniform(0, 0.35), rng))
+    if rng.random() < STRIPPED_SHARE:
+        image *= brain
+    ratio = max(1.0, float(rng.uniform(*SLICE_MM)) / spacing_mm)
+    return _thicken(image, int(rng.integers(3)), ratio, rng), brain, ratio * spacing_mm
+
+
+def _positions(
+    head: Head,
+    shape: tuple[int, int, int],
+    spacing_mm: float,
+    offset_mm: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Where in the label map each voxel lies, (3, *shape): turned, scaled and bent at random."""
+    upright = head.whole
+    size = rng.uniform(0.85, 1.15) if upright or rng.random() < 0.5 else rng.uniform(0.55, 1.1)
+    if upright and rng.random() < NEWBORN_SHARE:
+        size = rng.uniform(0.6, 0.8)
+    # Adults lie straight in the scanner; a fetus lies as it likes. Left and right are alike.
+    angles = rng.normal(0, 12, 3) if upright else rng.uniform(-180, 180, 3)
+    turn = np.diag([rng.choice((-1.0, 1.0)), 1, 1]) @ rotation(angles)
+    stretch = np.exp(rng.normal(0, 0.06, 3))
+    matrix = turn * stretch * (spacing_mm / size) / np.array(head.spacing)[:, None]
+    # every fourth voxel tells the centre as well
+    inside = np.argwhere(head.brain[::4, ::4, ::4]) * 4.0
+    # so that the brain stays in view, whatever the field of view
+    reach = np.array(shape) * spacing_mm * MOST_OFFSET
+    offset = np.clip(rng.normal(0, offset_mm, 3), -reach, reach)
+    centre = inside.mean(0) + offset / size / head.spacing
+    offsets = [np.arange(n, dtype=np.float32) - (n - 1) / 2 for n in shape]
+    grid = np.stack(np.meshgrid(*offsets, indexing='ij'))
+    for component in grid:
+        component += smooth_field(shape, 16, 1.0, rng)
+    return np.tensordot(matrix, grid, 1) + centre[:, None, None, None]
+
+
+def _surround(brain: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Random regions around a brain: shells and blobs, 0 in the brain."""
+    shape = brain.shape
+    distance = ndimage.distance_transform_edt(~brain).astype(np.float32)
+    distance += smooth_field(shape, 12, 0.7, rng)
+    regions = np.zeros(shape, np.uint8)
+    for blob in range(_BLOBS):
+        field = smooth_field(shape, float(rng.uniform(6, 30)), 1.0, rng)
+        regions[field > rng.uniform(0.2, 1.0)] = _FIRST_SHELL + _SHELLS + blob
+    edge = 0.0
+    for shell in range(int(rng.integers(0, _SHELLS + 1))):
+        width = float(rng.uniform(0.6, 4.0))
+        regions[(distance > edge) & (distance <= edge + width)] = _FIRST_SHELL + shell
+        edge += width
+    if rng.random() < 0.3:
+        regions[distance > edge + rng.uniform(0, 30)] = 0
+    return np.where(brain, 0, regions).astype(np.uint8)
+
+
+def _thicken(image: np.ndarray, axis: int, ratio: float, rng: np.random.Generator) -> np.ndarray:
+    """Thick slices along an axis, Rician noise, linear interpolation back."""
+    image = ndimage.gaussian_filter1d(image, ratio / FWHM_PER_SIGMA, axis=axis)
+    size = list(image.shape)
+    slices = size.copy()
+    slices[axis] = max(4, round(size[axis] / ratio))
+    low = functional.interpolate(
+        torch.from_numpy(image)[None, None], size=slices, mode='trilinear'
+    )
+    sd = float(rng.uniform(0, 0.06)) * float(image.max())
+    noise = torch.from_numpy(rng.normal(0, sd, (2, *low.shape)).astype(np.float32))
+    low = torch.hypot(low + noise[0], noise[1])
+    return functional.interpolate(low, size=size, mode='trilinear')[0, 0].numpy()
