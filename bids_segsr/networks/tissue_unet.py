@@ -163,7 +163,7 @@ class TissueUNet(nn.Module):
         ModelError: If there are no filters, a single class, or nothing to predict.
     """
 
-    def __init__(self, base_filters: int = 24, classes: int = 8, intensity: bool = True) -> None:
+    def __init__(self, base_filters: int = 16, classes: int = 8, intensity: bool = True) -> None:
         super().__init__()
         if base_filters < 1:
             raise ModelError(f'base_filters must be positive, not {base_filters}')
