@@ -29,6 +29,32 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture
+def brain_mask_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An untrained model called brain-mask where models are found by name."""
+    import torch
+
+    from bids_segsr.networks import create
+    from bids_segsr.zoo.card import InputContract, ModelCard
+    from bids_segsr.zoo.store import BRAIN_MASK_MODEL, FOLDER_VARIABLE, save_model
+
+    options = {'base_filters': 2, 'classes': 2, 'intensity': False}
+    torch.manual_seed(0)
+    card = ModelCard(
+        name=BRAIN_MASK_MODEL,
+        version='1',
+        description='untrained',
+        architecture='tissue-unet',
+        options=options,
+        contract=InputContract(('T2w',), 'patch-standard', (2.0, 2.0), (2.0, 6.0)),
+        channels=('intensity', 'brain'),
+        labels={1: 'brain'},
+    )
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / 'models'))
+    folder = tmp_path / 'models' / BRAIN_MASK_MODEL
+    return save_model(folder, create(card.architecture, **options), card)
+
+
 def oblique_affine(
     spacing: tuple[float, float, float], degrees: tuple[float, float, float] = (0, 0, 0)
 ) -> np.ndarray:

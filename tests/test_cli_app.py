@@ -123,8 +123,10 @@ def bench(
     for name, content in {
         'bids_segsr.zoo.store': {
             'DEFAULT_MODEL': 'toy',
-            'BRAIN_MASK_MODEL': 'finder',
             'find_card': find_card,
+            'BRAIN_MASK_MODEL': 'finder',
+            'brain_mask_card': lambda: FINDER,
+            'brain_mask_template': lambda named: named,
         },
         'bids_segsr.workflows.base': {'init_bids_segsr_wf': init_bids_segsr_wf},
         'bids_segsr.reports.subject': {

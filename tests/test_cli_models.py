@@ -14,7 +14,7 @@ from test_zoo_keras_import import randomised, write_snapshot
 from bids_segsr.cli.segsr import main
 from bids_segsr.networks import ARCHITECTURES, create
 from bids_segsr.zoo.released import RELEASED
-from bids_segsr.zoo.store import BRAIN_MASK_MODEL, DEFAULT_MODEL, load_model, save_model
+from bids_segsr.zoo.store import DEFAULT_MODEL, load_model, save_model
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +51,7 @@ def test_list_for_programs(run, models):
     content = json.loads(out)
     assert status == 0
     by_name = {model['name']: model for model in content['models']}
-    assert list(by_name) == [DEFAULT_MODEL, BRAIN_MASK_MODEL, 'first', 'second']
+    assert list(by_name) == [DEFAULT_MODEL, 'first', 'second']
     assert by_name[DEFAULT_MODEL]['default']
     assert by_name[DEFAULT_MODEL]['parameters'] == 470_576
     tiny = create('segsrgan', base_filters=2, n_blocks=1)

@@ -68,6 +68,7 @@ def test_original_weights_with_region_classes(scan, tmp_path, capsys):
         (['scan.nii.gz', 'scan.nii.gz', 'out', '--mask', 'scan.nii.gz'], '--mask goes with one'),
     ],
 )
+@pytest.mark.usefixtures('brain_mask_model')
 def test_mistakes_are_one_line(scan, tmp_path, monkeypatch, capsys, arguments, words):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'empty.csv').write_text('path\n', encoding='utf-8')

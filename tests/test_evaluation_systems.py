@@ -101,6 +101,7 @@ def test_names(folder: Path) -> None:
         read_systems(['nowhere'])
 
 
+@pytest.mark.usefixtures('brain_mask_model')
 def test_a_model_that_finds_the_brain_is_refused(folder: Path) -> None:
     for text in ('brain-mask', f'{folder / "one"}+brain-mask'):
         with pytest.raises(UserError, match='brain-mask finds the brain'):

@@ -13,6 +13,8 @@ from bids_segsr.zoo.store import (
     BRAIN_MASK_MODEL,
     DEFAULT_MODEL,
     absolute_model,
+    brain_mask_card,
+    brain_mask_template,
     find_card,
     list_models,
     load_model,
@@ -73,11 +75,7 @@ def test_saving_twice_gives_the_same_bytes(tmp_path, network):
 def test_models_are_found_by_name(folder, monkeypatch):
     monkeypatch.setenv('BIDS_SEGSR_MODELS', str(folder.parent))
     assert load_model('tiny').card.name == 'tiny'
-    assert [card.name for card in list_models()] == [
-        DEFAULT_MODEL,
-        BRAIN_MASK_MODEL,
-        'tiny',
-    ]
+    assert [card.name for card in list_models()] == [DEFAULT_MODEL, 'tiny']
 
 
 def test_unknown_name_lists_the_known_ones():
@@ -160,18 +158,15 @@ def test_default_model_ships_with_an_honest_card():
     assert model.path.stat().st_size < 10_000_000
 
 
-def test_brain_mask_model_ships_with_its_card():
-    model = load_model(BRAIN_MASK_MODEL)
-    card = model.card
-    assert (card.name, card.labels, card.finds_brain) == (BRAIN_MASK_MODEL, {1: 'brain'}, True)
-    assert card.contract.normalisation == 'patch-standard'
-    assert card.contract.spacing_mm == (2, 2)
-    assert not card.contract.skull_stripped
-    assert not card.contract.slice_axis_last
-    assert 'esearch use only' in card.description
-    assert {'training_seg_17', 'brain5', 'GA28', 'GA33'} <= set(card.training['held_out'])
-    assert card.limitations
-    assert model.path.stat().st_size < 5_000_000
+def test_brains_are_found_by_a_model_of_that_name_or_a_template(tmp_path, network, monkeypatch):
+    monkeypatch.setenv('BIDS_SEGSR_MODELS', str(tmp_path))
+    assert brain_mask_card() is None
+    assert brain_mask_template(None) == 'MNI152NLin2009cAsym'
+    assert brain_mask_template('MNIInfant:cohort-1') == 'MNIInfant:cohort-1'
+    save_model(tmp_path / BRAIN_MASK_MODEL, network, make_card(name=BRAIN_MASK_MODEL))
+    assert brain_mask_card().name == BRAIN_MASK_MODEL
+    assert brain_mask_template(None) is None
+    assert brain_mask_template('MNIInfant:cohort-1') == 'MNIInfant:cohort-1'
 
 
 def test_paths_of_models_are_made_absolute_and_names_kept(tmp_path, monkeypatch):

@@ -49,14 +49,15 @@ def find_brain_mask(
         mode: `auto` recognises a stripped image and looks for the brain in any other, `skip`
             takes every voxel, `force` looks for it in any image.
         template: TemplateFlow name of a template that is registered to the image, with
-            `:cohort-N` where the template has cohorts; None for the packaged network.
+            `:cohort-N` where the template has cohorts; None for the model
+            that finds brains (`zoo.store.BRAIN_MASK_MODEL`).
         suffix: Contrast of the template, `T1w` or `T2w`.
 
     Returns:
         Boolean array, and how it came about in a few words.
 
     Raises:
-        UserError: The template is not at hand.
+        UserError: The template or the model is not at hand.
         ImageError: The mask has no size that a brain can have.
     """
     if existing is not None:

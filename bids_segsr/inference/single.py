@@ -53,7 +53,7 @@ class Options:
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         skull_strip: `auto`, `skip` or `force`.
         skull_strip_template: TemplateFlow name of the template that is registered to find the
-            brain; None for the packaged network.
+            brain; None for the model `brain-mask`.
     """
 
     resolution: float | None = None

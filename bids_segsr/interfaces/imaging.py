@@ -90,7 +90,7 @@ class _BrainMaskOutputSpec(TraitedSpec):
 class BrainMask(SimpleInterface):
     """Take an existing mask, recognise a stripped image, or look for the brain.
 
-    By the packaged network, or by registration of a template (`bids_segsr.inference.brain_mask`).
+    By a network, or by registration of a template (`bids_segsr.inference.brain_mask`).
     """
 
     input_spec = _BrainMaskInputSpec
