@@ -200,24 +200,18 @@ def test_same_number_same_bytes_whatever_the_workers(made):
     assert len(list(dataset.heads[0].file.parent.glob('head-*.npy'))) == 2
 
 
-def test_field_of_view_ends_inside_of_patches(made):
-    """Beyond it the border is repeated, image and brain alike, or both are 0."""
+def test_all_is_0_beyond_the_field_of_view(made):
     dataset = made(text=RECIPE.replace('patch_size = 16', 'patch_size = 32'))
-    repeated = empty = 0
-    for index in range(60):
+    empty = 0
+    for index in range(30):
         patch = dataset[index]
         image, brain = patch['image'][0], patch['target'][1]
         for axis in range(3):
-            for end, beside in ((0, 1), (-1, -2)):
-                last, next_one = image.select(axis, end), image.select(axis, beside)
-                if not last.any() and not next_one.any():
+            for end in (0, -1):
+                if not image.select(axis, end).any():
                     empty += 1
                     assert not brain.select(axis, end).any()
-                elif torch.equal(last, next_one):
-                    repeated += 1
-                    assert torch.equal(brain.select(axis, end), brain.select(axis, beside))
-    assert repeated > 50
-    assert 5 < empty < repeated
+    assert 30 < empty < 150
 
 
 def test_validation_patches_are_fixed(made):

@@ -16,7 +16,7 @@ from bids_segsr.imaging.brain_mask import (
 from bids_segsr.imaging.components import keep_largest_component
 from bids_segsr.imaging.conform import spacing_of
 from bids_segsr.imaging.resample import Grid, isotropic_grid, resample
-from bids_segsr.networks.standardise import standardise
+from bids_segsr.networks.standardise import standardise, volume_scale
 from bids_segsr.zoo.store import BRAIN_MASK_MODEL, TrainedModel, load_model
 
 FAR = 2.0
@@ -125,10 +125,14 @@ def _look(data: np.ndarray, affine: np.ndarray, grid: Grid) -> np.ndarray:
 
 @torch.inference_mode()
 def _probability(model: TrainedModel, image: np.ndarray) -> np.ndarray:
-    """Probability of the brain, (i, j, k); what the axes lack is repeated from the border."""
+    """Probability of the brain, (i, j, k); what the axes lack is 0, as in the training."""
+    normalisation = model.card.contract.normalisation
     pads = [(0, -n % _AXIS_MULTIPLE) for n in image.shape]
-    padded = torch.from_numpy(np.pad(image, pads, mode='edge'))[None, None]
-    output = model.network(standardise(padded)[0])[0, 1].numpy()
+    scaled = np.pad(image / np.float32(volume_scale(image, normalisation)), pads)
+    seen = torch.from_numpy(scaled)[None, None]
+    if normalisation == 'patch-standard':
+        seen = standardise(seen)[0]
+    output = model.network(seen)[0, 1].numpy()
     i, j, k = image.shape
     probability: np.ndarray = output[:i, :j, :k]
     return probability

@@ -46,9 +46,6 @@ FAR_SHARE = 0.5
 OFFSETS_MM = {'near': 15.0, 'far': 35.0}
 """Standard deviation of the distance of the brain from the middle, each axis."""
 
-EMPTY_SHARE = 0.2
-"""Share of the samples that are 0 beyond the field of view, as reconstructions pad."""
-
 
 @dataclass(frozen=True)
 class Heads:
@@ -105,9 +102,8 @@ class HeadDataset(Dataset[Patch]):
     """Patches of heads made from label maps.
 
     Sample n is the same whenever, and in whatever process, it is asked for. Half of them show the
-    head from afar, as `predict_brain_mask` looks first. A field of view seldom
-    is a cube: where it ends inside of the patch, its border is repeated, as `predict_brain_mask`
-    does, and the brain with it; or all is 0.
+    head from afar, as `predict_brain_mask` looks first. A field of view seldom is a cube: where it
+    ends inside of the patch, all is 0.
 
     Args:
         heads: What they are made from.
@@ -238,6 +234,4 @@ def _fill_patch(
     """Lay a field of view somewhere in a patch."""
     before = [int(rng.integers(edge - n + 1)) for n in image.shape]
     pads = [(a, edge - n - a) for a, n in zip(before, image.shape, strict=True)]
-    if rng.random() < EMPTY_SHARE:
-        return np.pad(image, pads), np.pad(brain, pads)
-    return np.pad(image, pads, mode='edge'), np.pad(brain, pads, mode='edge')
+    return np.pad(image, pads), np.pad(brain, pads)
