@@ -75,7 +75,7 @@ def test_saving_twice_gives_the_same_bytes(tmp_path, network):
 def test_models_are_found_by_name(folder, monkeypatch):
     monkeypatch.setenv('BIDS_SEGSR_MODELS', str(folder.parent))
     assert load_model('tiny').card.name == 'tiny'
-    assert [card.name for card in list_models()] == [DEFAULT_MODEL, 'tiny']
+    assert [card.name for card in list_models()] == [DEFAULT_MODEL, 'tiny', 'tissue-unet']
 
 
 def test_unknown_name_lists_the_known_ones():
@@ -143,16 +143,16 @@ def test_folder_or_weights_without_card_are_refused(folder):
     refused(folder / 'weights.safetensors', 'card.json')
 
 
-def test_default_model_ships_with_an_honest_card():
-    model = load_model(DEFAULT_MODEL)
+@pytest.mark.parametrize(('name', 'channels'), [(DEFAULT_MODEL, 2), ('tissue-unet', 10)])
+def test_packaged_models_ship_with_an_honest_card(name, channels):
+    model = load_model(name)
     card = model.card
-    assert card.name == DEFAULT_MODEL
-    assert len(card.channels) == 2
-    assert card.contract.normalisation == 'patch-standard'
+    assert card.name == name
+    assert len(card.channels) == channels
     assert 'esearch use only' in card.description
     assert {'training_seg_17', 'brain5', 'GA28', 'GA33'} <= set(card.training['held_out'])
     for source in card.training['data']:
-        assert re.match('Apache-2.0|CC0-1.0', source['licence'])
+        assert re.match('Apache-2.0|CC0-1.0|CC-BY', source['licence'])
     assert card.limitations
     assert card.scores
     assert model.path.stat().st_size < 10_000_000
