@@ -51,6 +51,7 @@ class Picture:
         mask: Brain mask of the scan.
         spacing: Of the restored image, mm.
         plane: Axis across which the picture is taken, of the restored image.
+        position: Where on it, voxels; None for a little behind the middle of the brain.
         truth: Fine image on the restored grid, or None.
     """
 
@@ -61,6 +62,7 @@ class Picture:
     spacing: float
     plane: int
     truth: np.ndarray | None = None
+    position: int | None = None
 
 
 def simulated(
@@ -77,12 +79,14 @@ def simulated(
     spacing = float(load(path).header.get_zooms()[0])
     truth = paint(anatomy.fractions, CONTRASTS[contrast], rim=True)
     brain = brain_of(anatomy.fractions)
+    position = None
     if lesion:
         inside = ndimage.distance_transform_edt(brain)
         i, j, k = np.unravel_index(np.argmax(inside), brain.shape)
-        at = np.indices(brain.shape) - np.array([i + 14, j, k])[:, None, None, None]
+        at = np.indices(brain.shape) - np.array([i, j, k])[:, None, None, None]
         ball = np.sqrt((at**2).sum(0)) * spacing < LESION_MM
         truth = np.where(ball, truth.max(), truth).astype(np.float32)
+        position = int(j)
     # A whole number of slices makes the restored grid the fine one.
     block = round(15 * spacing) if spacing != 1 else 3
     length = truth.shape[2] // block * block
@@ -96,7 +100,7 @@ def simulated(
         scan[..., number] = ndimage.shift(scan[..., number], move, order=3, mode='nearest')
     scan = scan + rng.normal(0, 0.01 * float(truth.max()), scan.shape).astype(np.float32)
     mask = degrade(brain, affine, slices) > 0.5
-    return Picture(title, scan, slices.affine, mask, spacing, 1, truth * brain)
+    return Picture(title, scan, slices.affine, mask, spacing, 1, truth * brain, position)
 
 
 def fetal_average(data: Path) -> Picture:
@@ -144,7 +148,7 @@ def failures(data: Path) -> Iterator[Picture]:
     yield simulated(
         adult / 'training_seg_20.nii.gz',
         'adult',
-        'adult-T1w',
+        'adult-T2w',
         f'pathology: a bright ball of {2 * LESION_MM:g} mm',
         lesion=True,
     )
@@ -185,7 +189,7 @@ def draw(pictures: list[Picture], model: TrainedModel, path: Path) -> None:
         )
         here = np.argwhere(mask)
         low, high = here.min(0), here.max(0) + 1
-        position = (low[picture.plane] * 9 + high[picture.plane] * 11) // 20
+        position = picture.position or (low[picture.plane] * 9 + high[picture.plane] * 11) // 20
         box = [slice(max(a - 3, 0), b + 3) for a, b in zip(low, high, strict=True)]
         top = float(np.percentile(spline[mask], 99.5))
         truth = picture.truth

@@ -17,6 +17,7 @@ import numpy as np
 from bids_segsr.imaging.resample import isotropic_grid, resample
 from bids_segsr.imaging.volume import load_volume
 from bids_segsr.training.anatomy import CLASSES, read_anatomy
+from bids_segsr.training.recipe_file import read_recipe
 from bids_segsr.training.synthesis import Sample, Synthesis, make_sample
 
 SHAPE = (120, 120, 96)
@@ -36,12 +37,15 @@ SCANS = (
 
 
 def simulated(labels: Path) -> Iterator[tuple[str, Sample]]:
-    """Two samples of each label map, slice axis last."""
+    """Two samples of each label map as the default model's recipe draws them, slice axis last."""
+    settings = read_recipe('default-model').label_maps
+    assert settings is not None  # noqa: S101 - narrows
+    synthesis = Synthesis(settings.appearance, settings.acquisition, settings.deformation)
     for number, (name, labelling) in enumerate(LABEL_MAPS):
         anatomy = read_anatomy(labels / name, labelling)
         for seed in range(2):
             rng = np.random.default_rng([number, seed])
-            yield Path(name).name.split('.')[0], make_sample(anatomy, SHAPE, Synthesis(), rng)
+            yield Path(name).name.split('.')[0], make_sample(anatomy, SHAPE, synthesis, rng)
 
 
 def main() -> None:
