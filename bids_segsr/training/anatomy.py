@@ -124,16 +124,9 @@ def read_anatomy(
         ImageError: If the map holds no cortex, or the image has another grid.
         UserError: If `numbers` names a tissue that is not known.
     """
-    numbers = LABELLINGS[labelling] if numbers is None else numbers
-    unknown = ', '.join(sorted(set(numbers) - set(TISSUES)))
-    if unknown:
-        raise UserError(f'{path}: unknown tissue {unknown}; known are {", ".join(TISSUES)}')
-    labels_file = nib.as_closest_canonical(nib.load(path))
-    labels = np.rint(np.asarray(labels_file.dataobj)).astype(np.int16)
-    table = np.zeros(max(int(labels.max()) + 1, 1024), np.uint8)
-    for name, values in numbers.items():
-        table[list(values)] = _INDEX[name]
-    tissue = table[labels]
+    numbers = label_numbers(path, labelling, numbers)
+    labels, _ = read_labels(path)
+    tissue = indices(labels, {_INDEX[name]: values for name, values in numbers.items()})
     if not (tissue == _INDEX['cortex']).any():
         raise ImageError(f'{path}: no {labelling} cortex label {numbers.get("cortex", ())}')
 
@@ -151,6 +144,45 @@ def read_anatomy(
         real = _cut_padded(values, box)
         real = np.clip(real / np.percentile(real[tissue >= OUTSIDE], 99.5), 0, 1.5)
     return Anatomy(path.name, labelling, fractions, real)
+
+
+def label_numbers(
+    path: Path, labelling: str, numbers: Mapping[str, Sequence[int]] | None
+) -> Mapping[str, Sequence[int]]:
+    """Say what the numbers of a label map mean.
+
+    Args:
+        path: The label map, for messages.
+        labelling: Key of LABELLINGS.
+        numbers: Tissue to label numbers, where they are not those of the labelling.
+
+    Returns:
+        Tissue to label numbers.
+
+    Raises:
+        UserError: If `numbers` names a tissue that is not known.
+    """
+    if numbers is None:
+        return LABELLINGS[labelling]
+    unknown = ', '.join(sorted(set(numbers) - set(TISSUES)))
+    if unknown:
+        raise UserError(f'{path}: unknown tissue {unknown}; known are {", ".join(TISSUES)}')
+    return numbers
+
+
+def read_labels(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read a label map, int16 (i, j, k), and its affine, axes canonical (RAS+)."""
+    image = nib.as_closest_canonical(nib.load(path))
+    return np.rint(np.asarray(image.dataobj)).astype(np.int16), image.affine
+
+
+def indices(labels: np.ndarray, numbers: Mapping[int, Sequence[int]]) -> np.ndarray:
+    """Replace label numbers by the index that they belong to, 0 for those of none; uint8."""
+    table = np.zeros(max(int(labels.max()) + 1, 1024), np.uint8)
+    for index, values in numbers.items():
+        table[list(values)] = index
+    replaced: np.ndarray = table[labels]
+    return replaced
 
 
 def _brain_box(tissue: np.ndarray) -> tuple[slice, slice, slice]:

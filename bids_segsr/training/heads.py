@@ -11,16 +11,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import torch
 from scipy import ndimage
 from torch.nn import functional
 
-from bids_segsr.exceptions import ImageError, UserError
+from bids_segsr.exceptions import ImageError
 from bids_segsr.imaging.conform import spacing_of
 from bids_segsr.imaging.resample import FWHM_PER_SIGMA
-from bids_segsr.training.anatomy import LABELLINGS, OUTSIDE, TISSUES, rotation, smooth_field
+from bids_segsr.training.anatomy import (
+    OUTSIDE,
+    TISSUES,
+    indices,
+    label_numbers,
+    read_labels,
+    rotation,
+    smooth_field,
+)
 from bids_segsr.training.contrast import CONTRASTS
 
 PRIOR_SHARE = 0.85
@@ -84,20 +91,13 @@ def read_head(
         ImageError: The map holds no brain.
         UserError: `numbers` names a tissue that is not known.
     """
-    numbers = LABELLINGS[labelling] if numbers is None else numbers
-    unknown = ', '.join(sorted(set(numbers) - set(TISSUES)))
-    if unknown:
-        raise UserError(f'{path}: unknown tissue {unknown}; known are {", ".join(TISSUES)}')
-    image = nib.as_closest_canonical(nib.load(path))
-    labels = np.rint(np.asarray(image.dataobj)).astype(np.int16)
-    table = np.zeros(max(int(labels.max()) + 1, 1024), np.uint8)
-    for name, values in numbers.items():
-        if name in TISSUES[OUTSIDE:]:
-            table[list(values)] = TISSUES.index(name)
+    numbers = label_numbers(path, labelling, numbers)
+    labels, affine = read_labels(path)
+    inner = {TISSUES.index(name): numbers.get(name, ()) for name in TISSUES[OUTSIDE:]}
     around = {value for name in TISSUES[1:OUTSIDE] for value in numbers.get(name, ())}
     outer = sorted(around & set(np.unique(labels).tolist()))
-    table[outer] = _OUTER + np.arange(len(outer))
-    regions = table[labels]
+    each = {_OUTER + place: (value,) for place, value in enumerate(outer)}
+    regions = indices(labels, {**inner, **each})
     csf = TISSUES.index('csf')
     tissue = (regions > csf) & (regions < _OUTER)
     if not tissue.any():
@@ -105,7 +105,7 @@ def read_head(
     brain = ndimage.binary_dilation(tissue, iterations=4)
     brain = ndimage.binary_fill_holes(ndimage.binary_erosion(brain, iterations=2))
     regions[brain & ~tissue] = csf
-    return Head(path.name, regions, brain, spacing_of(image.affine))
+    return Head(path.name, regions, brain, spacing_of(affine))
 
 
 def draw_levels(rng: np.random.Generator, contrast: str | None = None) -> np.ndarray:
