@@ -77,6 +77,32 @@ def test_all_t2w_images_and_nothing_from_other_folders(dataset: Path) -> None:
     ]
 
 
+def test_folders_above_the_dataset_are_no_entities(dataset: Path, tmp_path: Path) -> None:
+    study = tmp_path / 'sub-99' / 'ses-old' / 'func' / 'acq-x_run-7'
+    study.mkdir(parents=True)
+    masks = study / 'masks'
+    touch(masks, 'sub-02/anat/sub-02_acq-sag_desc-brain_mask.nii.gz')
+    (masks / 'dataset_description.json').write_text(
+        '{"Name": "m", "BIDSVersion": "1.9.0", "DatasetType": "derivative", '
+        '"GeneratedBy": [{"Name": "m"}]}',
+        encoding='utf-8',
+    )
+    moved = dataset.rename(study / 'raw')
+    scans = collect(moved, derivatives={'masks': masks})
+    assert labels(scans) == [
+        'sub-01_ses-a_run-01_T2w',
+        'sub-01_ses-a_run-02_T2w',
+        'sub-01_ses-b_acq-sag_T2w',
+        'sub-02_acq-cor_T2w',
+        'sub-02_acq-sag_T2w',
+    ]
+    assert [scan.brain_mask is not None for scan in scans] == [False] * 4 + [True]
+    assert labels(collect(moved, sessions=['b'])) == ['sub-01_ses-b_acq-sag_T2w']
+    with_index = collect_scans(open_layout(moved, tmp_path / 'index'))
+    assert labels(with_index) == labels(scans)
+    assert labels(collect_scans(open_layout(moved, tmp_path / 'index'))) == labels(scans)
+
+
 def test_entities_are_text_and_keep_leading_zeros(dataset: Path) -> None:
     scan = collect(dataset)[0]
 

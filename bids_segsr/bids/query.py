@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -119,6 +120,7 @@ def open_layout(
         return BIDSLayout(
             bids_dir,
             validate=False,
+            config=[rooted('bids', bids_dir)],
             database_path=folder,
             indexer=BIDSLayoutIndexer(validate=False, ignore=ignore),
         )
@@ -136,6 +138,31 @@ def open_layout(
             'give another --bids-database-dir'
         )
     return layout
+
+
+def rooted(name: str, root: Path) -> dict[str, Any]:
+    """Return a configuration of pybids that reads entities below the root of a dataset alone.
+
+    pybids looks for them in the whole path: of /study/ses-1/bids, or /data/run-2/bids, all images
+    would have that session or run.
+
+    Args:
+        name: Of a configuration of pybids, `bids` or `derivatives`.
+        root: Of the dataset.
+
+    Returns:
+        The configuration.
+    """
+    from bids.config import get_option
+
+    file = Path(get_option('config_paths')[name])
+    content: dict[str, Any] = json.loads(file.read_text(encoding='utf-8'))
+    anchor = f'^{re.escape(os.path.abspath(root))}.*?'  # noqa: PTH100 - as pybids, links stay
+    for entity in content['entities']:
+        # the others are about the end of the name
+        if entity['pattern'].startswith('['):
+            entity['pattern'] = anchor + entity['pattern']
+    return content
 
 
 def load_filters(path: Path) -> dict[str, dict[str, Any]]:
@@ -282,6 +309,7 @@ def _masks(root: Path, subjects: Sequence[str]) -> list[tuple[Path, dict[str, st
             root,
             validate=False,
             is_derivative=True,
+            config=[rooted(name, root) for name in ('bids', 'derivatives')],
             indexer=BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=ignore),
         )
     except (OSError, ValueError) as error:

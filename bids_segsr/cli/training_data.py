@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 
 from bids_segsr.bids.names import scan_entities
-from bids_segsr.bids.query import EXTENSIONS, Scan, collect_scans, open_layout
+from bids_segsr.bids.query import EXTENSIONS, Scan, collect_scans, open_layout, rooted
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.conform import spacing_of
 from bids_segsr.imaging.degrade import ForwardModel
@@ -222,6 +222,7 @@ def _derived(root: Path, modality: str) -> list[tuple[Path, dict[str, Any]]]:
             root,
             validate=False,
             is_derivative=True,
+            config=[rooted(name, root) for name in ('bids', 'derivatives')],
             indexer=BIDSLayoutIndexer(validate=False, index_metadata=False),
         )
     except (OSError, ValueError) as error:

@@ -158,7 +158,7 @@ def sif(image: str, apptainer: str, engines: Engines) -> Path:
 @pytest.fixture
 def folder(engines: Engines) -> Iterator[Path]:
     """A folder that belongs to the ordinary user."""
-    path = Path(tempfile.mkdtemp(prefix='run-', dir=engines.folder))
+    path = Path(tempfile.mkdtemp(prefix='case-', dir=engines.folder))
     path.chmod(0o755)
     yield path
     shutil.rmtree(path, ignore_errors=True)

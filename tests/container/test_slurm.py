@@ -112,7 +112,8 @@ def test_a_job_for_each_step_and_one_of_them_cancelled(cluster: Cluster, folder:
     assert 'Traceback' not in log
     lines = [line for line in log.splitlines() if 'step superresolve failed' in line]
     assert lines, log
-    assert len([line for line in lines if line.startswith('bids_segsr: sub-02_T2w: ')]) == 1
+    told = [line for line in lines if line.startswith('bids_segsr: sub-02_T2w: ')]
+    assert len(told) == 1, lines
     assert f'job {cancelled[0]} ended without a result (' in lines[0]
     assert 'start the same command again' in lines[0]
     assert results(folder) == ['sub-01_qc.json']
