@@ -1,4 +1,4 @@
-"""Where a brain mask comes from; the two looks of the network; the packaged one on heads."""
+"""Where a brain mask comes from; the two looks of the network."""
 
 from __future__ import annotations
 
@@ -93,6 +93,14 @@ def test_spacing_is_that_of_the_card():
     assert network.shapes == [(16, 16, 16), (32, 32, 32)]
 
 
+def test_a_single_voxel_seen_from_afar_is_looked_at():
+    data, affine = np.zeros((48, 48, 48), np.float32), np.diag([2.0, 2, 2, 1])
+    data[24:26, 24:26, 24:26] = 100
+    network = Bright(12.0)
+    predict_brain_mask(model_of(network), data, affine)
+    assert len(network.shapes) == 2
+
+
 def test_image_without_brain_gives_an_empty_mask():
     flat = np.zeros((40, 40, 10), np.float32)
     assert not predict_brain_mask(model_of(Bright()), flat, np.diag([2.0, 2, 4, 1])).any()
@@ -100,7 +108,7 @@ def test_image_without_brain_gives_an_empty_mask():
 
 @pytest.fixture
 def bright(monkeypatch):
-    """The network in place of the packaged one."""
+    """The network in place of a trained one."""
     network = Bright(0.5)
     monkeypatch.setattr(
         brain_mask, 'load_model', lambda name: {'brain-mask': model_of(network)}[name]

@@ -106,7 +106,8 @@ def predict_brain_mask(model: TrainedModel, data: np.ndarray, affine: np.ndarray
     if not first.any():
         return np.zeros(data.shape, dtype=bool)
     image = _look(data, affine, grid)
-    seen = resample(first.astype(np.float32), whole.affine, grid, order=1) >= 0.5
+    # by the nearest voxel: a single one must not fade away between the finer ones
+    seen = resample(first.astype(np.float32), whole.affine, grid, order=0) >= 0.5
     margin = int(np.ceil(MARGIN_MM / near))
     (found,) = ndimage.find_objects(seen.astype(np.uint8))
     box = tuple(slice(max(0, s.start - margin), s.stop + margin) for s in found)
