@@ -140,6 +140,36 @@ def open_layout(
     return layout
 
 
+def open_derivatives(root: Path, ignore: Sequence[Any] | None = None) -> BIDSLayout:
+    """Index a dataset of derivatives, without its sidecars.
+
+    Args:
+        root: Of the dataset.
+        ignore: Names and patterns that are left out; None for those of pybids.
+
+    Returns:
+        The layout.
+
+    Raises:
+        UserError: If it cannot be indexed.
+    """
+    from bids import BIDSLayout, BIDSLayoutIndexer
+
+    left_out = None if ignore is None else list(ignore)
+    try:
+        return BIDSLayout(
+            root,
+            validate=False,
+            is_derivative=True,
+            config=[rooted(name, root) for name in ('bids', 'derivatives')],
+            indexer=BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=left_out),
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f'{root}: cannot be indexed: {_one_line(error)}; check --derivatives'
+        ) from None
+
+
 def rooted(name: str, root: Path) -> dict[str, Any]:
     """Return a configuration of pybids that reads entities below the root of a dataset alone.
 
@@ -300,22 +330,9 @@ def _no_image(
 
 def _masks(root: Path, subjects: Sequence[str]) -> list[tuple[Path, dict[str, str]]]:
     """Return the brain masks of a derivatives dataset with their entities."""
-    from bids import BIDSLayout, BIDSLayoutIndexer
-
     kept = '|'.join(map(re.escape, subjects))
     ignore = [*NOT_INDEXED, re.compile(rf'^/sub-(?!(?:{kept})(?:[/_.]|$))')]
-    try:
-        layout = BIDSLayout(
-            root,
-            validate=False,
-            is_derivative=True,
-            config=[rooted(name, root) for name in ('bids', 'derivatives')],
-            indexer=BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=ignore),
-        )
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f'{root}: cannot be indexed: {_one_line(error)}; check --derivatives'
-        ) from None
+    layout = open_derivatives(root, ignore)
     files = layout.get(suffix='mask', desc='brain', datatype='anat', extension=list(EXTENSIONS))
     return [
         (Path(file.path), _text(file.entities))

@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 
 from bids_segsr.bids.names import scan_entities
-from bids_segsr.bids.query import EXTENSIONS, Scan, collect_scans, open_layout, rooted
+from bids_segsr.bids.query import EXTENSIONS, Scan, collect_scans, open_derivatives, open_layout
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.conform import spacing_of
 from bids_segsr.imaging.degrade import ForwardModel
@@ -215,20 +215,7 @@ def slice_thickness(forward: ForwardModel, spacing: tuple[float, float]) -> tupl
 
 def _derived(root: Path, modality: str) -> list[tuple[Path, dict[str, Any]]]:
     """Return the segmentations and images of a derivatives dataset with their entities."""
-    from bids import BIDSLayout, BIDSLayoutIndexer
-
-    try:
-        layout = BIDSLayout(
-            root,
-            validate=False,
-            is_derivative=True,
-            config=[rooted(name, root) for name in ('bids', 'derivatives')],
-            indexer=BIDSLayoutIndexer(validate=False, index_metadata=False),
-        )
-    except (OSError, ValueError) as error:
-        reason = ' '.join(str(error).split())
-        raise UserError(f'{root}: cannot be indexed: {reason}; check --derivatives') from None
-    files = layout.get(suffix=['dseg', modality], extension=list(EXTENSIONS))
+    files = open_derivatives(root).get(suffix=['dseg', modality], extension=list(EXTENSIONS))
     return sorted((Path(file.path), dict(file.entities)) for file in files)
 
 
