@@ -145,9 +145,7 @@ def make_loader(
         # A plain fork copies the locks that other threads (of the logs, of the traffic between
         # processes) hold at that moment: now and then a worker waits for one for ever.
         context = multiprocessing.get_context('forkserver')
-        context.set_forkserver_preload(
-            ['bids_segsr.training.label_patches', 'SimpleITK', 'torchio']
-        )
+        context.set_forkserver_preload(list(PRELOADED))
     return DataLoader(
         Numbered(source),
         batch_sampler=order,
