@@ -140,30 +140,30 @@ def predict(
         device = 'cpu'
         output = tiling.run(model.network, forward, torch.from_numpy(stack)[None], device)
 
+    # Channel by channel: there may be many, and all of them together are most of the memory.
     maps = np.moveaxis(output.numpy(), -1, slice_axis + 1)
-    maps = np.where(mask[box], maps, 0)
+    inside_mask = mask[box]
 
     def whole(channel: np.ndarray) -> np.ndarray:
         full = np.zeros(image.shape, dtype=np.float32)
         full[box] = channel
         return full
 
-    probabilities = np.clip(maps[1:-1], 0, 1)
+    probabilities = np.zeros((len(maps) - 2, *image.shape), dtype=np.float32)
+    for channel, probability in zip(maps[1:-1], probabilities, strict=True):
+        probability[box] = np.clip(np.where(inside_mask, channel, 0), 0, 1)
+    entropy = disagreement = np.zeros(image.shape, dtype=np.float32)
     if len(probabilities):
-        first = probabilities[0]
-        variance = maps[-1] - first**2
+        first = probabilities[0][box]
+        variance = np.where(inside_mask, maps[-1], 0) - first**2
         # what rounding leaves of the difference of two squares is no disagreement
-        disagreement = np.sqrt(np.where(variance > ROUNDING, variance, 0))
-        entropy = binary_entropy(first)
-    else:
-        entropy = disagreement = np.zeros(maps[0].shape, dtype=np.float32)
+        disagreement = whole(np.sqrt(np.where(variance > ROUNDING, variance, 0)))
+        entropy = whole(binary_entropy(first))
     return Prediction(
-        image=whole(maps[0]),
-        probabilities=np.stack([whole(channel) for channel in probabilities])
-        if len(probabilities)
-        else np.zeros((0, *image.shape), dtype=np.float32),
-        entropy=whole(entropy),
-        disagreement=whole(disagreement),
+        image=whole(np.where(inside_mask, maps[0], 0)),
+        probabilities=probabilities,
+        entropy=entropy,
+        disagreement=disagreement,
         device=device,
         warnings=tuple(warnings),
     )
