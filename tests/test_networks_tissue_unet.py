@@ -62,6 +62,32 @@ def test_single_task_twins():
     torch.testing.assert_close(y[:, 1:], torch.sigmoid(likelier))
 
 
+def test_detail_goes_on_from_a_network_without():
+    x = torch.randn(1, 1, 16, 16, 16)
+    plain, detailed = TissueUNet(4), TissueUNet(4, detail_filters=6)
+    lacking, unexpected = detailed.load_state_dict(plain.state_dict(), strict=False)
+    assert {name.split('.')[0] for name in lacking} == {'detail'}
+    assert not unexpected
+    with torch.inference_mode():
+        torch.testing.assert_close(detailed(x), plain(x))
+        torch.nn.init.normal_(detailed.detail[-1].weight)
+        y = detailed(x)
+        torch.testing.assert_close(y[:, 1:], plain(x)[:, 1:])
+    assert (y[:, :1] - plain(x)[:, :1]).abs().max() > 0.1
+
+
+def test_detail_sees_every_voxel():
+    network = TissueUNet(4, classes=0, detail_filters=6)
+    with torch.no_grad():
+        for parameter in network.heads.parameters():
+            parameter.zero_()
+        network.detail[0].weight[:, :4] = 0  # the features: the eight voxels are left
+        torch.nn.init.normal_(network.detail[-1].weight)
+    x = torch.randn(1, 1, 16, 16, 16, requires_grad=True)
+    (network(x) - x).square().sum().backward()
+    assert (x.grad[..., 6:10, 6:10, 6:10].abs() > 0).all()
+
+
 def test_every_parameter_learns():
     network = TissueUNet(4, classes=3)
     output = network(torch.randn(1, 1, 16, 16, 16))
@@ -90,7 +116,16 @@ def test_normalisation_is_that_of_torch():
     torch.testing.assert_close(norm(x.repeat(2, 1, 1, 1, 1))[1:], norm(x), atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize('options', [{'classes': 1}, {'classes': -2}, {'base_filters': 0}])
+@pytest.mark.parametrize(
+    'options',
+    [
+        {'classes': 1},
+        {'classes': -2},
+        {'base_filters': 0},
+        {'detail_filters': -1},
+        {'intensity': False, 'detail_filters': 8},
+    ],
+)
 def test_impossible_options_are_refused(options):
     with pytest.raises(ModelError):
         create('tissue-unet', **options)

@@ -5,6 +5,8 @@ SegSRGAN generator, skips carry the resolution of the input to the end, and the 
 predicted as a difference to the input. Unlike there, all kernels are 3^3, and the input is
 rearranged first: the 2^3 voxels of a block become channels (sub-pixel convolution of Shi et al.,
 CVPR 2016, and its inverse), so that no layer runs at full resolution and none of it is lost.
+Few features at half resolution suffice for classes, but are a narrow way for an intensity: it can
+have a path of its own that sees the voxels as well.
 """
 
 from __future__ import annotations
@@ -158,15 +160,26 @@ class TissueUNet(nn.Module):
         classes: Tissue classes, background first; the second is the structure that matters, such
             as the cortex. 0 for the intensity alone.
         intensity: False for a network that segments and hands the intensity through.
+        detail_filters: Filters of a second, shallow path to the intensity, which sees the voxels
+            themselves beside the features; 0 for none.
 
     Raises:
-        ModelError: If there are no filters, a single class, or nothing to predict.
+        ModelError: If there are no filters, a single class, nothing to predict, or detail
+            without an intensity.
     """
 
-    def __init__(self, base_filters: int = 16, classes: int = 8, intensity: bool = True) -> None:
+    def __init__(
+        self,
+        base_filters: int = 16,
+        classes: int = 8,
+        intensity: bool = True,
+        detail_filters: int = 0,
+    ) -> None:
         super().__init__()
         if base_filters < 1:
             raise ModelError(f'base_filters must be positive, not {base_filters}')
+        if detail_filters < 0 or (detail_filters and not intensity):
+            raise ModelError('detail_filters: give 0 or more, and 0 without intensity')
         if classes == 1 or classes < 0 or not (classes or intensity):
             raise ModelError('classes: give at least 2 (background is one), or 0 with intensity')
         k = base_filters
@@ -186,6 +199,18 @@ class TissueUNet(nn.Module):
             self.heads['intensity'] = same_conv(k, BLOCK**3, 3)
         if classes:
             self.heads['classes'] = nn.Conv3d(k, classes * BLOCK**3, 1)
+        self.detail: nn.Sequential | None = None
+        if detail_filters:
+            self.detail = nn.Sequential(
+                same_conv(k + BLOCK**3, detail_filters, 3),
+                nn.ReLU(),
+                same_conv(detail_filters, detail_filters, 3),
+                nn.ReLU(),
+                same_conv(detail_filters, BLOCK**3, 3),
+            )
+            # So that a network that had no such path goes on from where it was.
+            for parameter in self.detail[-1].parameters():
+                nn.init.zeros_(parameter)
 
     def start_near_identity(self) -> None:
         """Shrink the last kernels: the intensity then is almost the input, all classes alike."""
@@ -211,7 +236,11 @@ class TissueUNet(nn.Module):
         y = self.up2(self.level3(self.down2(quarter)), quarter)
         # The long skip is a linear filter of the image: most of what deblurring takes.
         features = self.up1(y, half) + stem
-        return torch.cat([channels_to_voxels(head(features)) for head in self.heads.values()], 1)
+        outputs = {name: head(features) for name, head in self.heads.items()}
+        if self.detail is not None:
+            seen = torch.cat([blocks, features], dim=1)
+            outputs['intensity'] = outputs['intensity'] + self.detail(seen)
+        return torch.cat([channels_to_voxels(output) for output in outputs.values()], 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Super-resolve and segment.
