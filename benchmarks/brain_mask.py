@@ -27,11 +27,12 @@ from bids_segsr.imaging.degrade import degrade, thick_slice_grid
 from bids_segsr.imaging.metrics import dice
 from bids_segsr.imaging.volume import load_mask, load_volume
 from bids_segsr.inference.brain_mask import predict_brain_mask
+from bids_segsr.training.contrast import CONTRASTS
 from bids_segsr.training.heads import draw_levels, read_head
 from bids_segsr.zoo.store import BRAIN_MASK_MODEL, CARD_FILE, TrainedModel, load_model
 
 HEADS = tuple(f'adult-head/training_seg_{number}.nii.gz' for number in (17, 18, 19, 20))
-CONTRASTS = ('adult-T1w', 'adult-T2w')
+SEQUENCES = ('adult-T1w', 'adult-T2w')
 RUNS = (1, 3, 5)
 SLICE_MM = 3.0
 NOISE = 0.02
@@ -72,13 +73,14 @@ def simulated_heads(labels: Path, axis: int) -> Iterator[Case]:
         affine = np.diag([*head.spacing, 1.0])
         grid = thick_slice_grid(head.regions.shape, affine, SLICE_MM, axis)
         brain = degrade(head.brain.astype(np.float32), affine, grid) > 0.5
-        for contrast in CONTRASTS:
+        for sequence in SEQUENCES:
             rng = np.random.default_rng(number)
-            fine = ndimage.gaussian_filter(draw_levels(rng, contrast)[head.regions], 0.5)
+            levels = draw_levels(rng, CONTRASTS[sequence])
+            fine = ndimage.gaussian_filter(levels[head.regions], 0.5)
             scan = degrade(fine, affine, grid)
             noise = rng.normal(0, NOISE * float(scan.max()), (2, *scan.shape))
             noisy = np.hypot(scan + noise[0], noise[1]).astype(np.float32)
-            group = f'simulated {contrast} of whole heads, {SLICE_MM:g} mm slices'
+            group = f'simulated {sequence} of whole heads, {SLICE_MM:g} mm slices'
             yield Case(group, head.name.split('.')[0], noisy, grid.affine, brain)
 
 

@@ -156,12 +156,14 @@ def test_something_surrounds_even_a_lone_brain(heads):
     assert np.median([image[~brain].mean() for image, brain in images]) > 0.1
 
 
-def test_levels_are_those_of_a_sequence_where_one_is_named():
-    levels = draw_levels(np.random.default_rng(0), 'adult-T2w')
+def test_levels_of_the_brain_are_those_given_and_the_others_random():
+    levels = CONTRASTS['adult-T2w']
+    drawn = [draw_levels(np.random.default_rng(seed), levels) for seed in range(20)]
     for tissue in ('cortex', 'white', 'csf'):
-        assert levels[TISSUES.index(tissue)] == pytest.approx(CONTRASTS['adult-T2w'][tissue])
-    drawn = [draw_levels(np.random.default_rng(seed)) for seed in range(20)]
-    assert np.std([levels[TISSUES.index('white')] for levels in drawn]) > 0.1
+        found = [d[TISSUES.index(tissue)] for d in drawn]
+        assert found == pytest.approx([levels[tissue]] * 20)
+    assert np.std([d[TISSUES.index('surround')] for d in drawn]) > 0.2
+    assert np.std([d[45] for d in drawn]) > 0.2
 
 
 @pytest.fixture
@@ -318,7 +320,7 @@ def test_intensities_are_divided_as_the_recipe_says(heads, tmp_path):
 
     file = tmp_path / 'head.npy'
     np.save(file, np.stack([heads[1].regions, heads[1].brain.astype(np.uint8)]))
-    stored = StoredHead(file, heads[1].spacing, 1.0)
+    stored = StoredHead(file, 'adult', heads[1].spacing, 1.0)
     scaled = [
         HeadDataset([stored], 3.0, Sampling(16, normalisation=how), 0)[1]['image']
         for how in ('volume-max', 'volume-mean')

@@ -84,18 +84,20 @@ class StoredHead:
 
     Attributes:
         file: NumPy file, (2, i, j, k) uint8: regions and brain.
+        labelling: Key of LABELLINGS.
         spacing: Of its voxels along each axis, mm.
         share: Its share of the samples.
     """
 
     file: Path
+    labelling: str
     spacing: tuple[float, float, float]
     share: float
 
     def open(self) -> Head:
         """Return the head, its voxels mapped into memory."""
         regions, brain = np.load(self.file, mmap_mode='r')
-        return Head(self.file.name, regions, brain.view(bool), self.spacing)
+        return Head(self.file.name, self.labelling, regions, brain.view(bool), self.spacing)
 
 
 class HeadDataset(Dataset[Patch]):
@@ -217,7 +219,7 @@ def _store(label_map: LabelMap, cache: Path) -> StoredHead:
         voxels = np.stack([head.regions, head.brain.astype(np.uint8)])
         write_complete(file, lambda part: np.save(part, voxels))
     spacing = spacing_of(nib.as_closest_canonical(nib.load(path)).affine)
-    return StoredHead(file, spacing, label_map.share)
+    return StoredHead(file, source.labelling, spacing, label_map.share)
 
 
 def _draw_field_of_view(edge: int, rng: np.random.Generator) -> tuple[int, int, int]:

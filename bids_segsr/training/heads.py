@@ -1,8 +1,9 @@
 """Whole heads at low resolution, for a network that finds the brain.
 
-In the manner of SynthSeg (Billot et al., Medical Image Analysis 2023): every label gets a random
-intensity, so that no contrast is special. Where a label map holds a brain alone, random tissue is
-laid around it: shells like skull and scalp, then blobs, as a mother's body surrounds a fetus.
+In the manner of SynthSeg (Billot et al., Medical Image Analysis 2023): every label outside the
+brain gets a random intensity, so that no contrast is special; the brain has mostly one of the
+usual. Where a label map holds a brain alone, random tissue is laid around it: shells like skull
+and scalp, then blobs, as a mother's body surrounds a fetus.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ from bids_segsr.training.anatomy import (
     rotation,
     smooth_field,
 )
-from bids_segsr.training.contrast import CONTRASTS
+from bids_segsr.training.contrast import Appearance, draw_contrast
 
-PRIOR_SHARE = 0.85
-"""Share of the volumes whose brain has the contrast of a known sequence."""
+BRAIN = Appearance(random_share=0.15, jitter=0.07)
+"""How the brain looks: most often as in a sequence that is usual at that age."""
 
 SLICE_MM = (2.0, 6.0)
 """Thinnest and thickest slices; none is thinner than the voxels of the volume."""
@@ -57,6 +58,7 @@ class Head:
 
     Attributes:
         name: File name of the label map.
+        labelling: Key of LABELLINGS.
         regions: (i, j, k) uint8: index in TISSUES; outside the brain 40 and more, one a label of
             the map; 0 background.
         brain: (i, j, k) bool: the brain with its outer CSF.
@@ -64,6 +66,7 @@ class Head:
     """
 
     name: str
+    labelling: str
     regions: np.ndarray
     brain: np.ndarray
     spacing: tuple[float, float, float]
@@ -105,30 +108,24 @@ def read_head(
     brain = ndimage.binary_dilation(tissue, iterations=4)
     brain = ndimage.binary_fill_holes(ndimage.binary_erosion(brain, iterations=2))
     regions[brain & ~tissue] = csf
-    return Head(path.name, regions, brain, spacing_of(affine))
+    return Head(path.name, labelling, regions, brain, spacing_of(affine))
 
 
-def draw_levels(rng: np.random.Generator, contrast: str | None = None) -> np.ndarray:
-    """Draw the intensity of every region.
+def draw_levels(rng: np.random.Generator, levels: Mapping[str, float]) -> np.ndarray:
+    """Draw the intensity of every region outside the brain.
 
     Args:
         rng: Source of random numbers.
-        contrast: Key of CONTRASTS, taken without jitter for the tissues of the brain; by default
-            one of them with jitter, or none.
+        levels: Intensity of every tissue; used for those of the brain.
 
     Returns:
         (256,) float32 in the numbers of `Head.regions`.
     """
-    levels = rng.uniform(0, 1, 256).astype(np.float32)
-    jitter = 0.07 if contrast is None else 0.0
-    if contrast is None and rng.random() < PRIOR_SHARE:
-        contrast = str(rng.choice(list(CONTRASTS)))
-    if contrast is not None:
-        for index, tissue in enumerate(TISSUES[OUTSIDE:], start=OUTSIDE):
-            level = CONTRASTS[contrast][tissue] + rng.normal(0, jitter)
-            levels[index] = max(0.02, level)
-    levels[0] = 0 if rng.random() < 0.8 else rng.uniform(0, 0.3)
-    return levels
+    drawn = rng.uniform(0, 1, 256).astype(np.float32)
+    for index, tissue in enumerate(TISSUES[OUTSIDE:], start=OUTSIDE):
+        drawn[index] = levels[tissue]
+    drawn[0] = 0 if rng.random() < 0.8 else rng.uniform(0, 0.3)
+    return drawn
 
 
 def make_head(
@@ -162,7 +159,7 @@ def make_head(
     if not whole or rng.random() < 0.1:
         regions = np.where(brain, regions, _surround(brain, rng))
 
-    image = draw_levels(rng)[regions]
+    image = draw_levels(rng, draw_contrast(head.labelling, BRAIN, rng))[regions]
     texture = rng.normal(0, 1, shape).astype(np.float32)
     image *= 1 + rng.uniform(0, 0.15) * ndimage.gaussian_filter(texture, rng.uniform(0, 1.5))
     image = ndimage.gaussian_filter(image, rng.uniform(0.3, 0.8))
