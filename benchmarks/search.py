@@ -1,11 +1,12 @@
-"""Do super-resolution and segmentation harm each other? The default model and its two twins.
+"""Which network for the default model? Short trainings of equal length, one line each.
 
-    python benchmarks/single_task.py --data DIR --out DIR [--minutes 10]
+    python benchmarks/search.py --data DIR --out DIR [--minutes 6] [--only NAME ...]
 
-Trains the network of the recipe `default-model` three times for the same time: for both tasks, for
-the intensity alone, for the tissues alone; same data, same order, same first weights where they
-are shared. The scores are those on the validation patches. A second run goes on where the first
-one stopped. DIR as for `segsr train default-model`.
+All follow the recipe `default-model`, with smaller patches: same data in the same order, loss and
+optimiser. Three comparisons: the generators of the articles and the tissue U-Net; the tissue U-Net
+for both tasks and its twins for one; the packaged model, trained further with an adversarial term
+and without. The scores are those on the validation patches, never on subjects that are held out. A
+second run goes on where the first one stopped. DIR as for `segsr train default-model`.
 """
 
 from __future__ import annotations
@@ -13,52 +14,140 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import platform
 import resource
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
-from bids_segsr.training.recipe import Recipe
+from bids_segsr.training.recipe import Network, Recipe
 from bids_segsr.training.recipe_file import read_recipe, recipe_text
 
-TWINS = ('both', 'intensity', 'tissues')
+PATCH_SIZE = 48
+ADVERSARIAL_WEIGHT = 0.001
+"""SegSRGAN 2020, section 3.1.3."""
 
 
-def twin(recipe: Recipe, task: str, minutes: float) -> Recipe:
-    """Leave out one of the tasks of a recipe."""
-    network, loss, channels = recipe.network, recipe.loss, recipe.task.channels
+@dataclass(frozen=True)
+class Candidate:
+    """A training of the search.
+
+    Attributes:
+        architecture: Of the generator.
+        options: Its options.
+        near_identity: Whether its last kernels are shrunk first.
+        head_rate: See `Optimiser`.
+        task: What it learns.
+        adversarial: Whether with a critic.
+        init: Model to start from.
+    """
+
+    architecture: str
+    options: dict[str, int | float | bool]
+    near_identity: bool = False
+    head_rate: float = 1.0
+    task: Literal['both', 'intensity', 'tissues'] = 'both'
+    adversarial: bool = False
+    init: str | None = None
+
+
+def candidates() -> dict[str, Candidate]:
+    """Return all trainings by name; options of the articles' generators are those of recipes."""
+    network = read_recipe('default-model').network
+    tissue = dict(network.options)
+    plain = {**tissue, 'detail_filters': 0}
+    both = {
+        'SegSRGAN': Candidate('segsrgan', {'mask_classes': 8}, True, 0.05),
+        'SegSRGAN-U-Net': Candidate(
+            'segsrgan-unet', {'base_filters': 16, 'mask_classes': 8}, True, 0.05
+        ),
+        'tissue-U-Net-without-detail': Candidate('tissue-unet', plain, True),
+        'tissue-U-Net': Candidate('tissue-unet', tissue, True),
+    }
+    twins = {
+        'tissue-U-Net-intensity': Candidate(
+            'tissue-unet', {**tissue, 'classes': 0}, True, task='intensity'
+        ),
+        'tissue-U-Net-tissues': Candidate(
+            'tissue-unet', {**plain, 'intensity': False}, True, task='tissues'
+        ),
+    }
+    further = {
+        f'tissue-U-Net-further{"-adversarial" if critic else ""}': Candidate(
+            'tissue-unet', tissue, adversarial=critic, init='tissue-unet'
+        )
+        for critic in (False, True)
+    }
+    recipes = {name: read_recipe(name).network for name in INTENSITY_RECIPES}
+    single = {
+        name: Candidate(network.architecture, network.options, task='intensity')
+        for name, network in recipes.items()
+    }
+    return {**both, **twins, **single, **further}
+
+
+INTENSITY_RECIPES = ('recnn-10l', 'srresnet', 'mdcsrn-b4u4', 'rrdg')
+"""Packaged recipes of generators without a segmentation."""
+
+
+def make_recipe(name: str, candidate: Candidate, minutes: float) -> Recipe:
+    """Change the recipe of the default model into that of a candidate."""
+    recipe = read_recipe('default-model')
+    loss, channels = recipe.loss, recipe.task.channels
     score = 'gain+10*dice'
-    if task == 'intensity':
-        network = dataclasses.replace(network, options={**network.options, 'classes': 0})
+    critic = None
+    if candidate.task == 'intensity':
         loss = dataclasses.replace(loss, segmentation='none')
         channels, score = channels[:1], 'gain'
-    elif task == 'tissues':
-        network = dataclasses.replace(network, options={**network.options, 'intensity': False})
+    elif candidate.task == 'tissues':
         loss, score = dataclasses.replace(loss, intensity='none'), 'dice'
+    if candidate.adversarial:
+        loss = dataclasses.replace(
+            loss, adversarial_weight=ADVERSARIAL_WEIGHT, gradient_penalty=10.0
+        )
+        options = {'base_filters': 16, 'in_channels': len(channels), 'patch_size': PATCH_SIZE}
+        critic = Network('segsrgan-critic', options)
+    rate = recipe.optimiser.learning_rate
     return dataclasses.replace(
         recipe,
-        name=f'twin-{task}',
-        network=network,
+        name=name,
+        network=Network(candidate.architecture, candidate.options, candidate.near_identity),
+        critic=critic,
+        critic_schedule=dataclasses.replace(recipe.critic_schedule, updates=1, head_start=20),
         loss=loss,
         task=dataclasses.replace(recipe.task, channels=channels),
-        schedule=dataclasses.replace(recipe.schedule, minutes=minutes, ema=0.99),
-        validation=dataclasses.replace(recipe.validation, every_steps=100, score=score),
+        sampling=dataclasses.replace(recipe.sampling, patch_size=PATCH_SIZE),
+        optimiser=dataclasses.replace(
+            recipe.optimiser,
+            head_rate=candidate.head_rate,
+            learning_rate=rate / 4 if candidate.init else rate,
+        ),
+        rates=dataclasses.replace(recipe.rates, warmup=10),
+        schedule=dataclasses.replace(
+            recipe.schedule, minutes=minutes, batch_size=2, ema=0.98, epochs=None, steps=None
+        ),
+        validation=dataclasses.replace(
+            recipe.validation, every_steps=1_000_000, score=score, patches=24, pictures=1
+        ),
     )
 
 
-def train(recipe: Recipe, data: Path, out: Path) -> float:
-    """Train on one thread; returns the CPU minutes, those of the first time included."""
-    file = out / f'{recipe.name}.toml'
-    spent = out / recipe.name / 'cpu_minutes'
+def train(recipe: Recipe, init: str | None, data: Path, out: Path) -> float:
+    """Train on one thread, unless that was done; returns the CPU minutes, all included."""
+    file, run = out / f'{recipe.name}.toml', out / recipe.name
+    spent = run / 'cpu_minutes'
     if not spent.exists():
         file.write_text(recipe_text(recipe), encoding='utf-8')
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         command = [sys.executable, '-m', 'bids_segsr.cli.segsr', 'train', file]
-        options = ['--label-maps', data, '--out', out / recipe.name, '--workers', '0']
+        options = ['--label-maps', data, '--out', run, '--workers', '0', '--device', 'cpu']
+        options += [] if init is None else ['--init', init]
         environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
-        subprocess.run([*command, *options, '--device', 'cpu'], check=True, env=environment)
+        subprocess.run([*command, *options], check=True, env=environment)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         spent.write_text(f'{used / 60:.2f}\n', encoding='utf-8')
@@ -67,19 +156,24 @@ def train(recipe: Recipe, data: Path, out: Path) -> float:
 
 def main() -> None:
     """Train what is not yet trained and print the table."""
+    known = candidates()
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--data', type=Path, required=True)
     parser.add_argument('--out', type=Path, required=True)
-    parser.add_argument('--minutes', type=float, default=10.0, help='of each training')
+    parser.add_argument('--minutes', type=float, default=6.0, help='of each training')
+    parser.add_argument('--only', nargs='+', choices=[*known], default=[*known])
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     rows = []
-    for task in TWINS:
-        recipe = twin(read_recipe('default-model'), task, arguments.minutes)
-        spent = train(recipe, arguments.data, arguments.out)
-        last = pd.read_csv(arguments.out / recipe.name / 'log.csv').iloc[-1]
+    for name in arguments.only:
+        candidate = known[name]
+        recipe = make_recipe(name, candidate, arguments.minutes)
+        spent = train(recipe, candidate.init, arguments.data, arguments.out)
+        log = pd.read_csv(arguments.out / name / 'log.csv')
         columns = ('step', 'gain', 'ssim', 'dice', 'dice_cortex')
-        rows.append({'task': task, 'CPU min': spent} | {c: last.get(c) for c in columns})
+        last = {column: log.iloc[-1].get(column) for column in columns}
+        rows.append({'network': name, 'CPU min': spent} | last)
+    print(f'{platform.processor() or platform.machine()}, one thread, {arguments.minutes:g} min')
     print(pd.DataFrame(rows).round(3).to_string(index=False))
 
 
