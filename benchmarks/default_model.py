@@ -124,6 +124,43 @@ def real_cases(data: Path) -> Iterator[Case]:
                 yield Case(group, label, image, head, None, 1.0, axis, masked=False)
 
 
+@dataclass(frozen=True)
+class Slices:
+    """Thick slices made of a case.
+
+    Attributes:
+        scan: (i, j, k) float32 with noise.
+        affine: Of the slices.
+        mask: Brain mask of the slices, bool.
+        truth: Fine image, as long as the slices are.
+        brain: Where it is scored, on the grid of the truth.
+        cut: What was taken of the case.
+    """
+
+    scan: np.ndarray
+    affine: np.ndarray
+    mask: np.ndarray
+    truth: np.ndarray
+    brain: np.ndarray
+    cut: tuple[slice, ...]
+
+
+def make_slices(case: Case, axis: int) -> Slices:
+    """Simulate slices along an axis."""
+    # A whole number of slices makes the restored grid the fine one, voxel by voxel.
+    block = 15 if case.spacing == 0.8 else 3
+    length = case.image.shape[axis] // block * block
+    cut = tuple(slice(0, length if other == axis else None) for other in range(3))
+    truth, brain = case.image[cut], case.brain[cut]
+    affine = np.diag([case.spacing] * 3 + [1.0])
+    slices = thick_slice_grid(truth.shape, affine, SLICE_MM, axis)
+    rng = np.random.default_rng(0)
+    scan = degrade(truth, affine, slices)
+    scan = scan + rng.normal(0, NOISE * float(truth.max()), scan.shape).astype(np.float32)
+    mask = degrade(brain, affine, slices) > 0.5
+    return Slices(scan, slices.affine, mask, truth, brain, cut)
+
+
 def score(case: Case, model: TrainedModel, axis: int) -> dict[str, float | str]:
     """Simulate slices along an axis, restore them, compare.
 
@@ -135,31 +172,19 @@ def score(case: Case, model: TrainedModel, axis: int) -> dict[str, float | str]:
     Returns:
         One row of the table.
     """
-    # A whole number of slices makes the restored grid the fine one, voxel by voxel.
-    block = 15 if case.spacing == 0.8 else 3
-    length = case.image.shape[axis] // block * block
-    cut = [slice(None)] * 3
-    cut[axis] = slice(0, length)
-    truth, brain = case.image[tuple(cut)], case.brain[tuple(cut)]
-    affine = np.diag([case.spacing] * 3 + [1.0])
-
-    slices = thick_slice_grid(truth.shape, affine, SLICE_MM, axis)
-    rng = np.random.default_rng(0)
-    scan = degrade(truth, affine, slices)
-    scan = scan + rng.normal(0, NOISE * float(truth.max()), scan.shape).astype(np.float32)
-    scan_mask = degrade(brain, affine, slices) > 0.5
-
-    grid = isotropic_grid(scan.shape, slices.affine, case.spacing)
-    np.testing.assert_allclose(grid.affine, affine, atol=1e-6)
-    mask = resample(scan_mask, slices.affine, grid, order=1) >= 0.5
+    slices = make_slices(case, axis)
+    truth = slices.truth
+    grid = isotropic_grid(slices.scan.shape, slices.affine, case.spacing)
+    np.testing.assert_allclose(grid.affine, np.diag([case.spacing] * 3 + [1.0]), atol=1e-6)
+    mask = resample(slices.mask, slices.affine, grid, order=1) >= 0.5
     if not case.masked:
         mask = np.ones_like(mask)
-    spline = np.where(mask, resample(scan, slices.affine, grid), np.float32(0))
+    spline = np.where(mask, resample(slices.scan, slices.affine, grid), np.float32(0))
     started = time.monotonic()
     prediction = predict(model, spline, axis, mask=mask)
     seconds = time.monotonic() - started
 
-    inside = mask & brain
+    inside = mask & slices.brain
     row: dict[str, float | str] = {
         'group': case.group,
         'name': case.name,
@@ -171,7 +196,7 @@ def score(case: Case, model: TrainedModel, axis: int) -> dict[str, float | str]:
     }
     if case.tissues is None:
         return row
-    tissues = np.where(inside, case.tissues[tuple(cut)], 0)
+    tissues = np.where(inside, case.tissues[slices.cut], 0)
     cortex = tissues == 1
     found = (prediction.probabilities[0] > 0.5) & inside
     row['dice_network'] = dice(cortex, found)

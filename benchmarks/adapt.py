@@ -1,0 +1,127 @@
+"""Is it worth training on the very scan that is to be restored? Its thin axes teach the network.
+
+    python benchmarks/adapt.py --data DIR --out DIR [--model NAME] [--minutes 5]
+
+For each real image that no training has seen: the thick slices are simulated, the packaged network
+goes on for some minutes on what those slices show in plane (as ECLARE and SMORE do), with all of
+it fixed but the path to the intensity, and is scored beside the network as it was. A second run
+goes on where the first one stopped. DIR as for `segsr train default-model`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import torch
+from default_model import SLICE_MM, Case, make_slices, real_cases, score
+
+from bids_segsr.training.label_patches import UNLABELLED, LabelMaps, LabelSource
+from bids_segsr.training.recipe import Network, Recipe
+from bids_segsr.training.recipe_file import read_recipe, recipe_text
+from bids_segsr.zoo.store import TrainedModel, load_model
+
+FROZEN = ('stem*', 'level*', 'down*', 'up*', 'heads.classes*')
+"""All but the path to the intensity."""
+
+
+def chosen(data: Path) -> Iterator[tuple[Case, int]]:
+    """One image of a kind, and its slice axis."""
+    groups = set()
+    for case in real_cases(data):
+        if case.group not in groups:
+            groups.add(case.group)
+            yield case, 2 if case.axis is None else case.axis
+
+
+def make_recipe(model: TrainedModel, ratio: float, minutes: float) -> Recipe:
+    """Turn the recipe of the default model into one for the thin axes of one scan."""
+    recipe = read_recipe('default-model')
+    assert recipe.label_maps is not None  # noqa: S101 - narrows
+    maps = LabelMaps(
+        sources=(LabelSource('*.nii.gz', UNLABELLED),),
+        validation=('follow*',),
+        reuse=recipe.label_maps.reuse,
+        appearance=dataclasses.replace(recipe.label_maps.appearance, gamma=0.0),
+        acquisition=dataclasses.replace(
+            recipe.label_maps.acquisition, ratio=(ratio, ratio), usual_share=0.0
+        ),
+        deformation=recipe.label_maps.deformation,
+    )
+    return dataclasses.replace(
+        recipe,
+        name='adapt',
+        network=Network(model.card.architecture, model.card.options),
+        label_maps=maps,
+        loss=dataclasses.replace(recipe.loss, segmentation='none'),
+        optimiser=dataclasses.replace(recipe.optimiser, learning_rate=3e-4),
+        rates=dataclasses.replace(recipe.rates, warmup=10),
+        schedule=dataclasses.replace(recipe.schedule, minutes=minutes, batch_size=2, ema=0.98),
+        validation=dataclasses.replace(
+            recipe.validation, every_steps=1_000_000, score='gain', pictures=1
+        ),
+    )
+
+
+def adapt(case: Case, axis: int, model: TrainedModel, minutes: float, out: Path) -> Path:
+    """Train on the slices of a case, unless that was done; return the folder of the model."""
+    run = out / case.name.replace(' ', '-')
+    if not (run / 'model').is_dir():
+        slices = make_slices(case, axis)
+        scan = np.where(slices.mask, slices.scan, 0) if case.masked else slices.scan
+        folder = run / 'scan'
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ('scan', 'follow'):
+            image = nib.Nifti1Image(scan.astype(np.float32), slices.affine)
+            nib.save(image, folder / f'{name}.nii.gz')
+        recipe = run / 'adapt.toml'
+        text = recipe_text(make_recipe(model, SLICE_MM / case.spacing, minutes))
+        recipe.write_text(text, encoding='utf-8')
+        command = [sys.executable, '-m', 'bids_segsr.cli.segsr', 'train', recipe]
+        options = ['--label-maps', folder, '--out', run, '--workers', '0', '--device', 'cpu']
+        options += ['--init', model.card.name, '--freeze', *FROZEN]
+        environment = {**os.environ, 'OMP_NUM_THREADS': str(torch.get_num_threads())}
+        subprocess.run([*command, *options], check=True, env=environment)
+    return run / 'model'
+
+
+def main() -> None:
+    """Adapt to every image and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--data', type=Path, required=True)
+    parser.add_argument('--out', type=Path, required=True)
+    parser.add_argument('--model', default='tissue-unet')
+    parser.add_argument('--minutes', type=float, default=5.0, help='of each training')
+    parser.add_argument('--threads', type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    model = load_model(arguments.model)
+    rows = []
+    for case, axis in chosen(arguments.data):
+        folder = adapt(case, axis, model, arguments.minutes, arguments.out)
+        before, after = (score(case, each, axis) for each in (model, load_model(str(folder))))
+        rows.append(
+            {
+                'image': case.group,
+                'spline': before['psnr_spline'],
+                'network': before['psnr_network'],
+                'adapted': after['psnr_network'],
+                'SSIM network': before['ssim_network'],
+                'SSIM adapted': after['ssim_network'],
+            }
+        )
+    print(f'{platform.processor() or platform.machine()}, {arguments.threads} thread(s)')
+    print(pd.DataFrame(rows).round(3).to_string(index=False))
+
+
+if __name__ == '__main__':
+    main()
