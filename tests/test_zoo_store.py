@@ -167,6 +167,9 @@ def test_brains_are_found_by_a_model_of_that_name_or_a_template(tmp_path, networ
     assert brain_mask_card().name == BRAIN_MASK_MODEL
     assert brain_mask_template(None) is None
     assert brain_mask_template('MNIInfant:cohort-1') == 'MNIInfant:cohort-1'
+    (tmp_path / BRAIN_MASK_MODEL / 'card.json').write_text('{', encoding='utf-8')
+    with pytest.raises(ModelError, match=r'card\.json'):
+        brain_mask_template(None)
 
 
 def test_paths_of_models_are_made_absolute_and_names_kept(tmp_path, monkeypatch):

@@ -85,11 +85,12 @@ def find_card(name_or_path: str | Path) -> ModelCard:
 
 
 def brain_mask_card() -> ModelCard | None:
-    """Return the card of the model that finds brains, None where there is no such model."""
-    try:
-        return find_card(BRAIN_MASK_MODEL)
-    except ModelError:
-        return None
+    """Return the card of the model that finds brains, None where there is no such model.
+
+    Raises:
+        ModelError: There is one, but its card cannot be read.
+    """
+    return find_card(BRAIN_MASK_MODEL) if BRAIN_MASK_MODEL in card_paths() else None
 
 
 def brain_mask_template(named: str | None) -> str | None:
