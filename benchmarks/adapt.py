@@ -2,10 +2,10 @@
 
     python benchmarks/adapt.py --data DIR --out DIR [--model NAME] [--minutes 5]
 
-For each real image that no training has seen: the thick slices are simulated, the packaged network
-goes on for some minutes on what those slices show in plane (as ECLARE and SMORE do), with all of
-it fixed but the path to the intensity, and is scored beside the network as it was. A second run
-goes on where the first one stopped. DIR as for `segsr train default-model`.
+For one real image of each kind that no training has seen: the thick slices are simulated, the
+packaged network goes on for some minutes on what those slices show in plane (as ECLARE and SMORE
+do), with all of it fixed but the path to the intensity, and is scored beside what it was.
+A second run goes on where the first one stopped. DIR as for `segsr train default-model`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def make_recipe(model: TrainedModel, ratio: float, minutes: float) -> Recipe:
         sources=(LabelSource('*.nii.gz', UNLABELLED),),
         validation=('follow*',),
         reuse=recipe.label_maps.reuse,
-        appearance=dataclasses.replace(recipe.label_maps.appearance, gamma=0.0),
+        appearance=dataclasses.replace(recipe.label_maps.appearance, random_share=0.0, gamma=0.0),
         acquisition=dataclasses.replace(
             recipe.label_maps.acquisition, ratio=(ratio, ratio), usual_share=0.0
         ),
@@ -75,7 +75,10 @@ def make_recipe(model: TrainedModel, ratio: float, minutes: float) -> Recipe:
 def adapt(case: Case, axis: int, model: TrainedModel, minutes: float, out: Path) -> Path:
     """Train on the slices of a case, unless that was done; return the folder of the model."""
     run = out / case.name.replace(' ', '-')
-    if not (run / 'model').is_dir():
+    recipe = run / 'adapt.toml'
+    text = recipe_text(make_recipe(model, SLICE_MM / case.spacing, minutes))
+    done = (run / 'model').is_dir() and recipe.read_text(encoding='utf-8') == text
+    if not done:
         slices = make_slices(case, axis)
         scan = np.where(slices.mask, slices.scan, 0) if case.masked else slices.scan
         folder = run / 'scan'
@@ -83,8 +86,6 @@ def adapt(case: Case, axis: int, model: TrainedModel, minutes: float, out: Path)
         for name in ('scan', 'follow'):
             image = nib.Nifti1Image(scan.astype(np.float32), slices.affine)
             nib.save(image, folder / f'{name}.nii.gz')
-        recipe = run / 'adapt.toml'
-        text = recipe_text(make_recipe(model, SLICE_MM / case.spacing, minutes))
         recipe.write_text(text, encoding='utf-8')
         command = [sys.executable, '-m', 'bids_segsr.cli.segsr', 'train', recipe]
         options = ['--label-maps', folder, '--out', run, '--workers', '0', '--device', 'cpu']

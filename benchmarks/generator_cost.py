@@ -21,6 +21,10 @@ NETWORKS = {
         {'base_filters': 16, 'mask_classes': 8},
     ),
     'tissue-unet, 16 filters, 8 classes': ('tissue-unet', {'base_filters': 16}),
+    'tissue-unet, the same, 32 detail filters': (
+        'tissue-unet',
+        {'base_filters': 16, 'detail_filters': 32},
+    ),
     'tissue-unet, 24 filters, 8 classes': ('tissue-unet', {'base_filters': 24}),
 }
 """What is told, architecture and options."""
@@ -53,13 +57,13 @@ def main() -> None:
     networks = {**NETWORKS, **{n: (r.architecture, r.options) for n, r in recipes.items()}}
     size, batch = arguments.patch_size, arguments.batch
     print(f'{platform.processor() or platform.machine()}, one thread, {batch} x {size}^3')
-    print(f'{"network":38}{"parameters":>11}{"s a patch":>11}{"ratio":>7}')
+    print(f'{"network":42}{"parameters":>11}{"s a patch":>11}{"ratio":>7}')
     base = 0.0
     for name, (architecture, options) in networks.items():
         taken = seconds(architecture, dict(options), size, batch, arguments.repeats)
         base = base or taken
         count = sum(p.numel() for p in create(architecture, **options).parameters())
-        print(f'{name:38}{count:11,}{taken:11.2f}{taken / base:7.2f}', flush=True)
+        print(f'{name:42}{count:11,}{taken:11.2f}{taken / base:7.2f}', flush=True)
 
 
 if __name__ == '__main__':

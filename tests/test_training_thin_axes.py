@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from bids_segsr.exceptions import ImageError
+from bids_segsr.networks.standardise import volume_scale
 from bids_segsr.training.acquisition import AcquisitionRanges
 from bids_segsr.training.contrast import Appearance
 from bids_segsr.training.synthesis import Synthesis
@@ -56,6 +57,26 @@ def test_head_lies_as_it_does_and_short_axes_are_continued(tmp_path):
         orders.add(rises)
     # right, up, front; or front, up, right (or left)
     assert orders == {(False, True, True), (True, True, False)}
+
+
+def test_stripped_scan_stays_stripped(tmp_path):
+    rng = np.random.default_rng(0)
+    scan = np.zeros((48, 48, 12), np.float32)
+    scan[8:40, 8:40, 3:9] = rng.uniform(100, 200, (32, 32, 6))
+    nib.Nifti1Image(scan, np.diag([1.0, 1, 4, 1])).to_filename(tmp_path / 'thick.nii.gz')
+    thin = read_thin_axes(tmp_path / 'thick.nii.gz', 1.0)
+    assert thin.stripped
+    noisy = Synthesis(
+        Appearance(random_share=0, gamma=0), AcquisitionRanges(noise=(0.03, 0.03), motion_share=0)
+    )
+    sample = make_thin_sample(thin, (48, 48, 48), noisy, np.random.default_rng(1))
+    assert 0.1 < sample.brain.mean() < 0.4
+    assert not sample.image[~sample.brain].any()
+    assert not sample.truth[~sample.brain].any()
+    # as `predict` scales: the mean of the brain alone
+    assert volume_scale(sample.image, 'volume-mean') == pytest.approx(
+        sample.image[sample.brain].mean(), rel=0.01
+    )
 
 
 def test_empty_scan_is_refused(tmp_path):

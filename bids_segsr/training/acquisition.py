@@ -25,7 +25,7 @@ class AcquisitionRanges:
         in_plane_share: Share of such samples.
         noise: Standard deviation, relative to the image maximum, added to the slices.
         rician_share: Share of samples with Rician instead of Gaussian noise.
-        motion: Standard deviation of the shifts of the slices in plane, in output voxels.
+        motion: Standard deviation of the shifts of the slices in plane, in voxels of theirs.
         gain: Standard deviation of the relative intensity of the slices.
         motion_share: Share of samples with motion and gain.
     """
@@ -53,7 +53,7 @@ class Stack:
         in_plane: In-plane spacing in output voxels, at least 1.
         noise: Standard deviation of the noise relative to the image maximum.
         rician: Rician instead of Gaussian noise.
-        motion: Standard deviation of the in-plane shifts of the slices, output voxels.
+        motion: Standard deviation of the in-plane shifts of the slices, in voxels of theirs.
         gain: Standard deviation of their relative intensity.
     """
 

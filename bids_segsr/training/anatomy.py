@@ -125,7 +125,7 @@ def read_anatomy(
         UserError: If `numbers` names a tissue that is not known.
     """
     numbers = label_numbers(path, labelling, numbers)
-    labels, _ = read_labels(path)
+    labels, affine = read_labels(path)
     tissue = indices(labels, {_INDEX[name]: values for name, values in numbers.items()})
     if not (tissue == _INDEX['cortex']).any():
         raise ImageError(f'{path}: no {labelling} cortex label {numbers.get("cortex", ())}')
@@ -138,8 +138,9 @@ def read_anatomy(
         fractions[index] = smooth + 0.5
     real = None
     if image is not None:
-        values = nib.as_closest_canonical(nib.load(image)).get_fdata(dtype=np.float32)
-        if values.shape != labels.shape:
+        canonical = nib.as_closest_canonical(nib.load(image))
+        values = canonical.get_fdata(dtype=np.float32)
+        if values.shape != labels.shape or not np.allclose(canonical.affine, affine, atol=1e-3):
             raise ImageError(f'{image}: not on the grid of {path}')
         real = _cut_padded(values, box)
         real = np.clip(real / np.percentile(real[tissue >= OUTSIDE], 99.5), 0, 1.5)

@@ -9,13 +9,16 @@ the truth.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
 from bids_segsr.exceptions import ImageError
+from bids_segsr.imaging.brain_mask import foreground_mask, is_skull_stripped
 from bids_segsr.imaging.conform import acquired_axis
-from bids_segsr.imaging.resample import isotropic_grid, resample
+from bids_segsr.imaging.resample import isotropic_grid, resample, resample_mask
 from bids_segsr.imaging.volume import load_volume
 from bids_segsr.training.acquisition import acquire, draw_stack
 from bids_segsr.training.anatomy import CLASSES
@@ -32,13 +35,19 @@ class ThinAxes:
 
     Attributes:
         name: File name.
-        image: (i, j, k) float32, RAS+ axes, 1 for the 99.5th percentile of the head.
+        image: (i, j, k) float32, RAS+ axes, 1 for the 99.5th percentile of the head; of a stripped
+            scan 0 outside the brain.
         slice_axis: Axis along which the acquired slices followed each other.
     """
 
     name: str
     image: np.ndarray
     slice_axis: int
+
+    @cached_property
+    def stripped(self) -> bool:
+        """Whether it shows a brain alone."""
+        return is_skull_stripped(self.image)
 
 
 def read_thin_axes(path: Path, resolution: float) -> ThinAxes:
@@ -57,6 +66,8 @@ def read_thin_axes(path: Path, resolution: float) -> ThinAxes:
     scan = load_volume(path)
     grid = isotropic_grid(scan.data.shape, scan.affine, resolution)
     image = np.maximum(resample(scan.data, scan.affine, grid), 0)
+    if is_skull_stripped(scan.data):
+        image *= resample_mask(foreground_mask(scan.data), scan.affine, grid)
     head = image[image > _HEAD * np.percentile(image, 99)]
     if not head.size:
         raise ImageError(f'{path}: no voxel is above 0.')
@@ -93,7 +104,12 @@ def make_thin_sample(
     box = turned[tuple(slice(a, a + n) for a, n in zip(low, full, strict=True))]
     box = np.pad(box, [(0, n - m) for n, m in zip(full, box.shape, strict=True)], mode='edge')
     truth = vary_real(box, recipe.appearance, rng)
-    image, brain = acquire(truth, None, stack, rng)
+    shown = None
+    if scan.stripped:
+        shown = ndimage.binary_fill_holes(box > 0)
+        truth *= shown
+    image, brain = acquire(truth, shown, stack, rng)
+    truth = truth * brain
     inner = (..., slice(margin, margin + shape[2]))
     tissues = np.zeros((len(CLASSES), *truth.shape), np.float32)
     return Sample(image[inner], truth[inner], tissues[inner], brain[inner], stack.ratio)
