@@ -17,6 +17,7 @@ from bids_segsr.inference import brain_mask
 from bids_segsr.inference.brain_mask import find_brain_mask, predict_brain_mask
 from bids_segsr.networks import create
 from bids_segsr.zoo.card import InputContract, ModelCard
+from bids_segsr.zoo.contract import mask_warnings
 from bids_segsr.zoo.store import TrainedModel
 
 
@@ -137,6 +138,8 @@ def test_sources_of_the_brain_mask(tmp_path, monkeypatch, bright):
     assert dice(mask, inside) > 0.97
     whole = brain + np.random.default_rng(0).uniform(0, 5, shape)
     mask, method = find_brain_mask(whole, affine)
+    assert 'Look at the mask' in mask_warnings(method)[0]
+    assert not mask_warnings('stripped already')
     assert method == 'network bright 4'
     assert dice(mask, inside) > 0.97
 

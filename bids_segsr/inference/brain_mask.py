@@ -17,12 +17,13 @@ from bids_segsr.imaging.components import keep_largest_component
 from bids_segsr.imaging.conform import spacing_of
 from bids_segsr.imaging.resample import Grid, isotropic_grid, resample
 from bids_segsr.networks.standardise import standardise, volume_scale
+from bids_segsr.zoo.contract import FOUND_BY_NETWORK
 from bids_segsr.zoo.store import BRAIN_MASK_MODEL, TrainedModel, load_model
 
 FAR = 2.0
 """How much coarser the voxels of the first look are."""
 
-MARGIN_MM = 24.0
+MARGIN_MM = 16.0
 """Of the box around the brain that the second look is limited to."""
 
 SMALLEST_BRAIN_ML = 20.0
@@ -68,7 +69,7 @@ def find_brain_mask(
         return foreground_mask(data), 'stripped already'
     if template is None:
         model = load_model(BRAIN_MASK_MODEL)
-        method = f'network {model.card.name} {model.card.version}'
+        method = f'{FOUND_BY_NETWORK} {model.card.name} {model.card.version}'
         mask = predict_brain_mask(model, data, affine)
     else:
         method = f'registration to {template}'

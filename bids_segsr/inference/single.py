@@ -26,7 +26,7 @@ from bids_segsr.imaging.resample import (
 from bids_segsr.imaging.volume import Volume, load_mask, load_volume, save_volume
 from bids_segsr.inference.brain_mask import find_brain_mask
 from bids_segsr.inference.predict import predict
-from bids_segsr.zoo.contract import check_guides, check_restores, contract_warnings
+from bids_segsr.zoo.contract import check_guides, check_restores, contract_warnings, mask_warnings
 from bids_segsr.zoo.store import TrainedModel
 
 logger = logging.getLogger(__name__)
@@ -142,6 +142,7 @@ def predict_file(
         progress=progress,
     )
     warnings = [
+        *mask_warnings(method),
         *contract_warnings(
             model.card,
             modality=None,

@@ -96,12 +96,17 @@ class CollectQC(SimpleInterface):
     def _run_interface(self, runtime: Bunch) -> Bunch:
         from bids_segsr.imaging.conform import slice_axis
         from bids_segsr.imaging.volume import load_map, load_volume
+        from bids_segsr.zoo.contract import mask_warnings
 
         scan = load_volume(self.inputs.scan_file)
         mask = load_map(self.inputs.mask_file)
         inside = mask.data > 0
         facts: dict[str, Any] = dict(self.inputs.facts)
-        warnings = [*facts.pop('warnings'), *self.inputs.warnings]
+        warnings = [
+            *mask_warnings(self.inputs.skull_strip),
+            *facts.pop('warnings'),
+            *self.inputs.warnings,
+        ]
         masked = self.inputs.skull_strip != 'skipped'
         qc = {
             **facts,

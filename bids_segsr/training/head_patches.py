@@ -34,16 +34,20 @@ if TYPE_CHECKING:
 CHANNELS = ('intensity', 'brain')
 """What the patches hold."""
 
-SHORT_SHARE = 0.3
+SHORT_SHARE = 0.4
 """Least share of a patch that the shortest axis of the field of view fills: a stack of slices."""
 
 TIGHT_SHARE = 0.8
 """The same of the two others: a head that fills the image."""
 
-FAR_SHARE = 0.5
+FAR_SHARE = 0.35
 """Share of the samples that show the head from afar."""
 
-OFFSETS_MM = {'near': 15.0, 'far': 35.0}
+FILLED_SHARE = 0.7
+"""Share of the close looks that fill the patch: then there is a box around the brain, cut out of
+more."""
+
+OFFSETS_MM = {'near': 8.0, 'far': 35.0}
 """Standard deviation of the distance of the brain from the middle, each axis."""
 
 
@@ -103,7 +107,7 @@ class StoredHead:
 class HeadDataset(Dataset[Patch]):
     """Patches of heads made from label maps.
 
-    Sample n is the same whenever, and in whatever process, it is asked for. Half of them show the
+    Sample n is the same whenever, and in whatever process, it is asked for. Some of them show the
     head from afar, as `predict_brain_mask` looks first. A field of view seldom is a cube: where it
     ends inside of the patch, all is 0.
 
@@ -163,8 +167,10 @@ class HeadDataset(Dataset[Patch]):
             number = index // VALIDATION_VOLUMES
         else:
             number = int(rng.choice(len(self.heads), p=self.shares))
-        shape = _draw_field_of_view(self.patch_size, rng)
         far = rng.random() < FAR_SHARE
+        shape = (self.patch_size,) * 3
+        if far or rng.random() >= FILLED_SHARE:
+            shape = _draw_field_of_view(self.patch_size, rng)
         image, brain, distance = make_head(
             self.heads[number].open(),
             shape,

@@ -43,6 +43,9 @@ STRIPPED_SHARE = 0.1
 NEWBORN_SHARE = 0.2
 """Share of the whole heads that are as small as those of newborns."""
 
+MOST_NOISE = 0.05
+"""Largest standard deviation of the noise of the slices, as a share of bright intensities."""
+
 MOST_OFFSET = 0.3
 """Largest distance of the brain from the middle, as a share of the field of view."""
 
@@ -190,9 +193,9 @@ def _positions(
     # every fourth voxel tells the centre as well
     inside = np.argwhere(head.brain[::4, ::4, ::4]) * 4.0
     # so that the brain stays in view, whatever the field of view
-    reach = np.array(shape) * spacing_mm * MOST_OFFSET
-    offset = np.clip(rng.normal(0, offset_mm, 3), -reach, reach)
-    centre = inside.mean(0) + offset / size / head.spacing
+    reach = np.array(shape) * MOST_OFFSET
+    offset = np.clip(rng.normal(0, offset_mm / spacing_mm, 3), -reach, reach)
+    centre = inside.mean(0) + matrix @ offset
     offsets = [np.arange(n, dtype=np.float32) - (n - 1) / 2 for n in shape]
     grid = np.stack(np.meshgrid(*offsets, indexing='ij'))
     for component in grid:
@@ -228,7 +231,8 @@ def _thicken(image: np.ndarray, axis: int, ratio: float, rng: np.random.Generato
     low = functional.interpolate(
         torch.from_numpy(image)[None, None], size=slices, mode='trilinear'
     )
-    sd = float(rng.uniform(0, 0.06)) * float(image.max())
+    # relative to what is bright, for a single speck may be far brighter
+    sd = float(rng.uniform(0, MOST_NOISE)) * float(np.percentile(image, 99))
     noise = torch.from_numpy(rng.normal(0, sd, (2, *low.shape)).astype(np.float32))
     low = torch.hypot(low + noise[0], noise[1])
     return functional.interpolate(low, size=size, mode='trilinear')[0, 0].numpy()

@@ -7,6 +7,9 @@ from bids_segsr.zoo.card import ModelCard
 
 TOLERANCE_MM = 0.02
 
+FOUND_BY_NETWORK = 'network'
+"""How the method of a mask begins that a network found."""
+
 
 def check_guides(card: ModelCard, given: int, how: str) -> None:
     """Make sure that a model gets as many guide images as it was trained with.
@@ -84,3 +87,20 @@ def contract_warnings(
     if contract.skull_stripped and not skull_stripped:
         found.append(f'{card.name} was made for skull-stripped images, this one is not masked.')
     return found
+
+
+def mask_warnings(method: str) -> list[str]:
+    """Tell what a reader should know about how a brain mask came about.
+
+    Args:
+        method: From `inference.brain_mask.find_brain_mask`.
+
+    Returns:
+        A sentence where a network found the brain, whose masks are not those of a person.
+    """
+    if not method.startswith(FOUND_BY_NETWORK):
+        return []
+    return [
+        'A network found the brain: it misses parts of some heads and adds parts of others. Look '
+        'at the mask before anything else, or give one.'
+    ]
