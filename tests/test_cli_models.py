@@ -51,9 +51,9 @@ def test_list_for_programs(run, models):
     content = json.loads(out)
     assert status == 0
     by_name = {model['name']: model for model in content['models']}
-    assert list(by_name) == [DEFAULT_MODEL, 'first', 'second', 'tissue-unet']
+    assert list(by_name) == [DEFAULT_MODEL, 'first', 'second', 'segsrgan-synth']
     assert by_name[DEFAULT_MODEL]['default']
-    assert by_name[DEFAULT_MODEL]['parameters'] == 470_576
+    assert by_name[DEFAULT_MODEL]['parameters'] == 1_625_840
     tiny = create('segsrgan', base_filters=2, n_blocks=1)
     assert by_name['first']['parameters'] == sum(p.numel() for p in tiny.parameters())
     assert by_name['first']['path'] == str(models / 'first')
@@ -85,7 +85,7 @@ def test_show_tells_contract_and_research_use(run):
     status, out, _ = run('show', DEFAULT_MODEL)
     card = load_model(DEFAULT_MODEL).card
     assert status == 0
-    for word in ('segsrgan', 'T2w', '1.5 to 5 mm', 'Limitations', card.licence, card.sha256):
+    for word in ('tissue-unet', 'T2w', '1.5 to 5 mm', 'Limitations', card.licence, card.sha256):
         assert word in out
     assert out.rstrip().endswith('Research use only: not for diagnosis.')
     assert max(map(len, out.splitlines())) < 100
@@ -202,14 +202,15 @@ def test_export_to_torchscript_runs_at_other_sizes(run, tmp_path):
     )
 
 
-def test_export_to_onnx_runs_at_other_sizes(run, tmp_path):
+@pytest.mark.parametrize(('name', 'size'), [('first', (8, 16, 12)), (DEFAULT_MODEL, (16, 40, 24))])
+def test_export_to_onnx_runs_at_other_sizes(run, tmp_path, name, size):
     runtime = pytest.importorskip('onnxruntime')
     path = tmp_path / 'model.onnx'
-    assert run('export', 'first', '--format', 'onnx', '--output', path)[0] == 0
-    x = torch.rand(1, 1, 8, 16, 12)
+    assert run('export', name, '--format', 'onnx', '--output', path)[0] == 0
+    x = torch.rand(1, 1, *size)
     (found,) = runtime.InferenceSession(path).run(None, {'image': x.numpy()})
     with torch.no_grad():
-        expected = load_model('first').network(x).numpy()
+        expected = load_model(name).network(x).numpy()
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 
 

@@ -39,6 +39,7 @@ def test_packaged_model_on_a_list_one_of_which_is_broken(scan, tmp_path, capsys)
         'scan_cortex.nii.gz',
         'scan_cortex-probability.nii.gz',
         'scan_entropy.nii.gz',
+        'scan_regions.nii.gz',
         'scan_qc.json',
     ]
     assert all(path.is_file() for path in written)

@@ -7,6 +7,7 @@ import torch
 from bids_segsr.exceptions import ModelError
 from bids_segsr.networks import create
 from bids_segsr.networks.tissue_unet import (
+    BLOCK,
     SampleNorm,
     TissueUNet,
     channels_to_voxels,
@@ -81,7 +82,7 @@ def test_detail_sees_every_voxel():
     with torch.no_grad():
         for parameter in network.heads.parameters():
             parameter.zero_()
-        network.detail[0].weight[:, :4] = 0  # the features: the eight voxels are left
+        network.detail[0].weight[:, BLOCK**3 :] = 0  # of the features
         torch.nn.init.normal_(network.detail[-1].weight)
     x = torch.randn(1, 1, 16, 16, 16, requires_grad=True)
     (network(x) - x).square().sum().backward()
@@ -114,6 +115,24 @@ def test_normalisation_is_that_of_torch():
     )
     torch.testing.assert_close(norm(x), expected, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(norm(x.repeat(2, 1, 1, 1, 1))[1:], norm(x), atol=1e-5, rtol=1e-4)
+
+
+def test_levels_are_heard_however_large_the_features_above():
+    network = TissueUNet(4).eval()
+    with torch.no_grad():
+        network.down1.weight.mul_(1000)
+        network.down2.weight.mul_(1000)
+    added = {}
+    for name in ('level2', 'level3'):
+        getattr(network, name).register_forward_hook(
+            lambda module, seen, given, name=name: added.update(
+                {name: (given - module[0](seen[0])).std() / given.std()}
+            )
+        )
+    with torch.inference_mode():
+        network(torch.randn(1, 1, 32, 32, 32))
+    assert added['level2'] > 0.3
+    assert added['level3'] > 0.3
 
 
 @pytest.mark.parametrize(

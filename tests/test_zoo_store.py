@@ -75,7 +75,7 @@ def test_saving_twice_gives_the_same_bytes(tmp_path, network):
 def test_models_are_found_by_name(folder, monkeypatch):
     monkeypatch.setenv('BIDS_SEGSR_MODELS', str(folder.parent))
     assert load_model('tiny').card.name == 'tiny'
-    assert [card.name for card in list_models()] == [DEFAULT_MODEL, 'tiny', 'tissue-unet']
+    assert [card.name for card in list_models()] == [DEFAULT_MODEL, 'segsrgan-synth', 'tiny']
 
 
 def test_unknown_name_lists_the_known_ones():
@@ -143,7 +143,7 @@ def test_folder_or_weights_without_card_are_refused(folder):
     refused(folder / 'weights.safetensors', 'card.json')
 
 
-@pytest.mark.parametrize(('name', 'channels'), [(DEFAULT_MODEL, 2), ('tissue-unet', 10)])
+@pytest.mark.parametrize(('name', 'channels'), [(DEFAULT_MODEL, 10), ('segsrgan-synth', 2)])
 def test_packaged_models_ship_with_an_honest_card(name, channels):
     model = load_model(name)
     card = model.card

@@ -76,6 +76,10 @@ class SampleNorm(nn.Module):
         Returns:
             Normalised features, same shape; of a single voxel nothing but the shift is left.
         """
+        if torch.onnx.is_in_onnx_export():
+            return functional.instance_norm(
+                x, weight=self.weight, bias=self.bias, eps=NORM_EPSILON
+            )
         count = x.shape[0]
         y = torch.batch_norm(
             x.reshape(1, -1, x.shape[2], x.shape[3], x.shape[4]),
@@ -186,11 +190,12 @@ class TissueUNet(nn.Module):
         self.classes = classes
         self.intensity = intensity
         self.stem = same_conv(BLOCK**3, k, 3)
-        self.level1 = LightBlock(k)
+        # Without these, what comes from above outgrows what the blocks of a level add to it.
+        self.level1 = nn.Sequential(SampleNorm(k), LightBlock(k))
         self.down1 = nn.Conv3d(k, 3 * k, 3, stride=2, padding=1)
-        self.level2 = LightBlock(3 * k)
+        self.level2 = nn.Sequential(SampleNorm(3 * k), LightBlock(3 * k))
         self.down2 = nn.Conv3d(3 * k, 6 * k, 3, stride=2, padding=1)
-        self.level3 = nn.Sequential(LightBlock(6 * k), LightBlock(6 * k))
+        self.level3 = nn.Sequential(SampleNorm(6 * k), LightBlock(6 * k), LightBlock(6 * k))
         self.up2 = Merge(6 * k, 3 * k)
         self.up1 = Merge(3 * k, k)
         # Deblurring takes the neighbours; what is in a voxel, its features already know.
@@ -228,19 +233,25 @@ class TissueUNet(nn.Module):
             (B, intensity + classes, X, Y, Z): the difference to the intensity of x, where that is
             predicted, and the logits of the classes.
         """
-        # On CPUs this order of the memory makes the convolutions a fifth faster.
-        blocks = voxels_to_channels(x).contiguous(memory_format=torch.channels_last_3d)
+        blocks = voxels_to_channels(x)
+        if not torch.onnx.is_in_onnx_export():
+            # On CPUs this order of the memory makes the convolutions a fifth faster.
+            blocks = blocks.contiguous(memory_format=torch.channels_last_3d)
         stem = self.stem(blocks)
         half = self.level1(stem)
         quarter = self.level2(self.down1(half))
         y = self.up2(self.level3(self.down2(quarter)), quarter)
-        # The long skip is a linear filter of the image: most of what deblurring takes.
-        features = self.up1(y, half) + stem
-        outputs = {name: head(features) for name, head in self.heads.items()}
-        if self.detail is not None:
-            seen = torch.cat([blocks, features], dim=1)
-            outputs['intensity'] = outputs['intensity'] + self.detail(seen)
-        return torch.cat([channels_to_voxels(output) for output in outputs.values()], 1)
+        features = self.up1(y, half)
+        outputs = []
+        if self.intensity:
+            # The long skip is a linear filter of the image: most of what deblurring takes.
+            sharpened = self.heads['intensity'](features + stem)
+            if self.detail is not None:
+                sharpened = sharpened + self.detail(torch.cat([blocks, features], dim=1))
+            outputs.append(sharpened)
+        if self.classes:
+            outputs.append(self.heads['classes'](features))
+        return torch.cat([channels_to_voxels(output) for output in outputs], dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Super-resolve and segment.

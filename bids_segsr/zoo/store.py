@@ -24,7 +24,7 @@ from bids_segsr.zoo.released import RELEASED
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-DEFAULT_MODEL = 'segsrgan-synth'
+DEFAULT_MODEL = 'tissue-unet'
 BRAIN_MASK_MODEL = 'brain-mask'
 """Model that finds the brain where an image shows more. None comes with the package yet."""
 CARD_FILE = 'card.json'
