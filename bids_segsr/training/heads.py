@@ -64,7 +64,7 @@ class Head:
         labelling: Key of LABELLINGS.
         regions: (i, j, k) uint8: index in TISSUES; outside the brain 40 and more, one a label of
             the map; 0 background.
-        brain: (i, j, k) bool: the brain with its outer CSF.
+        brain: (i, j, k) bool: a hull around the brain, two voxels wider than its tissue.
         spacing: Of the voxels along each axis, mm.
     """
 

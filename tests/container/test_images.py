@@ -49,7 +49,7 @@ def prepare(folder: Path, data: Path) -> None:
 def assert_same_files(out: Path, plain: Path) -> None:
     """Images and sidecars are the same bytes, and belong to the user who asked for them."""
     names = sorted(path.relative_to(plain) for path in plain.glob('sub-*/anat/*'))
-    assert len([name for name in names if name.suffix == '.gz']) == 18
+    assert len([name for name in names if name.suffix == '.gz']) == 20
     found = sorted(path.relative_to(out) for path in out.glob('sub-*/anat/*'))
     assert found == names
     for name in names:
