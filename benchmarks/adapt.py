@@ -74,14 +74,14 @@ def make_recipe(model: TrainedModel, ratio: float, minutes: float) -> Recipe:
 
 def adapt(case: Case, axis: int, model: TrainedModel, minutes: float, out: Path) -> Path:
     """Train on the slices of a case, unless that was done; return the folder of the model."""
-    run = out / case.name.replace(' ', '-')
-    recipe = run / 'adapt.toml'
+    here = out / case.name.replace(' ', '-')
+    run, recipe = here / 'run', here / 'adapt.toml'
     text = recipe_text(make_recipe(model, SLICE_MM / case.spacing, minutes))
     done = (run / 'model').is_dir() and recipe.read_text(encoding='utf-8') == text
     if not done:
         slices = make_slices(case, axis)
         scan = np.where(slices.mask, slices.scan, 0) if case.masked else slices.scan
-        folder = run / 'scan'
+        folder = here / 'scan'
         folder.mkdir(parents=True, exist_ok=True)
         for name in ('scan', 'follow'):
             image = nib.Nifti1Image(scan.astype(np.float32), slices.affine)
