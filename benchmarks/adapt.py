@@ -12,10 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import platform
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,10 +21,11 @@ import numpy as np
 import pandas as pd
 import torch
 from default_model import SLICE_MM, Case, make_slices, real_cases, score
+from search import train
 
 from bids_segsr.training.label_patches import UNLABELLED, LabelMaps, LabelSource
 from bids_segsr.training.recipe import Network, Recipe
-from bids_segsr.training.recipe_file import read_recipe, recipe_text
+from bids_segsr.training.recipe_file import read_recipe
 from bids_segsr.zoo.store import TrainedModel, load_model
 
 FROZEN = ('stem*', 'level*', 'down*', 'up*', 'heads.classes*')
@@ -59,7 +57,7 @@ def make_recipe(model: TrainedModel, ratio: float, minutes: float) -> Recipe:
     )
     return dataclasses.replace(
         recipe,
-        name='adapt',
+        name=f'{model.card.name}-{model.card.version}',
         network=Network(model.card.architecture, model.card.options),
         label_maps=maps,
         loss=dataclasses.replace(recipe.loss, segmentation='none'),
@@ -75,24 +73,17 @@ def make_recipe(model: TrainedModel, ratio: float, minutes: float) -> Recipe:
 def adapt(case: Case, axis: int, model: TrainedModel, minutes: float, out: Path) -> Path:
     """Train on the slices of a case, unless that was done; return the folder of the model."""
     here = out / case.name.replace(' ', '-')
-    run, recipe = here / 'run', here / 'adapt.toml'
-    text = recipe_text(make_recipe(model, SLICE_MM / case.spacing, minutes))
-    done = (run / 'model').is_dir() and recipe.read_text(encoding='utf-8') == text
-    if not done:
+    folder = here / 'scan'
+    if not folder.is_dir():
         slices = make_slices(case, axis)
         scan = np.where(slices.mask, slices.scan, 0) if case.masked else slices.scan
-        folder = here / 'scan'
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True)
         for name in ('scan', 'follow'):
             image = nib.Nifti1Image(scan.astype(np.float32), slices.affine)
             nib.save(image, folder / f'{name}.nii.gz')
-        recipe.write_text(text, encoding='utf-8')
-        command = [sys.executable, '-m', 'bids_segsr.cli.segsr', 'train', recipe]
-        options = ['--label-maps', folder, '--out', run, '--workers', '0', '--device', 'cpu']
-        options += ['--init', model.card.name, '--freeze', *FROZEN]
-        environment = {**os.environ, 'OMP_NUM_THREADS': str(torch.get_num_threads())}
-        subprocess.run([*command, *options], check=True, env=environment)
-    return run / 'model'
+    recipe = make_recipe(model, SLICE_MM / case.spacing, minutes)
+    train(recipe, folder, here, init=model.card.name, freeze=FROZEN)
+    return here / recipe.name / 'model'
 
 
 def main() -> None:
@@ -102,9 +93,8 @@ def main() -> None:
     parser.add_argument('--out', type=Path, required=True)
     parser.add_argument('--model', default='tissue-unet')
     parser.add_argument('--minutes', type=float, default=5.0, help='of each training')
-    parser.add_argument('--threads', type=int, default=1)
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    torch.set_num_threads(1)
     model = load_model(arguments.model)
     rows = []
     for case, axis in chosen(arguments.data):
@@ -120,7 +110,7 @@ def main() -> None:
                 'SSIM adapted': after['ssim_network'],
             }
         )
-    print(f'{platform.processor() or platform.machine()}, {arguments.threads} thread(s)')
+    print(f'{platform.processor() or platform.machine()}, one thread')
     print(pd.DataFrame(rows).round(3).to_string(index=False))
 
 

@@ -20,6 +20,7 @@ import platform
 import resource
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -138,23 +139,42 @@ def make_recipe(name: str, candidate: Candidate, minutes: float) -> Recipe:
     )
 
 
-def train(recipe: Recipe, init: str | None, data: Path, out: Path) -> float:
-    """Train on one thread, unless that was done; returns the CPU minutes, all included."""
+def train(
+    recipe: Recipe,
+    data: Path,
+    out: Path,
+    *,
+    init: str | None = None,
+    freeze: Sequence[str] = (),
+) -> float:
+    """Train on one thread, unless that was done.
+
+    Args:
+        recipe: What is done; the run lies in a folder of its name.
+        data: For `--label-maps`.
+        out: Folder of the runs.
+        init: Model to start from.
+        freeze: Patterns of parameters that are not trained.
+
+    Returns:
+        CPU minutes, all included.
+    """
     file, run = out / f'{recipe.name}.toml', out / recipe.name
     spent = out / f'{recipe.name}.cpu_minutes'
     text = recipe_text(recipe)
-    done = (run / 'model').is_dir() and file.read_text(encoding='utf-8') == text
     earlier = float(spent.read_text(encoding='utf-8')) if spent.exists() else 0.0
-    if done:
+    # The recipe that the run was made with, which a later one that was refused cannot change.
+    if (run / 'model').is_dir() and (run / 'recipe.toml').read_text(encoding='utf-8') == text:
         return earlier
     file.write_text(text, encoding='utf-8')
-    command = [sys.executable, '-m', 'bids_segsr.cli.segsr', 'train', file]
-    options = ['--label-maps', data, '--out', run, '--workers', '0', '--device', 'cpu']
-    options += [] if init is None else ['--init', init]
+    command = [sys.executable, '-m', 'bids_segsr.cli.segsr', 'train', str(file)]
+    command += ['--label-maps', str(data), '--out', str(run), '--workers', '0', '--device', 'cpu']
+    command += [] if init is None else ['--init', init]
+    command += ['--freeze', *freeze] if freeze else []
     environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     try:
-        subprocess.run([*command, *options], check=True, env=environment)
+        subprocess.run(command, check=True, env=environment)
     finally:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -176,7 +196,7 @@ def main() -> None:
     for name in arguments.only:
         candidate = known[name]
         recipe = make_recipe(name, candidate, arguments.minutes)
-        spent = train(recipe, candidate.init, arguments.data, arguments.out)
+        spent = train(recipe, arguments.data, arguments.out, init=candidate.init)
         log = pd.read_csv(arguments.out / name / 'log.csv')
         columns = ('step', 'gain', 'ssim', 'dice', 'dice_cortex')
         last = {column: log.iloc[-1].get(column) for column in columns}
