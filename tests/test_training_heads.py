@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from bids_segsr.cli import train
 from bids_segsr.exceptions import ImageError, UserError
 from bids_segsr.networks import create
-from bids_segsr.training.anatomy import TISSUES
+from bids_segsr.training.anatomy import OUTSIDE, TISSUES, read_anatomy
 from bids_segsr.training.contrast import CONTRASTS
 from bids_segsr.training.head_patches import HeadDataset, make_head_dataset
 from bids_segsr.training.heads import draw_levels, make_head, read_head
@@ -92,6 +92,21 @@ def test_brain_holds_its_csf(heads):
         assert ring.any()
         assert head.brain[head.regions == TISSUES.index('cortex')].all()
     assert [head.whole for head in heads] == [False, True]
+
+
+@pytest.mark.parametrize(('labelling', 'radius'), [('adult', 32.0), ('fetal', 40.0)])
+def test_csf_of_a_fetus_reaches_as_far_as_its_mask(tmp_path, labelling, radius):
+    axis = np.arange(96) - 47.5
+    distance = np.sqrt(sum(a**2 for a in np.meshgrid(axis, axis, axis, indexing='ij')))
+    labels = np.where(distance < 30, 1, np.where(distance < 40, 2, 0)).astype(np.int16)
+    labels[distance < 26] = 3
+    path = tmp_path / 'map.nii.gz'
+    nib.Nifti1Image(labels, np.eye(4)).to_filename(path)
+    numbers = {'cortex': (1,), 'csf': (2,), 'white': (3,)}
+    head = read_head(path, labelling, numbers)
+    covered = read_anatomy(path, labelling, numbers=numbers).fractions[OUTSIDE:] > 127
+    for brain in (head.brain, covered.any(0)):
+        assert (3 * brain.sum() / 4 / np.pi) ** (1 / 3) == pytest.approx(radius, abs=0.8)
 
 
 def test_own_label_numbers_and_their_mistakes(tmp_path, folder):

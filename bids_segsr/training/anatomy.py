@@ -117,8 +117,8 @@ def read_anatomy(
         numbers: Tissue to label numbers, where they are not those of the labelling.
 
     Returns:
-        The fractions; the outer CSF is limited to a closed hull around the brain, since many maps
-        let it reach the skull, and is filled in where a map has none.
+        The fractions; the outer CSF is limited to what a brain mask covers (`brain_hull`), and is
+        filled in there where a map has none.
 
     Raises:
         ImageError: If the map holds no cortex, or the image has another grid.
@@ -131,7 +131,7 @@ def read_anatomy(
         raise ImageError(f'{path}: no {labelling} cortex label {numbers.get("cortex", ())}')
 
     box = _brain_box(tissue)
-    tissue = _close_brain(_cut_padded(tissue, box))
+    tissue = _close_brain(_cut_padded(tissue, box), labelling)
     fractions = np.empty((len(TISSUES), *tissue.shape), np.uint8)
     for index in range(len(TISSUES)):
         smooth = ndimage.gaussian_filter(255 * (tissue == index).astype(np.float32), smoothing)
@@ -200,11 +200,30 @@ def _cut_padded(array: np.ndarray, box: tuple[slice, slice, slice]) -> np.ndarra
     return np.pad(array[tuple(slice(a, b) for a, b in zip(low, high, strict=True))], pads)
 
 
-def _close_brain(tissue: np.ndarray) -> np.ndarray:
-    """Limit the outer CSF to a hull around the brain, fill it, and surround the hull."""
-    csf, surround = _INDEX['csf'], _INDEX['surround']
-    hull = ndimage.binary_dilation(tissue > csf, iterations=4)
+def brain_hull(tissue: np.ndarray, csf: np.ndarray, labelling: str) -> np.ndarray:
+    """Say what a brain mask covers.
+
+    Args:
+        tissue: (i, j, k) bool, the brain without its outer CSF.
+        csf: (i, j, k) bool, the outer CSF of the label map.
+        labelling: Key of LABELLINGS.
+
+    Returns:
+        (i, j, k) bool: a closed hull two voxels wider than the tissue; of a fetus all CSF, too,
+        which is wide at that age and covered by the masks that are drawn on fetal stacks.
+    """
+    hull = ndimage.binary_dilation(tissue, iterations=4)
     hull = ndimage.binary_fill_holes(ndimage.binary_erosion(hull, iterations=2))
+    if labelling == 'fetal':
+        hull = ndimage.binary_fill_holes(hull | csf)
+    brain: np.ndarray = hull
+    return brain
+
+
+def _close_brain(tissue: np.ndarray, labelling: str) -> np.ndarray:
+    """Limit the outer CSF to what a brain mask covers, fill it, and surround that."""
+    csf, surround = _INDEX['csf'], _INDEX['surround']
+    hull = brain_hull(tissue > csf, tissue == csf, labelling)
     tissue = tissue.copy()
     tissue[(tissue == csf) & ~hull] = surround
     tissue[(tissue < csf) & hull] = csf

@@ -23,6 +23,7 @@ from bids_segsr.imaging.resample import FWHM_PER_SIGMA
 from bids_segsr.training.anatomy import (
     OUTSIDE,
     TISSUES,
+    brain_hull,
     indices,
     label_numbers,
     read_labels,
@@ -53,6 +54,8 @@ _OUTER = 40
 _FIRST_SHELL = 200
 _SHELLS = 4
 _BLOBS = 8
+_SUBVOXELS = 0.25 * np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], np.float32)
+"""Where a voxel is looked at: the corners of a tetrahedron, each in the middle of an eighth."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Head:
         labelling: Key of LABELLINGS.
         regions: (i, j, k) uint8: index in TISSUES; outside the brain 40 and more, one a label of
             the map; 0 background.
-        brain: (i, j, k) bool: a hull around the brain, two voxels wider than its tissue.
+        brain: (i, j, k) bool, see `brain_hull`.
         spacing: Of the voxels along each axis, mm.
     """
 
@@ -108,8 +111,7 @@ def read_head(
     tissue = (regions > csf) & (regions < _OUTER)
     if not tissue.any():
         raise ImageError(f'{path}: none of its labels is one of a brain ({labelling})')
-    brain = ndimage.binary_dilation(tissue, iterations=4)
-    brain = ndimage.binary_fill_holes(ndimage.binary_erosion(brain, iterations=2))
+    brain = brain_hull(tissue, regions == csf, labelling)
     regions[brain & ~tissue] = csf
     return Head(path.name, labelling, regions, brain, spacing_of(affine))
 
@@ -151,18 +153,19 @@ def make_head(
         Image (i, j, k) float32 with intensities of about one; the brain mask, bool; the distance
         of the slices in mm.
     """
-    whole = head.whole
-    positions = _positions(head, shape, spacing_mm, offset_mm, rng)
-    index = np.rint(positions).astype(np.int32)
-    limit = np.array(head.regions.shape)[:, None, None, None]
-    within = ((index >= 0) & (index < limit)).all(0)
-    index = np.where(within, index, 0)
-    regions = np.where(within, head.regions[tuple(index)], 0)
-    brain = within & head.brain[tuple(index)].astype(bool)
-    if not whole or rng.random() < 0.1:
-        regions = np.where(brain, regions, _surround(brain, rng))
+    positions, matrix = _positions(head, shape, spacing_mm, offset_mm, rng)
+    brain = _nearest(head.brain, positions).astype(bool)
+    surround = None
+    if not head.whole or rng.random() < 0.1:
+        surround = _surround(brain, rng)
+    levels = draw_levels(rng, draw_contrast(head.labelling, BRAIN, rng))
+    image = np.zeros(shape, np.float32)
+    for offset in _SUBVOXELS:
+        regions = _nearest(head.regions, positions + (matrix @ offset)[:, None, None, None])
+        if surround is not None:
+            regions = np.where(brain, regions, surround)
+        image += levels[regions] / len(_SUBVOXELS)
 
-    image = draw_levels(rng, draw_contrast(head.labelling, BRAIN, rng))[regions]
     texture = rng.normal(0, 1, shape).astype(np.float32)
     image *= 1 + rng.uniform(0, 0.15) * ndimage.gaussian_filter(texture, rng.uniform(0, 1.5))
     image = ndimage.gaussian_filter(image, rng.uniform(0.3, 0.8))
@@ -179,8 +182,12 @@ def _positions(
     spacing_mm: float,
     offset_mm: float,
     rng: np.random.Generator,
-) -> np.ndarray:
-    """Where in the label map each voxel lies, (3, *shape): turned, scaled and bent at random."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where in the label map each voxel lies, turned, scaled and bent at random.
+
+    Returns:
+        Positions, (3, *shape), and the matrix (3, 3) of a step from voxel to voxel.
+    """
     upright = head.whole
     size = rng.uniform(0.85, 1.15) if upright or rng.random() < 0.5 else rng.uniform(0.55, 1.1)
     if upright and rng.random() < NEWBORN_SHARE:
@@ -200,7 +207,17 @@ def _positions(
     grid = np.stack(np.meshgrid(*offsets, indexing='ij'))
     for component in grid:
         component += smooth_field(shape, 16, 1.0, rng)
-    return np.tensordot(matrix, grid, 1) + centre[:, None, None, None]
+    return np.tensordot(matrix, grid, 1) + centre[:, None, None, None], matrix
+
+
+def _nearest(volume: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Values of the nearest voxels, 0 outside of the volume."""
+    index = np.rint(positions).astype(np.int32)
+    limit = np.array(volume.shape)[:, None, None, None]
+    within = ((index >= 0) & (index < limit)).all(0)
+    index = np.where(within, index, 0)
+    values: np.ndarray = np.where(within, volume[tuple(index)], 0)
+    return values
 
 
 def _surround(brain: np.ndarray, rng: np.random.Generator) -> np.ndarray:
