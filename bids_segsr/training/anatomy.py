@@ -14,6 +14,7 @@ from scipy import ndimage
 from torch.nn import functional
 
 from bids_segsr.exceptions import ImageError, UserError
+from bids_segsr.imaging.conform import spacing_of
 
 TISSUES = (
     'background',
@@ -76,6 +77,10 @@ LABELLINGS: dict[str, dict[str, tuple[int, ...]]] = {
 
 OUTSIDE = len(CLASSES['background'])
 """So many of TISSUES, from the first one, lie outside the brain."""
+CLOSING_MM = 8.0
+"""Radius of the ball that closes the sulci of a brain mask."""
+RIM_MM = 1.0
+"""How far a brain mask reaches beyond the tissue."""
 _INDEX = {name: index for index, name in enumerate(TISSUES)}
 _MARGIN = 12
 _RIM = 5
@@ -131,7 +136,7 @@ def read_anatomy(
         raise ImageError(f'{path}: no {labelling} cortex label {numbers.get("cortex", ())}')
 
     box = _brain_box(tissue)
-    tissue = _close_brain(_cut_padded(tissue, box), labelling)
+    tissue = _close_brain(_cut_padded(tissue, box), spacing_of(affine), labelling)
     fractions = np.empty((len(TISSUES), *tissue.shape), np.uint8)
     for index in range(len(TISSUES)):
         smooth = ndimage.gaussian_filter(255 * (tissue == index).astype(np.float32), smoothing)
@@ -200,30 +205,43 @@ def _cut_padded(array: np.ndarray, box: tuple[slice, slice, slice]) -> np.ndarra
     return np.pad(array[tuple(slice(a, b) for a, b in zip(low, high, strict=True))], pads)
 
 
-def brain_hull(tissue: np.ndarray, csf: np.ndarray, labelling: str) -> np.ndarray:
+def brain_hull(
+    tissue: np.ndarray, csf: np.ndarray, spacing: tuple[float, float, float], labelling: str
+) -> np.ndarray:
     """Say what a brain mask covers.
+
+    Masks that are drawn, or found by other tools, fill the sulci and end just outside of the
+    cortex.
 
     Args:
         tissue: (i, j, k) bool, the brain without its outer CSF.
         csf: (i, j, k) bool, the outer CSF of the label map.
+        spacing: Of the voxels along each axis, mm.
         labelling: Key of LABELLINGS.
 
     Returns:
-        (i, j, k) bool: a closed hull two voxels wider than the tissue; of a fetus all CSF, too,
-        which is wide at that age and covered by the masks that are drawn on fetal stacks.
+        (i, j, k) bool: the tissue, closed by a ball of CLOSING_MM, and RIM_MM around it; of a
+        fetus all CSF, too, which is wide at that age and covered by masks of fetal stacks.
     """
-    hull = ndimage.binary_dilation(tissue, iterations=4)
-    hull = ndimage.binary_fill_holes(ndimage.binary_erosion(hull, iterations=2))
+    (found,) = ndimage.find_objects(tissue.astype(np.uint8))
+    pad = int(np.ceil((CLOSING_MM + RIM_MM) / min(spacing))) + 1
+    near = ndimage.distance_transform_edt(~np.pad(tissue[found], pad), spacing)
+    inner = ndimage.distance_transform_edt(near <= CLOSING_MM + RIM_MM, spacing) > CLOSING_MM
+    hull = np.zeros(np.array(tissue.shape) + 2 * pad, dtype=bool)
+    hull[tuple(slice(s.start, s.stop + 2 * pad) for s in found)] = inner
+    hull = hull[pad:-pad, pad:-pad, pad:-pad] | tissue
     if labelling == 'fetal':
-        hull = ndimage.binary_fill_holes(hull | csf)
-    brain: np.ndarray = hull
+        hull |= csf
+    brain: np.ndarray = ndimage.binary_fill_holes(hull)
     return brain
 
 
-def _close_brain(tissue: np.ndarray, labelling: str) -> np.ndarray:
+def _close_brain(
+    tissue: np.ndarray, spacing: tuple[float, float, float], labelling: str
+) -> np.ndarray:
     """Limit the outer CSF to what a brain mask covers, fill it, and surround that."""
     csf, surround = _INDEX['csf'], _INDEX['surround']
-    hull = brain_hull(tissue > csf, tissue == csf, labelling)
+    hull = brain_hull(tissue > csf, tissue == csf, spacing, labelling)
     tissue = tissue.copy()
     tissue[(tissue == csf) & ~hull] = surround
     tissue[(tissue < csf) & hull] = csf

@@ -111,9 +111,10 @@ def read_head(
     tissue = (regions > csf) & (regions < _OUTER)
     if not tissue.any():
         raise ImageError(f'{path}: none of its labels is one of a brain ({labelling})')
-    brain = brain_hull(tissue, regions == csf, labelling)
+    spacing = spacing_of(affine)
+    brain = brain_hull(tissue, regions == csf, spacing, labelling)
     regions[brain & ~tissue] = csf
-    return Head(path.name, labelling, regions, brain, spacing_of(affine))
+    return Head(path.name, labelling, regions, brain, spacing)
 
 
 def draw_levels(rng: np.random.Generator, levels: Mapping[str, float]) -> np.ndarray:
