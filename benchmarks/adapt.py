@@ -4,7 +4,7 @@
 
 For one real image of each kind that no training has seen: the thick slices are simulated, the
 packaged network goes on for some minutes on what those slices show in plane (as ECLARE and SMORE
-do), with all of it fixed but the path to the intensity, and is scored beside what it was.
+do), with the tissues fixed, and is scored beside what it was.
 A second run goes on where the first one stopped. DIR as for `segsr train default-model`.
 """
 
@@ -28,8 +28,8 @@ from bids_segsr.training.recipe import Network, Recipe
 from bids_segsr.training.recipe_file import read_recipe
 from bids_segsr.zoo.store import TrainedModel, load_model
 
-FROZEN = ('stem*', 'level*', 'down*', 'up*', 'heads.classes*')
-"""All but the path to the intensity."""
+FROZEN = ('tissues*',)
+"""All but the half for the intensity."""
 
 
 def chosen(data: Path) -> Iterator[tuple[Case, int]]:

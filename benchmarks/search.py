@@ -6,9 +6,10 @@ All follow the recipe `default-model`, with smaller patches: same data in the sa
 loss, same optimiser at the same rate. Only the last convolution of the SegSRGAN generators learns
 at a twentieth of it, without which they do not learn, and those that can begin near identity do.
 Three comparisons: the generators of the articles and the tissue U-Net; the tissue U-Net for
-both tasks and its twins for one; the packaged model, trained further with an adversarial term and
-without. The scores are those on the validation patches, never on subjects that are held out. A
-second run goes on where the first one stopped. DIR as for `segsr train default-model`.
+both tasks, its twins for one, and these side by side; the packaged model, trained further with an
+adversarial term and without. The scores are those on the validation patches, never on subjects
+that are held out. A second run goes on where the first one stopped. DIR as for
+`segsr train default-model`.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ def candidates() -> dict[str, Candidate]:
         ),
         'tissue-U-Net-without-detail': Candidate('tissue-unet', plain, True),
         'tissue-U-Net': Candidate('tissue-unet', tissue, True),
+        'tissue-U-Net-pair': Candidate('tissue-unet-pair', tissue, True),
     }
     twins = {
         'tissue-U-Net-intensity': Candidate(
@@ -81,7 +83,7 @@ def candidates() -> dict[str, Candidate]:
     }
     further = {
         f'tissue-U-Net-further{"-adversarial" if critic else ""}': Candidate(
-            'tissue-unet', tissue, adversarial=critic, init='tissue-unet'
+            network.architecture, tissue, adversarial=critic, init='tissue-unet'
         )
         for critic in (False, True)
     }

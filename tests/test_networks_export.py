@@ -22,6 +22,7 @@ SMALL = {
     'srdensenet': {'b': 1, 'u': 2, 'k': 2},
     'unet': {'base_filters': 2},
     'tissue-unet': {'base_filters': 2, 'classes': 2},
+    'tissue-unet-pair': {'base_filters': 2, 'classes': 3, 'detail_filters': 2},
 }
 
 

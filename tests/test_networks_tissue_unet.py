@@ -10,6 +10,7 @@ from bids_segsr.networks.tissue_unet import (
     BLOCK,
     SampleNorm,
     TissueUNet,
+    TissueUNetPair,
     channels_to_voxels,
     voxels_to_channels,
 )
@@ -61,6 +62,34 @@ def test_single_task_twins():
     assert y.shape == (1, 2, 8, 8, 8)
     torch.testing.assert_close(y[:, :1], x)
     torch.testing.assert_close(y[:, 1:], torch.sigmoid(likelier))
+
+
+def test_pair_is_its_twins_side_by_side():
+    pair = TissueUNetPair(4, detail_filters=6).eval()
+    x = torch.randn(2, 1, 12, 16, 8)
+    with torch.inference_mode():
+        y, image, tissues = pair(x), pair.intensity(x), pair.tissues(x)
+    assert y.shape == (2, 10, 12, 16, 8)
+    assert torch.equal(y[:, :1], image)
+    assert torch.equal(y[:, 1:], tissues[:, 1:])
+
+
+def test_tasks_of_a_pair_leave_each_other_alone():
+    pair = TissueUNetPair(4, detail_filters=6)
+    y = pair(torch.randn(1, 1, 16, 16, 16))
+    y[:, 1:2].sum().backward()
+    assert not any(p.grad.any() for p in pair.intensity.parameters())
+    assert any(p.grad.any() for p in pair.tissues.parameters() if p.grad is not None)
+
+
+def test_pair_starts_near_identity():
+    pair = TissueUNetPair(4)
+    pair.start_near_identity()
+    x = torch.randn(1, 1, 16, 16, 16)
+    with torch.inference_mode():
+        y = pair(x)
+    assert (y[:, :1] - x).abs().max() < 0.1
+    torch.testing.assert_close(y[:, 2:], torch.full_like(y[:, 2:], 1 / 8), atol=0.02, rtol=0)
 
 
 def test_detail_goes_on_from_a_network_without():

@@ -17,6 +17,7 @@ FULL_RESOLUTION_FILTERS: dict[str, tuple[str, int]] = {
     'segsrgan-unet': ('base_filters', 28),
     'recnn': ('filters', 64),
     'tissue-unet': ('base_filters', 16),
+    'tissue-unet-pair': ('base_filters', 16),
 }
 """Option that holds the channels at full resolution, and its default."""
 

@@ -25,6 +25,7 @@ ARCHITECTURES = {
     'srdensenet': ('bids_segsr.networks.baselines', 'SRDenseNet'),
     'unet': ('bids_segsr.networks.baselines', 'UNet'),
     'tissue-unet': ('bids_segsr.networks.tissue_unet', 'TissueUNet'),
+    'tissue-unet-pair': ('bids_segsr.networks.tissue_unet', 'TissueUNetPair'),
 }
 
 

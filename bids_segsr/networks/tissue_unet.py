@@ -282,3 +282,47 @@ class TissueUNet(nn.Module):
             if self.classes > 2:
                 outputs.append(classes)
         return torch.cat(outputs, dim=1)
+
+
+class TissueUNetPair(nn.Module):
+    """One tissue U-Net for the intensity, another for the classes, trained and used as one.
+
+    Trained at once in a single one, the classes take its few features for themselves: the image
+    gains half of what it gains when it is trained alone (docs/models.md). The two share their
+    input and nothing else, so each learns as its twin for a single task does.
+
+    Args:
+        base_filters: See `TissueUNet`; of either.
+        classes: See there; two or more.
+        detail_filters: See there.
+
+    Raises:
+        ModelError: If there are no filters or no classes.
+    """
+
+    def __init__(self, base_filters: int = 16, classes: int = 8, detail_filters: int = 32) -> None:
+        super().__init__()
+        if classes < 1:
+            raise ModelError('classes: give at least 2 (background is one)')
+        self.intensity = TissueUNet(base_filters, 0, detail_filters=detail_filters)
+        self.tissues = TissueUNet(base_filters, classes, intensity=False)
+
+    def start_near_identity(self) -> None:
+        """Shrink the last kernels: the intensity then is almost the input, all classes alike."""
+        self.intensity.start_near_identity()
+        self.tissues.start_near_identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Super-resolve and segment.
+
+        Args:
+            x: See `TissueUNet.forward`.
+
+        Returns:
+            (B, C, X, Y, Z): see there.
+
+        Raises:
+            ModelError: If the shape of x does not suit.
+        """
+        # The first channel of the tissues is the input handed through.
+        return torch.cat([self.intensity(x), self.tissues(x)[:, 1:]], dim=1)
