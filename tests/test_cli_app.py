@@ -125,8 +125,6 @@ def bench(
             'DEFAULT_MODEL': 'toy',
             'find_card': find_card,
             'BRAIN_MASK_MODEL': 'finder',
-            'brain_mask_card': lambda: FINDER,
-            'brain_mask_template': lambda named: named,
         },
         'bids_segsr.workflows.base': {'init_bids_segsr_wf': init_bids_segsr_wf},
         'bids_segsr.reports.subject': {

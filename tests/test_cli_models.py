@@ -51,7 +51,7 @@ def test_list_for_programs(run, models):
     content = json.loads(out)
     assert status == 0
     by_name = {model['name']: model for model in content['models']}
-    assert list(by_name) == [DEFAULT_MODEL, 'first', 'second', 'segsrgan-synth']
+    assert list(by_name) == [DEFAULT_MODEL, 'brain-mask', 'first', 'second', 'segsrgan-synth']
     assert by_name[DEFAULT_MODEL]['default']
     assert by_name[DEFAULT_MODEL]['parameters'] == 1_625_840
     tiny = create('segsrgan', base_filters=2, n_blocks=1)

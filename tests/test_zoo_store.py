@@ -13,8 +13,6 @@ from bids_segsr.zoo.store import (
     BRAIN_MASK_MODEL,
     DEFAULT_MODEL,
     absolute_model,
-    brain_mask_card,
-    brain_mask_template,
     find_card,
     list_models,
     load_model,
@@ -75,7 +73,12 @@ def test_saving_twice_gives_the_same_bytes(tmp_path, network):
 def test_models_are_found_by_name(folder, monkeypatch):
     monkeypatch.setenv('BIDS_SEGSR_MODELS', str(folder.parent))
     assert load_model('tiny').card.name == 'tiny'
-    assert [card.name for card in list_models()] == [DEFAULT_MODEL, 'segsrgan-synth', 'tiny']
+    assert [card.name for card in list_models()] == [
+        DEFAULT_MODEL,
+        BRAIN_MASK_MODEL,
+        'segsrgan-synth',
+        'tiny',
+    ]
 
 
 def test_unknown_name_lists_the_known_ones():
@@ -143,7 +146,9 @@ def test_folder_or_weights_without_card_are_refused(folder):
     refused(folder / 'weights.safetensors', 'card.json')
 
 
-@pytest.mark.parametrize(('name', 'channels'), [(DEFAULT_MODEL, 10), ('segsrgan-synth', 2)])
+@pytest.mark.parametrize(
+    ('name', 'channels'), [(DEFAULT_MODEL, 10), ('segsrgan-synth', 2), (BRAIN_MASK_MODEL, 2)]
+)
 def test_packaged_models_ship_with_an_honest_card(name, channels):
     model = load_model(name)
     card = model.card
@@ -158,18 +163,14 @@ def test_packaged_models_ship_with_an_honest_card(name, channels):
     assert model.path.stat().st_size < 10_000_000
 
 
-def test_brains_are_found_by_a_model_of_that_name_or_a_template(tmp_path, network, monkeypatch):
+def test_own_model_comes_before_a_packaged_one_of_its_name(tmp_path, network, monkeypatch):
+    assert find_card(BRAIN_MASK_MODEL).version == '1'
     monkeypatch.setenv('BIDS_SEGSR_MODELS', str(tmp_path))
-    assert brain_mask_card() is None
-    assert brain_mask_template(None) == 'MNI152NLin2009cAsym'
-    assert brain_mask_template('MNIInfant:cohort-1') == 'MNIInfant:cohort-1'
-    save_model(tmp_path / BRAIN_MASK_MODEL, network, make_card(name=BRAIN_MASK_MODEL))
-    assert brain_mask_card().name == BRAIN_MASK_MODEL
-    assert brain_mask_template(None) is None
-    assert brain_mask_template('MNIInfant:cohort-1') == 'MNIInfant:cohort-1'
+    save_model(tmp_path / BRAIN_MASK_MODEL, network, make_card(name=BRAIN_MASK_MODEL, version='7'))
+    assert find_card(BRAIN_MASK_MODEL).version == '7'
     (tmp_path / BRAIN_MASK_MODEL / 'card.json').write_text('{', encoding='utf-8')
     with pytest.raises(ModelError, match=r'card\.json'):
-        brain_mask_template(None)
+        find_card(BRAIN_MASK_MODEL)
 
 
 def test_paths_of_models_are_made_absolute_and_names_kept(tmp_path, monkeypatch):

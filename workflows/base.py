@@ -21,7 +21,7 @@ from bids_segsr.imaging.resample import auto_resolution, isotropic_grid
 from bids_segsr.imaging.volume import Volume, load_volume
 from bids_segsr.inference.tiling import full_resolution_filters, peak_memory_gb, resolve_patches
 from bids_segsr.zoo.contract import contract_warnings
-from bids_segsr.zoo.store import brain_mask_card
+from bids_segsr.zoo.store import BRAIN_MASK_MODEL, find_card
 
 if TYPE_CHECKING:
     from bids_segsr.bids.query import Scan
@@ -196,13 +196,11 @@ def slice_thickness(
 
 def brain_mask_gb(scan: Volume) -> float:
     """Estimate the memory of the search for the brain in a scan, GB."""
-    needed = REGISTRATION_GB
-    card = brain_mask_card()
-    if card is not None:
-        shape = isotropic_grid(scan.data.shape, scan.affine, card.contract.spacing_mm[0]).shape
-        filters = full_resolution_filters(card.architecture, card.options)
-        network = peak_memory_gb(shape, 0, filters=filters, channels=len(card.channels))
-        needed = max(needed, network)
+    card = find_card(BRAIN_MASK_MODEL)
+    shape = isotropic_grid(scan.data.shape, scan.affine, card.contract.spacing_mm[0]).shape
+    filters = full_resolution_filters(card.architecture, card.options)
+    network = peak_memory_gb(shape, 0, filters=filters, channels=len(card.channels))
+    needed = max(REGISTRATION_GB, network)
     return LIBRARIES_GB + needed + 4 * map_gb(scan.data.shape)
 
 

@@ -167,12 +167,11 @@ def run_participants(settings: Settings) -> int:
 
 
 def _with_model(settings: Settings) -> tuple[Settings, ModelCard]:
-    """Return the card of the model, and the settings with the defaults of models by name."""
-    from bids_segsr.zoo.store import DEFAULT_MODEL, brain_mask_template, find_card
+    """Return the settings with the name of the model, and its card."""
+    from bids_segsr.zoo.store import DEFAULT_MODEL, find_card
 
     model = settings.model or DEFAULT_MODEL
-    template = brain_mask_template(settings.skull_strip_template)
-    return replace(settings, model=model, skull_strip_template=template), find_card(model)
+    return replace(settings, model=model), find_card(model)
 
 
 def _collect(settings: Settings, subjects: Sequence[str]) -> list[Scan]:
@@ -348,9 +347,9 @@ def _latest_run(settings: Settings, subject: str) -> Settings | None:
 
 def _write_boilerplate(settings: Settings, card: ModelCard) -> tuple[Path, Path]:
     from bids_segsr.bids.citation import MethodsFacts, methods_text, write_citation
-    from bids_segsr.zoo.store import brain_mask_card
+    from bids_segsr.zoo.store import BRAIN_MASK_MODEL, find_card
 
-    finder = brain_mask_card()
+    finder = find_card(BRAIN_MASK_MODEL)
     facts = MethodsFacts(
         modality=settings.modality,
         model=f'{card.name} {card.version}',
@@ -363,7 +362,7 @@ def _write_boilerplate(settings: Settings, card: ModelCard) -> tuple[Path, Path]
         keep_largest=settings.keep_largest,
         skull_strip=settings.skull_strip,
         template=settings.skull_strip_template,
-        brain_model=f'{finder.name} {finder.version}' if finder else '',
+        brain_model=f'{finder.name} {finder.version}',
         masks=tuple(settings.derivatives),
     )
     return write_citation(settings.derivatives_root, methods_text(facts))

@@ -92,7 +92,7 @@ class Settings:
         device: 'auto', 'cpu', 'cuda' or 'cuda:N'.
         skull_strip: Brain extraction: when needed, never, or always.
         skull_strip_template: TemplateFlow name of the template whose brain mask is used; None for
-            a model called brain-mask, where there is one.
+            the network brain-mask.
         output_layout: How the derivatives are laid out under `output_dir`.
         single_file_report: Whether a report with all figures inside one HTML file is added.
         run_uuid: Identifier of this run.

@@ -228,8 +228,8 @@ def _add_workflow_flags(group: argparse._ArgumentGroup) -> None:
         '--skull-strip-template',
         metavar='NAME[:cohort-N]',
         help='TemplateFlow template whose brain mask is carried over by registration, such as '
-        'MNIInfant:cohort-1 (default: none where there is a model called brain-mask, else '
-        'MNI152NLin2009cAsym); it must lie in TEMPLATEFLOW_HOME, nothing is downloaded',
+        'MNIInfant:cohort-1 (default: none, the network brain-mask finds the brain); it must '
+        'lie in TEMPLATEFLOW_HOME, nothing is downloaded',
     )
     group.add_argument(
         '--resolution',

@@ -116,7 +116,7 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         '--skull-strip-template',
         metavar='NAME[:cohort-N]',
         help='TemplateFlow template that is registered for that, in TEMPLATEFLOW_HOME (default: '
-        'a model called brain-mask, else MNI152NLin2009cAsym)',
+        'the network brain-mask)',
     )
 
 
@@ -131,7 +131,7 @@ def _predict_all(arguments: argparse.Namespace) -> int:
     from bids_segsr.inference.predict import resolve_device, resolve_patches
     from bids_segsr.inference.single import Options, predict_file
     from bids_segsr.zoo.contract import check_restores
-    from bids_segsr.zoo.store import DEFAULT_MODEL, brain_mask_template, load_model
+    from bids_segsr.zoo.store import DEFAULT_MODEL, load_model
 
     inputs = [item for path in arguments.image for item in _listed(path)]
     for flag, given in (('mask', arguments.mask), ('guide', arguments.guide)):
@@ -166,7 +166,7 @@ def _predict_all(arguments: argparse.Namespace) -> int:
         keep_largest=arguments.keep_largest,
         device=arguments.device,
         skull_strip=arguments.skull_strip,
-        skull_strip_template=brain_mask_template(arguments.skull_strip_template),
+        skull_strip_template=arguments.skull_strip_template,
     )
     failed = False
     for item in inputs:

@@ -26,11 +26,9 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = 'tissue-unet'
 BRAIN_MASK_MODEL = 'brain-mask'
-"""Model that finds the brain where an image shows more. None comes with the package yet."""
+"""Model that finds the brain where an image shows more."""
 CARD_FILE = 'card.json'
 WEIGHTS_FILE = 'weights.safetensors'
-DEFAULT_TEMPLATE = 'MNI152NLin2009cAsym'
-"""TemplateFlow template that is registered where there is no such model."""
 FOLDER_VARIABLE = 'BIDS_SEGSR_MODELS'
 """Environment variable: a folder of further models, one folder each."""
 
@@ -82,29 +80,6 @@ def find_card(name_or_path: str | Path) -> ModelCard:
     from bids_segsr.zoo.keras_import import read_keras_card
 
     return read_keras_card(path)
-
-
-def brain_mask_card() -> ModelCard | None:
-    """Return the card of the model that finds brains, None where there is no such model.
-
-    Raises:
-        ModelError: There is one, but its card cannot be read.
-    """
-    return find_card(BRAIN_MASK_MODEL) if BRAIN_MASK_MODEL in card_paths() else None
-
-
-def brain_mask_template(named: str | None) -> str | None:
-    """Choose between the two ways to find a brain.
-
-    Args:
-        named: TemplateFlow template that the user names, if any.
-
-    Returns:
-        The template that is registered; None for the model that finds brains.
-    """
-    if named is not None:
-        return named
-    return None if brain_mask_card() else DEFAULT_TEMPLATE
 
 
 def load_model(name_or_path: str | Path) -> TrainedModel:
