@@ -82,7 +82,7 @@ def adapt(case: Case, axis: int, model: TrainedModel, minutes: float, out: Path)
             image = nib.Nifti1Image(scan.astype(np.float32), slices.affine)
             nib.save(image, folder / f'{name}.nii.gz')
     recipe = make_recipe(model, SLICE_MM / case.spacing, minutes)
-    train(recipe, folder, here, init=model.card.name, freeze=FROZEN)
+    train(recipe, folder, here, init=str(model.path.parent), freeze=FROZEN)
     return here / recipe.name / 'model'
 
 

@@ -25,6 +25,7 @@ NETWORKS = {
         'tissue-unet',
         {'base_filters': 16, 'detail_filters': 32},
     ),
+    'tissue-unet-pair': ('tissue-unet-pair', {}),
     'tissue-unet, 24 filters, 8 classes': ('tissue-unet', {'base_filters': 24}),
 }
 """What is told, architecture and options."""
