@@ -53,7 +53,7 @@ def test_list_for_programs(run, models):
     by_name = {model['name']: model for model in content['models']}
     assert list(by_name) == [DEFAULT_MODEL, 'brain-mask', 'first', 'second', 'segsrgan-synth']
     assert by_name[DEFAULT_MODEL]['default']
-    assert by_name[DEFAULT_MODEL]['parameters'] == 1_625_840
+    assert by_name[DEFAULT_MODEL]['parameters'] == 3_191_760
     tiny = create('segsrgan', base_filters=2, n_blocks=1)
     assert by_name['first']['parameters'] == sum(p.numel() for p in tiny.parameters())
     assert by_name['first']['path'] == str(models / 'first')
