@@ -19,6 +19,7 @@ import dataclasses
 import os
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -181,6 +182,9 @@ def train(
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         spent.write_text(f'{earlier + used / 60:.2f}\n', encoding='utf-8')
+    # gigabytes a run, which only a run that goes on would need
+    for scratch in ('cache', 'samples'):
+        shutil.rmtree(run / scratch, ignore_errors=True)
     return earlier + used / 60
 
 
