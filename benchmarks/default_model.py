@@ -1,6 +1,7 @@
 """Scores of a model on subjects that no training has seen.
 
     python benchmarks/default_model.py --data DIR [--model NAME|PATH] [--write-card]
+    python benchmarks/default_model.py --data DIR --slice-mm 5 --axis 0
 
 Every image goes the way of the workflow: thick slices, cubic B-spline interpolation to the
 isotropic grid, brain mask of the slices, network. DIR holds `labels` and `images` as the training
@@ -14,6 +15,7 @@ import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import nibabel as nib
@@ -36,6 +38,7 @@ from bids_segsr.zoo.card import ModelCard
 from bids_segsr.zoo.store import CARD_FILE, DEFAULT_MODEL, TrainedModel, load_model
 
 SLICE_MM = 3.0
+"""Of the scores on the card."""
 NOISE = 0.01
 """Standard deviation in the slices over the image maximum."""
 
@@ -145,15 +148,15 @@ class Slices:
     cut: tuple[slice, ...]
 
 
-def make_slices(case: Case, axis: int) -> Slices:
+def make_slices(case: Case, axis: int, slice_mm: float = SLICE_MM) -> Slices:
     """Simulate slices along an axis."""
     # A whole number of slices makes the restored grid the fine one, voxel by voxel.
-    block = 15 if case.spacing == 0.8 else 3
+    block = (Fraction(str(slice_mm)) / Fraction(str(case.spacing))).numerator
     length = case.image.shape[axis] // block * block
     cut = tuple(slice(0, length if other == axis else None) for other in range(3))
     truth, brain = case.image[cut], case.brain[cut]
     affine = np.diag([case.spacing] * 3 + [1.0])
-    slices = thick_slice_grid(truth.shape, affine, SLICE_MM, axis)
+    slices = thick_slice_grid(truth.shape, affine, slice_mm, axis)
     rng = np.random.default_rng(0)
     scan = degrade(truth, affine, slices)
     scan = scan + rng.normal(0, NOISE * float(truth.max()), scan.shape).astype(np.float32)
@@ -161,18 +164,21 @@ def make_slices(case: Case, axis: int) -> Slices:
     return Slices(scan, slices.affine, mask, truth, brain, cut)
 
 
-def score(case: Case, model: TrainedModel, axis: int) -> dict[str, float | str]:
+def score(
+    case: Case, model: TrainedModel, axis: int, slice_mm: float = SLICE_MM
+) -> dict[str, float | str]:
     """Simulate slices along an axis, restore them, compare.
 
     Args:
         case: Fine image.
         model: Network under test.
         axis: Slice axis.
+        slice_mm: Thickness and distance of the slices.
 
     Returns:
         One row of the table.
     """
-    slices = make_slices(case, axis)
+    slices = make_slices(case, axis, slice_mm)
     truth = slices.truth
     grid = isotropic_grid(slices.scan.shape, slices.affine, case.spacing)
     np.testing.assert_allclose(grid.affine, np.diag([case.spacing] * 3 + [1.0]), atol=1e-6)
@@ -258,16 +264,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument('--data', type=Path, required=True)
     parser.add_argument('--model', default=DEFAULT_MODEL)
     parser.add_argument('--axis', type=int, default=2, help='slice axis, RAS+ (2: axial)')
+    parser.add_argument('--slice-mm', type=float, default=SLICE_MM)
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--write-card', action='store_true', help="into the model's folder")
     args = parser.parse_args(arguments)
+    if args.write_card and args.slice_mm != SLICE_MM:
+        parser.error(f'--write-card: the card tells of slices of {SLICE_MM:g} mm')
 
     torch.set_num_threads(args.threads)
     model = load_model(args.model)
     rows = []
     for cases in (simulated_cases(args.data / 'labels'), real_cases(args.data)):
         for case in cases:
-            rows.append(score(case, model, args.axis if case.axis is None else case.axis))
+            axis = args.axis if case.axis is None else case.axis
+            rows.append(score(case, model, axis, args.slice_mm))
             print({k: v if isinstance(v, str) else round(v, 3) for k, v in rows[-1].items()})
     table = pd.DataFrame(rows)
     with pd.option_context('display.max_columns', None, 'display.width', 250):
