@@ -82,6 +82,12 @@ def test_tasks_of_a_pair_leave_each_other_alone():
     assert any(p.grad.any() for p in pair.tissues.parameters() if p.grad is not None)
 
 
+@pytest.mark.parametrize('classes', [-1, 0, 1])
+def test_pair_needs_classes(classes):
+    with pytest.raises(ModelError, match='at least 2'):
+        TissueUNetPair(4, classes=classes)
+
+
 def test_pair_starts_near_identity():
     pair = TissueUNetPair(4)
     pair.start_near_identity()

@@ -302,8 +302,6 @@ class TissueUNetPair(nn.Module):
 
     def __init__(self, base_filters: int = 16, classes: int = 8, detail_filters: int = 32) -> None:
         super().__init__()
-        if classes < 1:
-            raise ModelError('classes: give at least 2 (background is one)')
         self.intensity = TissueUNet(base_filters, 0, detail_filters=detail_filters)
         self.tissues = TissueUNet(base_filters, classes, intensity=False)
 
