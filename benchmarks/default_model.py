@@ -25,7 +25,7 @@ import torch
 from nilearn import datasets
 
 from bids_segsr.imaging.components import topology
-from bids_segsr.imaging.conform import acquired_axis
+from bids_segsr.imaging.conform import acquired_axis, left_right_axis
 from bids_segsr.imaging.degrade import degrade, thick_slice_grid
 from bids_segsr.imaging.metrics import dice, psnr, ssim
 from bids_segsr.imaging.resample import isotropic_grid, resample
@@ -187,7 +187,9 @@ def score(
         mask = np.ones_like(mask)
     spline = np.where(mask, resample(slices.scan, slices.affine, grid), np.float32(0))
     started = time.monotonic()
-    prediction = predict(model, spline, axis, mask=mask)
+    prediction = predict(
+        model, spline, axis, left_right_axis=left_right_axis(grid.affine), mask=mask
+    )
     seconds = time.monotonic() - started
 
     inside = mask & slices.brain

@@ -23,7 +23,7 @@ from nibabel import as_closest_canonical, load
 from scipy import ndimage
 
 from bids_segsr.imaging.bias_field import correct_bias_field
-from bids_segsr.imaging.conform import acquired_axis, slice_axis
+from bids_segsr.imaging.conform import acquired_axis, left_right_axis, slice_axis
 from bids_segsr.imaging.degrade import degrade, thick_slice_grid
 from bids_segsr.imaging.resample import auto_resolution, isotropic_grid, resample, resample_mask
 from bids_segsr.imaging.volume import load_mask, load_volume
@@ -181,7 +181,14 @@ def draw(pictures: list[Picture], model: TrainedModel, path: Path) -> None:
         nearest = resample(picture.scan, picture.affine, grid, order=0)
         across = acquired_axis(picture.affine, grid.affine)
         distance = float(np.linalg.norm(picture.affine[:3, slice_axis_of(picture)]))
-        found = predict(model, spline, across, mask=mask, slice_thickness=distance)
+        found = predict(
+            model,
+            spline,
+            across,
+            left_right_axis=left_right_axis(grid.affine),
+            mask=mask,
+            slice_thickness=distance,
+        )
         classes = (
             found.probabilities[1:].argmax(0)
             if len(found.probabilities) > 2

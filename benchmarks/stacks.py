@@ -20,7 +20,7 @@ import SimpleITK as sitk
 import torch
 
 from bids_segsr.imaging.bias_field import correct_bias_field
-from bids_segsr.imaging.conform import acquired_axis, slice_axis
+from bids_segsr.imaging.conform import acquired_axis, left_right_axis, slice_axis
 from bids_segsr.imaging.fidelity import fidelity
 from bids_segsr.imaging.metrics import correlation, dice, nrmse
 from bids_segsr.imaging.resample import (
@@ -68,6 +68,7 @@ def restore(folder: Path, run: int, model: TrainedModel) -> Restored:
         model,
         spline,
         acquired_axis(scan.affine, grid.affine),
+        left_right_axis=left_right_axis(grid.affine),
         mask=mask,
         slice_thickness=thickness,
     )

@@ -13,6 +13,7 @@ from bids_segsr.exceptions import ImageError
 from bids_segsr.imaging.conform import (
     acquired_axis,
     axis_along,
+    left_right_axis,
     mend_affine,
     slice_axis,
     to_canonical,
@@ -267,6 +268,15 @@ def test_through_plane_axis_is_found_on_another_grid():
     scan = oblique_affine((1, 1, 3), (0, 90, 0))  # slices run along left-right
     assert acquired_axis(scan, np.eye(4)) == 0
     assert axis_along(oblique_affine((1, 1, 1), (10, 20, 5)), np.array([0, 1, 0])) == 1
+
+
+@pytest.mark.parametrize('left_right', [0, 1, 2])
+@pytest.mark.parametrize('sign', [-1, 1])
+def test_left_and_right_are_told_by_the_affine(left_right, sign):
+    axes = np.roll(np.eye(3), left_right, axis=1) * sign
+    affine = np.eye(4)
+    affine[:3, :3] = oblique_affine((1, 1, 1), (10, 20, 5))[:3, :3] @ axes * [0.5, 3, 1]
+    assert left_right_axis(affine) == left_right
 
 
 @pytest.mark.parametrize('kind', ['unknown datatype', 'huge'])

@@ -131,6 +131,40 @@ def test_uniform_weights_equal_the_original_where_no_padding_differs(case):
     np.testing.assert_allclose(result.probabilities[0][inner], data[f'ramp{case}'], atol=1e-5)
 
 
+class Everywhere(nn.Module):
+    """Channels 1 to 3 tell the position along each axis of the patch."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        places = torch.meshgrid(*(torch.linspace(0, 1, n) for n in x.shape[2:]), indexing='ij')
+        return torch.cat([x, torch.stack(places)[None]], dim=1)
+
+
+@pytest.mark.parametrize('left_right', [0, 1, 2])
+@pytest.mark.parametrize('slices', [0, 1, 2])
+@pytest.mark.parametrize('patch_size', [0, 12])
+def test_what_saw_mirrored_heads_sees_both(image, slices, left_right, patch_size):
+    """Only the positions from left to right even out: (x + 1 - x) / 2."""
+    toy = model(Everywhere())
+    seen = {}
+    for mirrored in (False, True):
+        contract = dataclasses.replace(toy.card.contract, mirrored=mirrored)
+        card = dataclasses.replace(toy.card, contract=contract)
+        seen[mirrored] = predict(
+            dataclasses.replace(toy, card=card),
+            image,
+            slices,
+            left_right_axis=left_right,
+            patch_size=patch_size,
+        )
+    np.testing.assert_allclose(seen[True].image, image, rtol=1e-5)
+    axes = [*(axis for axis in range(3) if axis != slices), slices]
+    for axis, plain, both in zip(
+        axes, seen[False].probabilities, seen[True].probabilities, strict=True
+    ):
+        expected = np.full_like(plain, 0.5) if axis == left_right else plain
+        np.testing.assert_allclose(both, expected, atol=1e-5)
+
+
 @pytest.mark.parametrize('axis', [0, 1, 2])
 def test_the_slice_direction_is_the_last_axis_of_the_network(image, axis):
     result = predict(model(LastAxis()), image, axis, patch_size=0)

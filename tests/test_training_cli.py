@@ -117,6 +117,7 @@ def test_a_list_of_images_becomes_a_model(recipe, images, tmp_path, capsys):
     assert model.card.contract.slice_thickness_mm == (3, 3)
     assert model.card.contract.spacing_mm == (1, 1)
     assert model.card.contract.normalisation == 'patch-standard'
+    assert not model.card.contract.mirrored
     image = load_volume(tmp_path / 'sub-2_T2w.nii.gz').data
     found = predict(model, image, 2, patch_size=16)
     assert found.image.shape == image.shape
@@ -156,6 +157,7 @@ def test_label_maps_alone_become_a_model(recipe, tmp_path, capsys):
     card = load_model(tmp_path / 'run' / 'model').card
     assert card.training['subjects'] == {'train': 2, 'validation': 1}
     assert card.contract.slice_thickness_mm == (1.5, 8.0)
+    assert card.contract.mirrored
 
 
 def write_bids(root: Path, count: int) -> tuple[Path, Path]:

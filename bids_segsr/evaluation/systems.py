@@ -12,6 +12,7 @@ import numpy as np
 
 from bids_segsr.evaluation.cases import Case
 from bids_segsr.exceptions import UserError
+from bids_segsr.imaging.conform import left_right_axis
 from bids_segsr.inference.predict import predict
 from bids_segsr.training.scores import segment
 from bids_segsr.zoo.contract import check_guides, check_restores
@@ -161,6 +162,7 @@ def run_system(system: System, case: Case, tiling: Tiling, device: str) -> Outpu
             model,
             image,
             case.slice_axis,
+            left_right_axis=left_right_axis(case.reference.affine),
             guides=guides if model.card.contract.guides else (),
             slice_thickness=case.resolution,
             mask=case.seen,

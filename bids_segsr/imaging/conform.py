@@ -48,6 +48,11 @@ def acquired_axis(scan_affine: np.ndarray, grid_affine: np.ndarray) -> int:
     return axis_along(grid_affine, scan_affine[:3, slice_axis(spacing)])
 
 
+def left_right_axis(affine: np.ndarray) -> int:
+    """Return the axis of a grid that runs closest to from left to right."""
+    return axis_along(affine, np.array([1.0, 0.0, 0.0]))
+
+
 def mend_affine(
     header: nib.Nifti1Header, shape: Sequence[int]
 ) -> tuple[np.ndarray, tuple[str, ...]]:

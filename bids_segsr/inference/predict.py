@@ -72,6 +72,7 @@ def predict(
     image: np.ndarray,
     slice_axis: int,
     *,
+    left_right_axis: int | None = None,
     guides: Sequence[np.ndarray] = (),
     slice_thickness: float | None = None,
     mask: np.ndarray | None = None,
@@ -93,6 +94,9 @@ def predict(
         image: Interpolated image (X, Y, Z) on an isotropic grid, float.
         slice_axis: Array axis along which the acquired slices followed each other; it becomes the
             network's last where the card asks for that.
+        left_right_axis: Array axis closest to from left to right. Given for a model that was
+            trained on mirrored heads, it sees every patch and its mirror image; None for the
+            patches alone.
         guides: Images of other contrasts on the same grid (X, Y, Z), registered, in the order of
             the training; each is masked and normalised by itself, as the image is.
         slice_thickness: Of the acquired slices in mm; conditional generators are told.
@@ -119,6 +123,10 @@ def predict(
     patch_size, step = resolve_patches(patch_size, step)
     if not model.card.contract.slice_axis_last:
         slice_axis = 2
+    mirrored = None
+    if model.card.contract.mirrored and left_right_axis is not None:
+        order = [*(axis for axis in range(3) if axis != slice_axis), slice_axis]
+        mirrored = order.index(left_right_axis)
     if mask is None:
         mask = np.ones(image.shape, dtype=bool)
     box = _bounding_box(mask, MARGIN_VOXELS)
@@ -126,7 +134,7 @@ def predict(
     stack = np.stack([*inside, mask[box].astype(np.float32)])
     stack = np.ascontiguousarray(np.moveaxis(stack, slice_axis + 1, -1))
     scales = [volume_scale(part, model.card.contract.normalisation) for part in inside]
-    forward = _forward(model, scales, slice_thickness)
+    forward = _forward(model, scales, slice_thickness, mirrored)
 
     warnings: list[str] = []
     device = resolve_device(device)
@@ -228,9 +236,12 @@ class _Tiling:
 
 
 def _forward(
-    model: TrainedModel, scales: Sequence[float], slice_thickness: float | None
+    model: TrainedModel,
+    scales: Sequence[float],
+    slice_thickness: float | None,
+    mirrored: int | None,
 ) -> Callable[[Tensor], Tensor]:
-    """Wrap the network in the intensity scale that its card asks for."""
+    """Wrap the network in what its card asks for: intensity scale, mirror image."""
     network: Callable[[Tensor], Tensor] = model.network
     if model.card.options.get('conditional'):
         if slice_thickness is None:
@@ -251,9 +262,17 @@ def _forward(
         output = network(patch / patch.new_tensor(scales).reshape(-1, 1, 1, 1))
         return torch.cat([output[:, :1] * scales[0], output[:, 1:]], dim=1)
 
+    scaled = whole_volume
     if model.card.contract.normalisation == 'patch-standard':
-        return patch_standard
-    return whole_volume
+        scaled = patch_standard
+    if mirrored is None:
+        return scaled
+    axis = mirrored + 2  # after batch and channel
+
+    def both(patch: Tensor) -> Tensor:
+        return (scaled(patch) + scaled(patch.flip(axis)).flip(axis)) / 2
+
+    return both
 
 
 def _bounding_box(mask: np.ndarray, margin: int) -> tuple[slice, slice, slice]:

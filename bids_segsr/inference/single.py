@@ -14,7 +14,7 @@ from bids_segsr import __version__
 from bids_segsr.exceptions import ImageError
 from bids_segsr.imaging.bias_field import correct_bias_field
 from bids_segsr.imaging.components import keep_largest_component, topology
-from bids_segsr.imaging.conform import acquired_axis, slice_axis
+from bids_segsr.imaging.conform import acquired_axis, left_right_axis, slice_axis
 from bids_segsr.imaging.fidelity import fidelity
 from bids_segsr.imaging.resample import (
     Grid,
@@ -132,6 +132,7 @@ def predict_file(
         model,
         interpolated,
         acquired_axis(scan.affine, grid.affine),
+        left_right_axis=left_right_axis(grid.affine),
         guides=[data for data, _ in guiding],
         slice_thickness=thickness,
         mask=inside,

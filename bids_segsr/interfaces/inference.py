@@ -52,7 +52,7 @@ class SuperResolve(SimpleInterface):
         import torch
 
         from bids_segsr.exceptions import ModelError
-        from bids_segsr.imaging.conform import acquired_axis
+        from bids_segsr.imaging.conform import acquired_axis, left_right_axis
         from bids_segsr.imaging.volume import load_mask, load_volume, save_volume
         from bids_segsr.inference.predict import predict
         from bids_segsr.zoo.store import load_model
@@ -66,6 +66,7 @@ class SuperResolve(SimpleInterface):
             model,
             image.data,
             acquired_axis(load_volume(self.inputs.scan_file).affine, image.affine),
+            left_right_axis=left_right_axis(image.affine),
             slice_thickness=self._given('slice_thickness'),
             mask=load_mask(self.inputs.mask_file, image),
             patch_size=self._given('patch_size'),

@@ -169,6 +169,7 @@ def write_model(
             skull_stripped=recipe.task.skull_stripped,
             slice_axis_last=recipe.slice_axis_last,
             guides=recipe.network.options.get('guides', 0),
+            mirrored=recipe.label_maps is not None,
         ),
         channels=channels,
         labels={1: channels[1]} if 'cortex' in channels or len(channels) == 2 else {},

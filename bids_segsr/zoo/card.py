@@ -46,6 +46,8 @@ class InputContract:
         slice_axis_last: Whether the through-plane axis must be the last one.
         guides: Images of other contrasts, registered to the image, that the network needs as
             further input channels, each normalised like the image.
+        mirrored: Whether it saw heads and their mirror images alike: the prediction then is the
+            mean of what it makes of both.
     """
 
     modalities: tuple[str, ...]
@@ -55,6 +57,7 @@ class InputContract:
     skull_stripped: bool = True
     slice_axis_last: bool = True
     guides: int = 0
+    mirrored: bool = False
 
     def __post_init__(self) -> None:
         if self.normalisation not in NORMALISATIONS:
