@@ -276,6 +276,7 @@ def test_five_papers_are_in_the_bibliography() -> None:
         ({'patch_size': 0}, 'on the whole volume'),
         ({'patch_size': 64, 'step': 32}, 'of 64^3^ voxels every 32 voxels'),
         ({'blending': 'uniform'}, 'uniform weights'),
+        ({'mirrored': True}, 'weights, as the mean of what it makes of the image and of its mirr'),
         ({'threshold': 0.25}, 'probability above 0.25'),
         ({'keep_largest': True}, 'largest connected component was kept'),
         ({'skull_strip': 'skip'}, 'was not extracted'),

@@ -32,6 +32,7 @@ class MethodsFacts:
         patch_size: Edge of a patch in voxels; None for the default, 0 for the whole volume.
         step: Distance of neighbouring patches in voxels; None for the default.
         blending: 'gaussian' or 'uniform'.
+        mirrored: Whether the network sees every patch and its mirror image.
         threshold: Cortex probability above which a voxel is cortex.
         keep_largest: Whether only the largest component is kept.
         skull_strip: 'auto', 'skip' or 'force'.
@@ -47,6 +48,7 @@ class MethodsFacts:
     patch_size: int | None = None
     step: int | None = None
     blending: str = 'gaussian'
+    mirrored: bool = False
     threshold: float = 0.5
     keep_largest: bool = False
     skull_strip: str = 'auto'
@@ -140,6 +142,8 @@ def _inference(facts: MethodsFacts) -> str:
         size = f' of {facts.patch_size}^3^ voxels' if facts.patch_size else ''
         step = f' every {facts.step} voxels' if facts.step else ''
         patches = f'on overlapping patches{size}{step} with {facts.blending} weights'
+    if facts.mirrored:
+        patches += ', as the mean of what it makes of the image and of its mirror image'
     largest = ', of which the largest connected component was kept' if facts.keep_largest else ''
     return (
         f'Super-resolution and segmentation were computed jointly by {network}, run with '

@@ -358,6 +358,7 @@ def _write_boilerplate(settings: Settings, card: ModelCard) -> tuple[Path, Path]
         patch_size=settings.patch_size,
         step=settings.step,
         blending=settings.blending,
+        mirrored=card.contract.mirrored,
         threshold=settings.threshold,
         keep_largest=settings.keep_largest,
         skull_strip=settings.skull_strip,
