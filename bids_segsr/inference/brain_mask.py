@@ -78,7 +78,8 @@ def find_brain_mask(
     if not SMALLEST_BRAIN_ML <= volume_ml <= LARGEST_BRAIN_ML:
         raise ImageError(
             f'{method} gives a brain of {volume_ml:.0f} ml: it failed; '
-            'give a brain mask by --derivatives, or strip the image and use --skull-strip skip.'
+            'give a brain mask (App: --derivatives, segsr predict: --mask), or strip the image '
+            'and use --skull-strip skip.'
         )
     return mask, method
 
