@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from torch.utils.data import DataLoader
 
 from bids_segsr.cli import train
@@ -190,6 +191,34 @@ def test_something_surrounds_even_a_lone_brain(heads):
     assert np.median([image[~brain].mean() for image, brain in images]) > 0.1
 
 
+def test_bone_and_fluid_lie_around_a_fetus(folder):
+    """Closest to the brain it is darker than a little further out, more often than by chance."""
+    darker = {}
+    for labelling in ('fetal', 'adult'):
+        numbers = {'white': (2,), 'cortex': (3,)}
+        head = read_head(folder / 'a.nii.gz', labelling, numbers)
+        counts = []
+        for seed in range(40):
+            rng = np.random.default_rng(seed)
+            image, brain, _ = make_head(head, (40, 40, 40), 3.0, 0.0, rng)
+            distance = ndimage.distance_transform_edt(~brain)
+            near = image[(distance > 0) & (distance <= 1)].mean()
+            counts.append(near < image[(distance > 2.5) & (distance <= 4)].mean())
+        darker[labelling] = np.mean(counts)
+    assert darker['fetal'] > 0.6
+    assert darker['fetal'] > darker['adult'] + 0.2
+
+
+def test_slices_lie_across_a_short_field_of_view(heads):
+    across = 0
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        image = make_head(heads[0], (56, 20, 56), SPACING, 0.0, rng)[0]
+        roughness = [np.abs(np.diff(image, 2, axis)).mean() for axis in range(3)]
+        across += int(np.argmin(roughness)) == 1
+    assert across >= 10
+
+
 def test_levels_of_the_brain_are_those_given_and_the_others_random():
     levels = CONTRASTS['adult-T2w']
     drawn = [draw_levels(np.random.default_rng(seed), levels) for seed in range(20)]
@@ -248,6 +277,17 @@ def test_all_is_0_beyond_the_field_of_view(made):
                     empty += 1
                     assert not brain.select(axis, end).any()
     assert 30 < empty < 150
+
+
+@pytest.mark.parametrize(('labelling', 'least'), [('adult', 0.4), ('fetal', 55 / (32 * 6))])
+def test_stacks_of_a_fetus_may_be_shorter(made, labelling, least):
+    pattern = 'pattern = "*.nii.gz"'
+    source = f'{pattern}\nlabelling = "{labelling}"\ntable = {{ white = [2], cortex = [3] }}'
+    text = RECIPE.replace(pattern, source).replace('patch_size = 16', 'patch_size = 32')
+    dataset = made(text=text)
+    seen = [np.argwhere(dataset[index]['image'][0].numpy()) for index in range(60)]
+    shortest = min(float((voxels.max(0) - voxels.min(0) + 1).min()) for voxels in seen)
+    assert round(32 * least) <= shortest <= round(32 * least) + 2
 
 
 def test_validation_patches_are_fixed(made):

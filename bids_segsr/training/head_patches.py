@@ -37,6 +37,9 @@ CHANNELS = ('intensity', 'brain')
 SHORT_SHARE = 0.4
 """Least share of a patch that the shortest axis of the field of view fills: a stack of slices."""
 
+SHORT_MM = 55.0
+"""The same of a fetus, which is scanned in few slices of its mother's body."""
+
 TIGHT_SHARE = 0.8
 """The same of the two others: a head that fills the image."""
 
@@ -168,13 +171,18 @@ class HeadDataset(Dataset[Patch]):
         else:
             number = int(rng.choice(len(self.heads), p=self.shares))
         far = rng.random() < FAR_SHARE
+        head = self.heads[number]
+        spacing = self.spacing_mm * (FAR if far else 1)
         shape = (self.patch_size,) * 3
         if far or rng.random() >= FILLED_SHARE:
-            shape = _draw_field_of_view(self.patch_size, rng)
+            shortest = SHORT_SHARE
+            if head.labelling == 'fetal':
+                shortest = min(shortest, SHORT_MM / (self.patch_size * spacing))
+            shape = _draw_field_of_view(self.patch_size, shortest, rng)
         image, brain, distance = make_head(
-            self.heads[number].open(),
+            head.open(),
             shape,
-            self.spacing_mm * (FAR if far else 1),
+            spacing,
             OFFSETS_MM['far' if far else 'near'],
             rng,
         )
@@ -228,10 +236,12 @@ def _store(label_map: LabelMap, cache: Path) -> StoredHead:
     return StoredHead(file, source.labelling, spacing, label_map.share)
 
 
-def _draw_field_of_view(edge: int, rng: np.random.Generator) -> tuple[int, int, int]:
+def _draw_field_of_view(
+    edge: int, shortest: float, rng: np.random.Generator
+) -> tuple[int, int, int]:
     """Draw how many voxels of a patch lie in the field of view along each axis."""
     shares = rng.uniform(TIGHT_SHARE, 1, 3)
-    shares[rng.integers(3)] = rng.uniform(SHORT_SHARE, 1)
+    shares[rng.integers(3)] = rng.uniform(shortest, 1)
     i, j, k = (max(1, round(edge * share)) for share in shares)
     return i, j, k
 

@@ -3,7 +3,8 @@
 In the manner of SynthSeg (Billot et al., Medical Image Analysis 2023): every label outside the
 brain gets a random intensity, so that no contrast is special; the brain has mostly one of the
 usual. Where a label map holds a brain alone, random tissue is laid around it: shells like skull
-and scalp, then blobs, as a mother's body surrounds a fetus.
+and scalp, then blobs; around most of the fetal ones its bone and skin, its body, the fluid that it
+lies in, and the mother.
 """
 
 from __future__ import annotations
@@ -41,6 +42,9 @@ SLICE_MM = (2.0, 6.0)
 STRIPPED_SHARE = 0.1
 """Share of the volumes that show the brain alone."""
 
+WOMB_SHARE = 0.75
+"""Share of the fetal brains with bone, skin, a body, fluid and a mother around them."""
+
 NEWBORN_SHARE = 0.2
 """Share of the whole heads that are as small as those of newborns."""
 
@@ -54,6 +58,8 @@ _OUTER = 40
 _FIRST_SHELL = 200
 _SHELLS = 4
 _BLOBS = 8
+_BONE, _SKIN, _FLUID, _FAT, _MOTHER = 220, 221, 222, 223, 230
+_LIMBS = 4
 _SUBVOXELS = 0.25 * np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], np.float32)
 """Where a voxel is looked at: the corners of a tetrahedron, each in the middle of an eighth."""
 
@@ -130,6 +136,10 @@ def draw_levels(rng: np.random.Generator, levels: Mapping[str, float]) -> np.nda
     drawn = rng.uniform(0, 1, 256).astype(np.float32)
     for index, tissue in enumerate(TISSUES[OUTSIDE:], start=OUTSIDE):
         drawn[index] = levels[tissue]
+    if rng.random() < 0.9:  # as in the T2w images that fetuses are scanned with
+        drawn[_BONE] = rng.uniform(0, 0.3)
+        drawn[_FLUID] = rng.uniform(0.7, 1.2)
+        drawn[_MOTHER : _MOTHER + _BLOBS + 1] *= rng.uniform(0.4, 1)
     drawn[0] = 0 if rng.random() < 0.8 else rng.uniform(0, 0.3)
     return drawn
 
@@ -158,7 +168,8 @@ def make_head(
     brain = _nearest(head.brain, positions).astype(bool)
     surround = None
     if not head.whole or rng.random() < 0.1:
-        surround = _surround(brain, rng)
+        womb = head.labelling == 'fetal' and rng.random() < WOMB_SHARE
+        surround = _womb(brain, rng) if womb else _surround(brain, rng)
     levels = draw_levels(rng, draw_contrast(head.labelling, BRAIN, rng))
     image = np.zeros(shape, np.float32)
     for offset in _SUBVOXELS:
@@ -174,7 +185,9 @@ def make_head(
     if rng.random() < STRIPPED_SHARE:
         image *= brain
     ratio = max(1.0, float(rng.uniform(*SLICE_MM)) / spacing_mm)
-    return _thicken(image, int(rng.integers(3)), ratio, rng), brain, ratio * spacing_mm
+    # Few slices make a field of view that is short across them.
+    axis = int(np.argmin(shape) if min(shape) < max(shape) / 2 else rng.integers(3))
+    return _thicken(image, axis, ratio, rng), brain, ratio * spacing_mm
 
 
 def _positions(
@@ -221,15 +234,21 @@ def _nearest(volume: np.ndarray, positions: np.ndarray) -> np.ndarray:
     return values
 
 
+def _blobs(shape: tuple[int, ...], first: int, rng: np.random.Generator) -> np.ndarray:
+    """Random regions of all sizes, uint8, numbered from first; 0 between them."""
+    regions = np.zeros(shape, np.uint8)
+    for blob in range(_BLOBS):
+        field = smooth_field(shape, float(rng.uniform(6, 30)), 1.0, rng)
+        regions[field > rng.uniform(0.2, 1.0)] = first + blob
+    return regions
+
+
 def _surround(brain: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Random regions around a brain: shells and blobs, 0 in the brain."""
     shape = brain.shape
     distance = ndimage.distance_transform_edt(~brain).astype(np.float32)
     distance += smooth_field(shape, 12, 0.7, rng)
-    regions = np.zeros(shape, np.uint8)
-    for blob in range(_BLOBS):
-        field = smooth_field(shape, float(rng.uniform(6, 30)), 1.0, rng)
-        regions[field > rng.uniform(0.2, 1.0)] = _FIRST_SHELL + _SHELLS + blob
+    regions = _blobs(shape, _FIRST_SHELL + _SHELLS, rng)
     edge = 0.0
     for shell in range(int(rng.integers(0, _SHELLS + 1))):
         width = float(rng.uniform(0.6, 4.0))
@@ -237,6 +256,45 @@ def _surround(brain: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         edge += width
     if rng.random() < 0.3:
         regions[distance > edge + rng.uniform(0, 30)] = 0
+    return np.where(brain, 0, regions).astype(np.uint8)
+
+
+def _womb(brain: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """What surrounds a fetal brain: bone, skin, limbs, fluid, the mother; 0 in the brain.
+
+    All lengths are shares of the radius of the brain, which grows with the weeks as they do.
+    """
+    shape = brain.shape
+    radius = float(np.cbrt(max(brain.sum(), 1) * 3 / (4 * np.pi)))
+    # Half a voxel, for the distance of the neighbours is one.
+    distance = ndimage.distance_transform_edt(~brain).astype(np.float32) - 0.5
+    distance += smooth_field(shape, 12, 0.3, rng)
+    wobble = np.exp(smooth_field(shape, max(4.0, radius / 2), 0.5, rng))
+    centre = np.argwhere(brain).mean(0) if brain.any() else np.array(shape) / 2
+    offsets = np.indices(shape, np.float32) - centre[:, None, None, None].astype(np.float32)
+
+    def ellipsoid(place: np.ndarray, semi_axes: np.ndarray) -> np.ndarray:
+        turn = rotation(rng.uniform(-180, 180, 3)) / semi_axes[:, None]
+        apart = np.tensordot(turn, offsets - place[:, None, None, None], 1)
+        within: np.ndarray = np.sqrt((apart**2).sum(0)) / wobble**0.2
+        return within
+
+    regions = _blobs(shape, _MOTHER, rng)
+    regions[regions == 0] = _MOTHER + _BLOBS
+    depth = ellipsoid(radius * rng.normal(0, 0.8, 3), radius * rng.uniform(3, 6, 3))
+    regions[depth > rng.uniform(0.85, 1)] = _FAT
+    regions[distance < radius * rng.uniform(0.1, 1.2) * wobble] = _FLUID
+    if rng.random() < 0.7:
+        regions[depth > 1] = 0
+    for limb in range(int(rng.integers(1, _LIMBS + 1))):
+        direction = rng.normal(size=3)
+        place = radius * rng.uniform(1.2, 2.5) * direction / np.linalg.norm(direction)
+        inside = ellipsoid(place, radius * rng.uniform(0.25, 1.1, 3)) < 1
+        regions[inside] = _FIRST_SHELL + limb
+    bone = max(0.5, radius * rng.uniform(0.02, 0.06))
+    skin = bone + radius * rng.uniform(0.03, 0.15)
+    regions[distance < skin] = _SKIN
+    regions[distance < bone] = _BONE
     return np.where(brain, 0, regions).astype(np.uint8)
 
 
