@@ -26,6 +26,9 @@ FAR = 2.0
 MARGIN_MM = 16.0
 """Of the box around the brain that the second look is limited to."""
 
+SHORTEST = 88
+"""Voxels of the shortest axis that the network is shown: as in the patches that it learnt from."""
+
 SMALLEST_BRAIN_ML = 20.0
 LARGEST_BRAIN_ML = 2500.0
 
@@ -90,7 +93,7 @@ def predict_brain_mask(model: TrainedModel, data: np.ndarray, affine: np.ndarray
     The network looks twice: from afar at the whole image, then closely at a box around what it
     found. Its instance normalisation depends on what else is in view, and a mother's body around a
     fetal head, or a neck, is much else. So is the emptiness around a stack of few slices, which
-    the first look shows in a cube, as the training did.
+    both looks show as the training did.
 
     Args:
         model: Network on the CPU whose channel 1 is the probability of the brain; the card tells
@@ -105,9 +108,7 @@ def predict_brain_mask(model: TrainedModel, data: np.ndarray, affine: np.ndarray
     near = model.card.contract.spacing_mm[0]
     whole = isotropic_grid(data.shape, affine, FAR * near)
     grid = isotropic_grid(data.shape, affine, near)
-    far = _look(data, affine, whole)
-    shape = (max(far.shape),) * 3
-    first = keep_largest_component(_probability(model, far, shape) >= 0.5)
+    first = keep_largest_component(_probability(model, _look(data, affine, whole)) >= 0.5)
     if not first.any():
         return np.zeros(data.shape, dtype=bool)
     image = _look(data, affine, grid)
@@ -117,7 +118,7 @@ def predict_brain_mask(model: TrainedModel, data: np.ndarray, affine: np.ndarray
     (found,) = ndimage.find_objects(seen.astype(np.uint8))
     box = tuple(slice(max(0, s.start - margin), s.stop + margin) for s in found)
     probability = np.zeros(image.shape, dtype=np.float32)
-    probability[box] = _probability(model, image[box], image[box].shape)
+    probability[box] = _probability(model, image[box])
     fine = resample(probability, grid.affine, Grid(data.shape, affine), order=1)
     mask: np.ndarray = ndimage.binary_fill_holes(keep_largest_component(fine >= 0.5))
     return mask
@@ -130,11 +131,11 @@ def _look(data: np.ndarray, affine: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 @torch.inference_mode()
-def _probability(model: TrainedModel, image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Probability of the brain, (i, j, k); what the image lacks of the shape is 0."""
+def _probability(model: TrainedModel, image: np.ndarray) -> np.ndarray:
+    """Probability of the brain, (i, j, k); what the axes lack is 0, as in the training."""
     normalisation = model.card.contract.normalisation
-    multiples = (-(-n // _AXIS_MULTIPLE) * _AXIS_MULTIPLE for n in shape)
-    pads = [(0, wanted - n) for wanted, n in zip(multiples, image.shape, strict=True)]
+    wanted = (max(n + -n % _AXIS_MULTIPLE, SHORTEST) for n in image.shape)
+    pads = [(0, edge - n) for edge, n in zip(wanted, image.shape, strict=True)]
     scaled = np.pad(image / np.float32(volume_scale(image, normalisation)), pads)
     seen = torch.from_numpy(scaled)[None, None]
     if normalisation == 'patch-standard':
