@@ -164,7 +164,7 @@ def test_packaged_models_ship_with_an_honest_card(name, channels):
 
 
 def test_own_model_comes_before_a_packaged_one_of_its_name(tmp_path, network, monkeypatch):
-    assert find_card(BRAIN_MASK_MODEL).version == '1'
+    assert find_card(BRAIN_MASK_MODEL).version == '2'
     monkeypatch.setenv('BIDS_SEGSR_MODELS', str(tmp_path))
     save_model(tmp_path / BRAIN_MASK_MODEL, network, make_card(name=BRAIN_MASK_MODEL, version='7'))
     assert find_card(BRAIN_MASK_MODEL).version == '7'
