@@ -37,11 +37,12 @@ CHANNELS = ('intensity', 'brain')
 SHORT_SHARE = 0.4
 """Least share of a patch that the shortest axis of the field of view fills: a stack of slices."""
 
-SHORT_MM = 55.0
-"""The same of a fetus, which is scanned in few slices of its mother's body."""
-
 TIGHT_SHARE = 0.8
 """The same of the two others: a head that fills the image."""
+
+SHORT_MM = 55.0
+"""Length of the shortest axis of the field of view of a fetus, scanned in few slices of its mother's
+body; where it is less than SHORT_SHARE of a patch."""
 
 FAR_SHARE = 0.35
 """Share of the samples that show the head from afar."""
