@@ -41,8 +41,8 @@ TIGHT_SHARE = 0.8
 """The same of the two others: a head that fills the image."""
 
 SHORT_MM = 55.0
-"""Length of the shortest axis of the field of view of a fetus, scanned in few slices of its mother's
-body; where it is less than SHORT_SHARE of a patch."""
+"""Length of the shortest axis of the field of view of a fetus, scanned in few slices of its
+mother's body; where it is less than SHORT_SHARE of a patch."""
 
 FAR_SHARE = 0.35
 """Share of the samples that show the head from afar."""
