@@ -19,7 +19,7 @@ from bids_segsr.networks import create
 from bids_segsr.training.recipe_file import read_recipe
 from bids_segsr.zoo.card import InputContract, ModelCard
 from bids_segsr.zoo.contract import mask_warnings
-from bids_segsr.zoo.store import TrainedModel
+from bids_segsr.zoo.store import BRAIN_MASK_MODEL, TrainedModel, load_model
 
 
 class Bright(torch.nn.Module):
@@ -35,14 +35,16 @@ class Bright(torch.nn.Module):
         return torch.cat([x, torch.sigmoid(20 * (x - self.level))], dim=1)
 
 
-def model_of(network: torch.nn.Module, spacing: float = 2.0) -> TrainedModel:
+def model_of(network: torch.nn.Module, spacing: float = 2.0, patch_size: int = 0) -> TrainedModel:
     card = ModelCard(
         name='bright',
         version='4',
         description='',
         architecture='tissue-unet',
         options={},
-        contract=InputContract(('T2w',), 'patch-standard', (spacing,) * 2, (1.0, 6.0)),
+        contract=InputContract(
+            ('T2w',), 'patch-standard', (spacing,) * 2, (1.0, 6.0), patch_size=patch_size
+        ),
         channels=('intensity', 'brain'),
         labels={1: 'brain'},
     )
@@ -56,8 +58,7 @@ def ball(shape, affine, centre, radius):
     return np.linalg.norm(points - centre, axis=-1) < radius
 
 
-def test_mask_lies_on_the_scan_without_holes_and_islands(monkeypatch):
-    monkeypatch.setattr(brain_mask, 'SHORTEST', 8)
+def test_mask_lies_on_the_scan_without_holes_and_islands():
     shape, affine = (90, 80, 20), oblique_affine((1.5, 1.5, 5.0), (6, -4, 9))
     centre, beside = (affine[:3, :3] @ at + affine[:3, 3] for at in ([40, 40, 10], [78, 72, 10]))
     brain = ball(shape, affine, centre, 30)
@@ -89,8 +90,7 @@ def test_mask_is_the_same_in_every_orientation():
     assert np.ptp(volumes) <= 1e-3 * max(volumes)
 
 
-def test_spacing_is_that_of_the_card(monkeypatch):
-    monkeypatch.setattr(brain_mask, 'SHORTEST', 8)
+def test_spacing_is_that_of_the_card():
     network = Bright()
     image = 100.0 * ball((32, 32, 32), np.diag([4.0, 4, 4, 1]), np.full(3, 64.0), 40)
     predict_brain_mask(model_of(network, 4.0), image, np.diag([4.0, 4, 4, 1]))
@@ -98,14 +98,19 @@ def test_spacing_is_that_of_the_card(monkeypatch):
 
 
 def test_few_slices_are_shown_in_as_much_emptiness_as_in_the_training():
-    edge = read_recipe('brain-mask').sampling.patch_size
+    edge = 88
     affine = np.diag([2.0, 2, 5, 1])
     shape = (150, 120, 16)
     image = 100.0 * ball(shape, affine, np.array([150.0, 120, 40]), 35)
     network = Bright()
-    mask = predict_brain_mask(model_of(network), image, affine)
+    mask = predict_brain_mask(model_of(network, patch_size=edge), image, affine)
     assert network.shapes == [(edge, edge, edge)] * 2
     assert dice(mask, image > 0) > 0.95
+
+
+def test_packaged_model_tells_the_patches_of_its_recipe():
+    patch_size = load_model(BRAIN_MASK_MODEL).card.contract.patch_size
+    assert patch_size == read_recipe('brain-mask').sampling.patch_size
 
 
 def test_a_single_voxel_seen_from_afar_is_looked_at():

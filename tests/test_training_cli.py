@@ -118,6 +118,7 @@ def test_a_list_of_images_becomes_a_model(recipe, images, tmp_path, capsys):
     assert model.card.contract.spacing_mm == (1, 1)
     assert model.card.contract.normalisation == 'patch-standard'
     assert not model.card.contract.mirrored
+    assert model.card.contract.patch_size == 16
     image = load_volume(tmp_path / 'sub-2_T2w.nii.gz').data
     found = predict(model, image, 2, patch_size=16)
     assert found.image.shape == image.shape

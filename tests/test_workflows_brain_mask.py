@@ -62,7 +62,6 @@ def test_memory_grows_with_the_field_of_view():
 
 def test_interface_runs_the_network_where_no_template_is_named(tmp_path, scan, monkeypatch):
     monkeypatch.setattr(brain_mask, 'load_model', lambda _: model_of(Bright(0.5)))
-    monkeypatch.setattr(brain_mask, 'SHORTEST', 8)
     path, inside = scan
     threads = torch.get_num_threads()
     try:

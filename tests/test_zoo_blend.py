@@ -100,14 +100,20 @@ def test_hash_of_a_blend_tells_blends_apart(parents):
 
 def test_contract_is_what_both_were_made_for():
     first, second = (
-        make_card(contract=InputContract(modalities, 'patch-standard', spacing, slices))
-        for modalities, spacing, slices in (
-            (('T1w', 'T2w'), (0.5, 1.0), (1.5, 4.0)),
-            (('T2w', 'FLAIR'), (0.7, 1.2), (2.0, 5.0)),
+        make_card(
+            contract=InputContract(
+                modalities, 'patch-standard', spacing, slices, patch_size=patch_size
+            )
+        )
+        for modalities, spacing, slices, patch_size in (
+            (('T1w', 'T2w'), (0.5, 1.0), (1.5, 4.0), 64),
+            (('T2w', 'FLAIR'), (0.7, 1.2), (2.0, 5.0), 96),
         )
     )
     contract = blend_cards(first, second, 0.5).contract
-    assert contract == InputContract(('T2w',), 'patch-standard', (0.7, 1.0), (2.0, 4.0))
+    assert contract == InputContract(
+        ('T2w',), 'patch-standard', (0.7, 1.0), (2.0, 4.0), patch_size=96
+    )
 
 
 @pytest.mark.parametrize(

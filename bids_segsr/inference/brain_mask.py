@@ -26,9 +26,6 @@ FAR = 2.0
 MARGIN_MM = 16.0
 """Of the box around the brain that the second look is limited to."""
 
-SHORTEST = 88
-"""Voxels of the shortest axis that the network is shown: as in the patches that it learnt from."""
-
 SMALLEST_BRAIN_ML = 20.0
 LARGEST_BRAIN_ML = 2500.0
 
@@ -97,7 +94,7 @@ def predict_brain_mask(model: TrainedModel, data: np.ndarray, affine: np.ndarray
 
     Args:
         model: Network on the CPU whose channel 1 is the probability of the brain; the card tells
-            the spacing that it works at.
+            the spacing that it works at and the edge of its patches, a multiple of 8.
         data: Scan of three axes.
         affine: Voxel to RAS+ mm (4 x 4).
 
@@ -134,7 +131,8 @@ def _look(data: np.ndarray, affine: np.ndarray, grid: Grid) -> np.ndarray:
 def _probability(model: TrainedModel, image: np.ndarray) -> np.ndarray:
     """Probability of the brain, (i, j, k); what the axes lack is 0, as in the training."""
     normalisation = model.card.contract.normalisation
-    wanted = (max(n + -n % _AXIS_MULTIPLE, SHORTEST) for n in image.shape)
+    learnt = model.card.contract.patch_size
+    wanted = (max(n + -n % _AXIS_MULTIPLE, learnt) for n in image.shape)
     pads = [(0, edge - n) for edge, n in zip(wanted, image.shape, strict=True)]
     scaled = np.pad(image / np.float32(volume_scale(image, normalisation)), pads)
     seen = torch.from_numpy(scaled)[None, None]

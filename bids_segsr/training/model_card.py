@@ -170,6 +170,7 @@ def write_model(
             slice_axis_last=recipe.slice_axis_last,
             guides=recipe.network.options.get('guides', 0),
             mirrored=recipe.label_maps is not None,
+            patch_size=recipe.sampling.patch_size,
         ),
         channels=channels,
         labels={1: channels[1]} if 'cortex' in channels or len(channels) == 2 else {},

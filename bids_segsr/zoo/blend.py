@@ -146,6 +146,7 @@ def _common_contract(both: str, one: InputContract, other: InputContract) -> Inp
         slice_thickness_mm=_overlap(
             both, 'slice thickness', one.slice_thickness_mm, other.slice_thickness_mm
         ),
+        patch_size=max(one.patch_size, other.patch_size),
     )
 
 

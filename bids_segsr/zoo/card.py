@@ -30,6 +30,9 @@ NORMALISATIONS = {
 MOST_GUIDES = 16
 """More guide images than any network of the articles has: a damaged card."""
 
+LARGEST_PATCH = 1024
+"""More voxels along an axis than any network was trained on: a damaged card."""
+
 
 @dataclass(frozen=True)
 class InputContract:
@@ -48,6 +51,7 @@ class InputContract:
             further input channels, each normalised like the image.
         mirrored: Whether it saw heads and their mirror images alike: the prediction then is the
             mean of what it makes of both.
+        patch_size: Edge of the patches that it was trained on, voxels; 0 where that is not told.
     """
 
     modalities: tuple[str, ...]
@@ -58,6 +62,7 @@ class InputContract:
     slice_axis_last: bool = True
     guides: int = 0
     mirrored: bool = False
+    patch_size: int = 0
 
     def __post_init__(self) -> None:
         if self.normalisation not in NORMALISATIONS:
@@ -67,6 +72,10 @@ class InputContract:
             )
         if type(self.guides) is not int or not 0 <= self.guides <= MOST_GUIDES:
             raise ModelError(f'guides is {self.guides!r}; give a number from 0 to {MOST_GUIDES}')
+        if type(self.patch_size) is not int or not 0 <= self.patch_size <= LARGEST_PATCH:
+            raise ModelError(
+                f'patch_size is {self.patch_size!r}; give a number from 0 to {LARGEST_PATCH}'
+            )
 
 
 @dataclass(frozen=True)
