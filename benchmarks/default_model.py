@@ -24,6 +24,7 @@ import pandas as pd
 import torch
 from nilearn import datasets
 
+from bids_segsr.imaging.back_projection import Slices
 from bids_segsr.imaging.components import topology
 from bids_segsr.imaging.conform import acquired_axis, left_right_axis
 from bids_segsr.imaging.degrade import degrade, thick_slice_grid
@@ -128,7 +129,7 @@ def real_cases(data: Path) -> Iterator[Case]:
 
 
 @dataclass(frozen=True)
-class Slices:
+class Simulated:
     """Thick slices made of a case.
 
     Attributes:
@@ -148,7 +149,7 @@ class Slices:
     cut: tuple[slice, ...]
 
 
-def make_slices(case: Case, axis: int, slice_mm: float = SLICE_MM) -> Slices:
+def make_slices(case: Case, axis: int, slice_mm: float = SLICE_MM) -> Simulated:
     """Simulate slices along an axis."""
     # A whole number of slices makes the restored grid the fine one, voxel by voxel.
     block = (Fraction(str(slice_mm)) / Fraction(str(case.spacing))).numerator
@@ -161,7 +162,7 @@ def make_slices(case: Case, axis: int, slice_mm: float = SLICE_MM) -> Slices:
     scan = degrade(truth, affine, slices)
     scan = scan + rng.normal(0, NOISE * float(truth.max()), scan.shape).astype(np.float32)
     mask = degrade(brain, affine, slices) > 0.5
-    return Slices(scan, slices.affine, mask, truth, brain, cut)
+    return Simulated(scan, slices.affine, mask, truth, brain, cut)
 
 
 def score(
@@ -188,7 +189,12 @@ def score(
     spline = np.where(mask, resample(slices.scan, slices.affine, grid), np.float32(0))
     started = time.monotonic()
     prediction = predict(
-        model, spline, axis, left_right_axis=left_right_axis(grid.affine), mask=mask
+        model,
+        spline,
+        axis,
+        left_right_axis=left_right_axis(grid.affine),
+        slices=Slices(slices.scan, slices.affine, grid.affine),
+        mask=mask,
     )
     seconds = time.monotonic() - started
 

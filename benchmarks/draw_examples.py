@@ -22,6 +22,7 @@ from matplotlib.colors import ListedColormap
 from nibabel import as_closest_canonical, load
 from scipy import ndimage
 
+from bids_segsr.imaging.back_projection import Slices
 from bids_segsr.imaging.bias_field import correct_bias_field
 from bids_segsr.imaging.conform import acquired_axis, left_right_axis, slice_axis
 from bids_segsr.imaging.degrade import degrade, thick_slice_grid
@@ -186,6 +187,7 @@ def draw(pictures: list[Picture], model: TrainedModel, path: Path) -> None:
             spline,
             across,
             left_right_axis=left_right_axis(grid.affine),
+            slices=Slices(picture.scan, picture.affine, grid.affine),
             mask=mask,
             slice_thickness=distance,
         )

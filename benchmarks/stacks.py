@@ -19,6 +19,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
+from bids_segsr.imaging.back_projection import Slices
 from bids_segsr.imaging.bias_field import correct_bias_field
 from bids_segsr.imaging.conform import acquired_axis, left_right_axis, slice_axis
 from bids_segsr.imaging.fidelity import fidelity
@@ -69,6 +70,7 @@ def restore(folder: Path, run: int, model: TrainedModel) -> Restored:
         spline,
         acquired_axis(scan.affine, grid.affine),
         left_right_axis=left_right_axis(grid.affine),
+        slices=Slices(corrected, scan.affine, grid.affine, thickness),
         mask=mask,
         slice_thickness=thickness,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 from evaluation_phantoms import write_head, write_model
 
 from bids_segsr.evaluation.cases import Case, Imaging, load_reference, make_case
-from bids_segsr.evaluation.systems import Tiling, read_system, read_systems, run_system
+from bids_segsr.evaluation.systems import System, Tiling, read_system, read_systems, run_system
 from bids_segsr.exceptions import UserError
+from bids_segsr.imaging.back_projection import back_project
 from bids_segsr.imaging.degrade import ForwardModel
 from bids_segsr.inference.predict import predict
 from bids_segsr.zoo.store import load_model
@@ -49,6 +51,24 @@ def test_a_model(folder: Path, case: Case) -> None:
     assert output.seconds > 0
     assert output.device == 'cpu'
     assert system.parameters == sum(p.numel() for p in system.models[0].network.parameters())
+
+
+def test_back_projection_takes_the_scan_of_the_case(folder: Path, case: Case) -> None:
+    model = load_model(folder / 'one')
+    contract = dataclasses.replace(model.card.contract, back_projection=0.5)
+    asking = dataclasses.replace(model, card=dataclasses.replace(model.card, contract=contract))
+    plain, found = (
+        run_system(System('one', (used,)), case, TILING, 'cpu').image for used in (model, asking)
+    )
+    assert case.slices is not None
+    np.testing.assert_array_equal(found, back_project(plain, case.seen, case.slices, 0.5))
+    assert not np.array_equal(found, plain)
+
+
+def test_without_slices_nothing_is_projected_back(tmp_path: Path) -> None:
+    reference = load_reference(write_head(tmp_path, 'sub-1', 1), {'cortex': (1,)})
+    forward = ForwardModel(kind='isotropic', factor=(2.0, 2.0))
+    assert make_case(reference, Imaging(forward), 0).slices is None
 
 
 def test_a_pipeline_segments_what_the_first_model_made(folder: Path, case: Case) -> None:

@@ -12,6 +12,8 @@ from conftest import SHARED
 from torch import nn
 
 from bids_segsr.exceptions import UserError
+from bids_segsr.imaging.back_projection import Slices, back_project
+from bids_segsr.imaging.degrade import degrade, thick_slice_grid
 from bids_segsr.inference.predict import (
     binary_entropy,
     predict,
@@ -137,6 +139,25 @@ class Everywhere(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         places = torch.meshgrid(*(torch.linspace(0, 1, n) for n in x.shape[2:]), indexing='ij')
         return torch.cat([x, torch.stack(places)[None]], dim=1)
+
+
+@pytest.mark.parametrize('share', [0.0, 0.5])
+def test_card_asks_for_back_projection(image, share):
+    toy = model(Ramp())
+    contract = dataclasses.replace(toy.card.contract, back_projection=share)
+    toy = dataclasses.replace(toy, card=dataclasses.replace(toy.card, contract=contract))
+    affine = np.diag([1.0, 1, 1, 1])
+    grid = thick_slice_grid(image.shape, affine, 3.0, 2)
+    slices = Slices(degrade(image, affine, grid) + 1, grid.affine, affine)
+    mask = image > np.median(image)
+    plain = predict(toy, image, 2, mask=mask)
+    found = predict(toy, image, 2, mask=mask, slices=slices)
+    np.testing.assert_array_equal(found.probabilities, plain.probabilities)
+    if share:
+        np.testing.assert_array_equal(found.image, back_project(plain.image, mask, slices, share))
+        assert np.abs(found.image - plain.image)[mask].mean() > 0.1
+    else:
+        np.testing.assert_array_equal(found.image, plain.image)
 
 
 @pytest.mark.parametrize('left_right', [0, 1, 2])

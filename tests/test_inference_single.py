@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -38,7 +39,9 @@ def model() -> TrainedModel:
         description='',
         architecture='toy',
         options={},
-        contract=InputContract(('T2w',), 'volume-max', (0.5, 1.0), (2.0, 4.0)),
+        contract=InputContract(
+            ('T2w',), 'volume-max', (0.5, 1.0), (2.0, 4.0), back_projection=0.5
+        ),
         channels=('intensity', 'cortex'),
         labels={1: 'bright'},
     )
@@ -101,6 +104,22 @@ def test_numbers_warnings_and_mask(tmp_path, model):
     assert any('slices of 2 to 4 mm' in line for line in qc['warnings'])
     image = load_volume(written[0])
     assert (image.data == 0).mean() > 0.5
+
+
+def test_slices_are_agreed_with_better_after_back_projection(tmp_path, model):
+    affine = oblique_affine((1.0, 1.0, 3.0), (11, -8, 17))
+    scan = 500 + 400 * gaussian_blob(SHAPE, affine, affine[:3, :3] @ [18, 17, 6], 3.0)
+    path = save_volume(tmp_path / 'scan.nii', scan, affine)
+    options = Options(patch_size=0, skull_strip='skip', device='cpu')
+    contract = dataclasses.replace(model.card.contract, back_projection=0.0)
+    plain = dataclasses.replace(model, card=dataclasses.replace(model.card, contract=contract))
+    differences = []
+    for number, used in enumerate((plain, model)):
+        written = predict_file(path, tmp_path / f'out{number}', used, options)
+        qc = json.loads(written[-1].read_text(encoding='utf-8'))
+        differences.append(qc['fidelity_nrmse'] / qc['fidelity_nrmse_spline'])
+    assert differences[0] == pytest.approx(1, abs=1e-3)
+    assert differences[1] < 0.8
 
 
 def test_bad_image_names_the_file(tmp_path, model):

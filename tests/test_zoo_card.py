@@ -80,6 +80,12 @@ def test_impossible_patch_size_is_refused(patch_size):
         InputContract(('T2w',), 'volume-max', (0.5, 1.0), (1.5, 5.0), patch_size=patch_size)
 
 
+@pytest.mark.parametrize('share', [-0.1, 1.5, float('nan')])
+def test_impossible_back_projection_is_refused(share):
+    with pytest.raises(ModelError, match='back_projection'):
+        InputContract(('T2w',), 'volume-max', (0.5, 1.0), (1.5, 5.0), back_projection=share)
+
+
 def test_cards_are_read_without_torch():
     code = (
         'import sys; from bids_segsr.zoo.store import list_models; list_models();'

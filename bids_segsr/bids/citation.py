@@ -33,6 +33,7 @@ class MethodsFacts:
         step: Distance of neighbouring patches in voxels; None for the default.
         blending: 'gaussian' or 'uniform'.
         mirrored: Whether the network sees every patch and its mirror image.
+        back_projection: Share of the difference to the scan that is put back.
         threshold: Cortex probability above which a voxel is cortex.
         keep_largest: Whether only the largest component is kept.
         skull_strip: 'auto', 'skip' or 'force'.
@@ -49,6 +50,7 @@ class MethodsFacts:
     step: int | None = None
     blending: str = 'gaussian'
     mirrored: bool = False
+    back_projection: float = 0.0
     threshold: float = 0.5
     keep_largest: bool = False
     skull_strip: str = 'auto'
@@ -147,8 +149,18 @@ def _inference(facts: MethodsFacts) -> str:
     largest = ', of which the largest connected component was kept' if facts.keep_largest else ''
     return (
         f'Super-resolution and segmentation were computed jointly by {network}, run with '
-        f'*PyTorch* [@pytorch] {patches}. Voxels with a cortex probability above '
-        f'{facts.threshold:g} were labelled as cortical gray matter{largest}.'
+        f'*PyTorch* [@pytorch] {patches}.{_back_projection(facts)} Voxels with a cortex '
+        f'probability above {facts.threshold:g} were labelled as cortical gray matter{largest}.'
+    )
+
+
+def _back_projection(facts: MethodsFacts) -> str:
+    if not facts.back_projection:
+        return ''
+    return (
+        f' A share of {facts.back_projection:g} of what the acquired slices differ by from the '
+        'restored image, seen through the slice profile, was added to it (one step of iterative '
+        'back-projection [@backprojection]).'
     )
 
 

@@ -359,6 +359,7 @@ def _write_boilerplate(settings: Settings, card: ModelCard) -> tuple[Path, Path]
         step=settings.step,
         blending=settings.blending,
         mirrored=card.contract.mirrored,
+        back_projection=card.contract.back_projection,
         threshold=settings.threshold,
         keep_largest=settings.keep_largest,
         skull_strip=settings.skull_strip,

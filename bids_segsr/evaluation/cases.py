@@ -12,6 +12,7 @@ from scipy.ndimage import binary_fill_holes
 
 from bids_segsr.exceptions import ImageError
 from bids_segsr.imaging.acquisition import Acquisition, acquire, draw_acquisition, interpolate
+from bids_segsr.imaging.back_projection import Slices
 from bids_segsr.imaging.conform import spacing_of, to_canonical
 from bids_segsr.imaging.degrade import ForwardModel
 from bids_segsr.imaging.resample import Grid, resample_mask
@@ -69,6 +70,7 @@ class Case:
         seen: Boolean array: brain mask of the scan, as the workflow brings it to the fine grid.
         inside: Boolean array: where results are scored, the brain of the truth that the scan
             covers and its mask holds.
+        slices: The scan; None where the forward model has no slices.
         slice_axis: Array axis of the slices.
         resolution: Distance of the slices in mm.
         thickness: Of the slices in mm; their distance where the forward model has no slices.
@@ -82,6 +84,7 @@ class Case:
     interpolated: np.ndarray
     seen: np.ndarray
     inside: np.ndarray
+    slices: Slices | None
     slice_axis: int
     resolution: float
     thickness: float
@@ -163,14 +166,17 @@ def make_case(reference: Reference, imaging: Imaging, seed: int) -> Case:
     i, j, k = image.shape
     seen = resample_mask(scan_brain, grid.affine, Grid((i, j, k), affine))
     ratios = np.array(grid.spacing) / np.array(spacing_of(affine))
+    thickness = acquisition.thickness or acquisition.resolution
+    thick = acquisition.kind == 'thick-slices'
     return Case(
         reference=replace(reference, image=image),
         interpolated=np.where(seen, interpolated, np.float32(0)),
         seen=seen,
         inside=seen & reference.brain & _covered(image.shape, scan.shape, ratios),
+        slices=Slices(scan, grid.affine, affine, thickness) if thick else None,
         slice_axis=acquisition.axis,
         resolution=acquisition.resolution,
-        thickness=acquisition.thickness or acquisition.resolution,
+        thickness=thickness,
         across=_across(acquisition, ratios),
         seconds=seconds,
         cpu_seconds=cpu_seconds,

@@ -163,6 +163,7 @@ def run_system(system: System, case: Case, tiling: Tiling, device: str) -> Outpu
             image,
             case.slice_axis,
             left_right_axis=left_right_axis(case.reference.affine),
+            slices=case.slices,
             guides=guides if model.card.contract.guides else (),
             slice_thickness=case.resolution,
             mask=case.seen,

@@ -13,6 +13,7 @@ from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
 from bids_segsr.exceptions import UserError
+from bids_segsr.imaging.back_projection import Slices, back_project
 from bids_segsr.inference.tiling import AXIS_MULTIPLE, resolve_patches
 from bids_segsr.networks.standardise import restore, standardise, volume_scale
 from bids_segsr.zoo.contract import check_guides
@@ -73,6 +74,7 @@ def predict(
     slice_axis: int,
     *,
     left_right_axis: int | None = None,
+    slices: Slices | None = None,
     guides: Sequence[np.ndarray] = (),
     slice_thickness: float | None = None,
     mask: np.ndarray | None = None,
@@ -97,6 +99,8 @@ def predict(
         left_right_axis: Array axis closest to from left to right. Given for a model that was
             trained on mirrored heads, it sees every patch and its mirror image; None for the
             patches alone.
+        slices: What the image was interpolated from. Given for a model whose card asks for a step
+            of back-projection, the restored image gets it.
         guides: Images of other contrasts on the same grid (X, Y, Z), registered, in the order of
             the training; each is masked and normalised by itself, as the image is.
         slice_thickness: Of the acquired slices in mm; conditional generators are told.
@@ -167,8 +171,11 @@ def predict(
         # what rounding leaves of the difference of two squares is no disagreement
         disagreement = whole(np.sqrt(np.where(variance > ROUNDING, variance, 0)))
         entropy = whole(binary_entropy(first))
+    restored = whole(np.where(inside_mask, maps[0], 0))
+    if model.card.contract.back_projection and slices is not None:
+        restored = back_project(restored, mask, slices, model.card.contract.back_projection)
     return Prediction(
-        image=whole(np.where(inside_mask, maps[0], 0)),
+        image=restored,
         probabilities=probabilities,
         entropy=entropy,
         disagreement=disagreement,

@@ -12,6 +12,7 @@ import numpy as np
 
 from bids_segsr import __version__
 from bids_segsr.exceptions import ImageError
+from bids_segsr.imaging.back_projection import Slices
 from bids_segsr.imaging.bias_field import correct_bias_field
 from bids_segsr.imaging.components import keep_largest_component, topology
 from bids_segsr.imaging.conform import acquired_axis, left_right_axis, slice_axis
@@ -133,6 +134,7 @@ def predict_file(
         interpolated,
         acquired_axis(scan.affine, grid.affine),
         left_right_axis=left_right_axis(grid.affine),
+        slices=Slices(corrected, scan.affine, grid.affine, thickness),
         guides=[data for data, _ in guiding],
         slice_thickness=thickness,
         mask=inside,

@@ -23,7 +23,7 @@ class _SuperResolveInputSpec(BaseInterfaceInputSpec):
     scan_file = File(exists=True, mandatory=True, desc='scan that was interpolated')
     model = traits.Str(mandatory=True, desc='name or path')
     card_json = traits.Str(mandatory=True, desc='its card: renews the result when it changes')
-    slice_thickness = traits.Float(desc='mm; conditional generators are told')
+    slice_thickness = traits.Float(desc='mm')
     patch_size = traits.Int(desc='edge in voxels; 0 for the whole volume')
     step = traits.Int(desc='distance of the patches in voxels')
     blending = traits.Enum('gaussian', 'uniform', usedefault=True)
@@ -52,6 +52,7 @@ class SuperResolve(SimpleInterface):
         import torch
 
         from bids_segsr.exceptions import ModelError
+        from bids_segsr.imaging.back_projection import Slices
         from bids_segsr.imaging.conform import acquired_axis, left_right_axis
         from bids_segsr.imaging.volume import load_mask, load_volume, save_volume
         from bids_segsr.inference.predict import predict
@@ -61,13 +62,15 @@ class SuperResolve(SimpleInterface):
         model = load_model(self.inputs.model)
         if model.card.to_json() != self.inputs.card_json:
             raise ModelError(f'{model.path}: the model changed during the run; start it again.')
-        image = load_volume(self.inputs.in_file)
+        image, scan = load_volume(self.inputs.in_file), load_volume(self.inputs.scan_file)
+        thickness = self._given('slice_thickness')
         prediction = predict(
             model,
             image.data,
-            acquired_axis(load_volume(self.inputs.scan_file).affine, image.affine),
+            acquired_axis(scan.affine, image.affine),
             left_right_axis=left_right_axis(image.affine),
-            slice_thickness=self._given('slice_thickness'),
+            slices=Slices(scan.data, scan.affine, image.affine, thickness),
+            slice_thickness=thickness,
             mask=load_mask(self.inputs.mask_file, image),
             patch_size=self._given('patch_size'),
             step=self._given('step'),

@@ -171,6 +171,7 @@ def write_model(
             guides=recipe.network.options.get('guides', 0),
             mirrored=recipe.label_maps is not None,
             patch_size=recipe.sampling.patch_size,
+            back_projection=recipe.task.back_projection,
         ),
         channels=channels,
         labels={1: channels[1]} if 'cortex' in channels or len(channels) == 2 else {},

@@ -60,6 +60,8 @@ class Task:
             background: what no other class has.
         modalities: BIDS suffixes of the images that the model is for, the trained one first.
         skull_stripped: Whether the images are 0 outside the brain.
+        back_projection: Share of what thick slices show and a restored image lacks that a
+            prediction puts back (`imaging.back_projection`); of no effect on the training.
 
     Raises:
         ValueError: If the parts do not fit each other.
@@ -71,6 +73,7 @@ class Task:
     labels: dict[str, tuple[int, ...]] = field(default_factory=lambda: {'cortex': (1,)})
     modalities: tuple[str, ...] = ('T2w',)
     skull_stripped: bool = True
+    back_projection: float = 0.0
 
     def __post_init__(self) -> None:
         if self.channels[:1] != ('intensity',) or len(set(self.channels)) < len(self.channels):
@@ -79,6 +82,8 @@ class Task:
             raise ValueError("input 'super-resolved' and super_resolved_by go together")
         if not self.modalities:
             raise ValueError('modalities must name at least one')
+        if not 0 <= self.back_projection <= 1:
+            raise ValueError(f'back_projection is {self.back_projection:g}; give 0 to 1')
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,14 @@ def _name(first: ModelCard, second: ModelCard, alpha: float) -> str:
 
 
 def _common_contract(both: str, one: InputContract, other: InputContract) -> InputContract:
-    for what in ('normalisation', 'skull_stripped', 'slice_axis_last', 'guides', 'mirrored'):
+    for what in (
+        'normalisation',
+        'skull_stripped',
+        'slice_axis_last',
+        'guides',
+        'mirrored',
+        'back_projection',
+    ):
         _agree(both, what, getattr(one, what), getattr(other, what))
     modalities = tuple(m for m in one.modalities if m in other.modalities)
     if not modalities:

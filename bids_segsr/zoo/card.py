@@ -52,6 +52,8 @@ class InputContract:
         mirrored: Whether it saw heads and their mirror images alike: the prediction then is the
             mean of what it makes of both.
         patch_size: Edge of the patches that it was trained on, voxels; 0 where that is not told.
+        back_projection: Share of what the slices show and the restored image lacks that is put
+            back (`imaging.back_projection`), 0 to 1.
     """
 
     modalities: tuple[str, ...]
@@ -63,6 +65,7 @@ class InputContract:
     guides: int = 0
     mirrored: bool = False
     patch_size: int = 0
+    back_projection: float = 0.0
 
     def __post_init__(self) -> None:
         if self.normalisation not in NORMALISATIONS:
@@ -76,6 +79,8 @@ class InputContract:
             raise ModelError(
                 f'patch_size is {self.patch_size!r}; give a number from 0 to {LARGEST_PATCH}'
             )
+        if not 0 <= self.back_projection <= 1:
+            raise ModelError(f'back_projection is {self.back_projection!r}; give 0 to 1')
 
 
 @dataclass(frozen=True)
