@@ -29,7 +29,7 @@ from bids_segsr.imaging.components import topology
 from bids_segsr.imaging.conform import acquired_axis, left_right_axis
 from bids_segsr.imaging.degrade import degrade, thick_slice_grid
 from bids_segsr.imaging.metrics import dice, psnr, ssim
-from bids_segsr.imaging.resample import isotropic_grid, resample
+from bids_segsr.imaging.resample import Grid, isotropic_grid, resample
 from bids_segsr.imaging.volume import load_volume
 from bids_segsr.inference.predict import predict
 from bids_segsr.training.anatomy import CLASSES, read_anatomy
@@ -81,13 +81,15 @@ class Case:
     masked: bool = True
 
 
-def simulated_cases(labels: Path) -> Iterator[Case]:
-    """Held-out label maps painted with the intensities of a sequence."""
-    for path in (*ADULTS, *FETUSES):
-        labelling = 'fetal' if path in FETUSES else 'adult'
-        spacing = 0.8 if path in FETUSES else 1.0
+def simulated_cases(
+    labels: Path, adults: Sequence[str] = ADULTS, fetuses: Sequence[str] = FETUSES
+) -> Iterator[Case]:
+    """Label maps, by default those held out, painted with the intensities of a sequence."""
+    for path in (*adults, *fetuses):
+        labelling = 'fetal' if path in fetuses else 'adult'
+        spacing = 0.8 if path in fetuses else 1.0
         anatomy = read_anatomy(labels / path, labelling)
-        for contrast in ('newborn-T2w',) if path in FETUSES else ('adult-T1w', 'adult-T2w'):
+        for contrast in ('newborn-T2w',) if path in fetuses else ('adult-T1w', 'adult-T2w'):
             # The scanner sees what surrounds the brain too; the mask is applied afterwards.
             image = paint(anatomy.fractions, CONTRASTS[contrast], rim=True)
             brain = brain_of(anatomy.fractions)
@@ -105,18 +107,35 @@ def simulated_cases(labels: Path) -> Iterator[Case]:
 
 def real_cases(data: Path) -> Iterator[Case]:
     """Real images: the fetal atlas at 33 weeks (T2w), ICBM 152 (T1w), thin axes of scans."""
-    fetal = nib.as_closest_canonical(nib.load(data / 'images/fetal/GA33_operated_T2w.nii.gz'))
-    labels = nib.as_closest_canonical(nib.load(data / 'labels' / FETUSES[1]))
-    values = np.rint(np.asarray(labels.dataobj))
-    image = fetal.get_fdata(dtype=np.float32)
-    tissues = np.array(FETAL_CLASSES)[values.astype(int)]
-    yield Case('real fetal T2w GA33, 0.8 mm', 'GA33', image, values > 0, tissues, 0.8)
+    yield fetal_average(data, 33)
     template = nib.as_closest_canonical(datasets.load_mni152_template(resolution=1))
     mask = nib.as_closest_canonical(datasets.load_mni152_brain_mask(resolution=1))
     brain = np.asarray(mask.dataobj) > 0
     image = template.get_fdata(dtype=np.float32)
     yield Case('real ICBM 152 T1w, 1 mm', 'icbm152', image, brain, None, 1.0)
-    for name in SCANS:
+    yield from thin_axes(data, SCANS)
+
+
+def fetal_average(data: Path, week: int) -> Case:
+    """Average T2w image of the fetal atlas."""
+    name = f'GA{week}_operated'
+    image = nib.as_closest_canonical(nib.load(data / f'images/fetal/{name}_T2w.nii.gz'))
+    labels = nib.as_closest_canonical(nib.load(data / f'labels/fetal/{name}_dseg.nii.gz'))
+    values = np.rint(np.asarray(labels.dataobj))
+    tissues = np.array(FETAL_CLASSES)[values.astype(int)]
+    return Case(
+        f'real fetal T2w GA{week}, 0.8 mm',
+        f'GA{week}',
+        image.get_fdata(dtype=np.float32),
+        values > 0,
+        tissues,
+        0.8,
+    )
+
+
+def thin_axes(data: Path, scans: Sequence[str]) -> Iterator[Case]:
+    """Thick-slice scans, whole heads, along each of the axes of their slices."""
+    for name in scans:
         scan = load_volume(data / 'images' / name)
         grid = isotropic_grid(scan.data.shape, scan.affine, 1.0)
         image = np.maximum(resample(scan.data, scan.affine, grid), 0)
@@ -165,6 +184,25 @@ def make_slices(case: Case, axis: int, slice_mm: float = SLICE_MM) -> Simulated:
     return Simulated(scan, slices.affine, mask, truth, brain, cut)
 
 
+def interpolate(case: Case, slices: Simulated) -> tuple[Grid, np.ndarray, np.ndarray]:
+    """Bring slices to the grid of the truth as the workflow does.
+
+    Args:
+        case: What they were made of.
+        slices: They.
+
+    Returns:
+        The grid, the mask and what the network sees.
+    """
+    grid = isotropic_grid(slices.scan.shape, slices.affine, case.spacing)
+    np.testing.assert_allclose(grid.affine, np.diag([case.spacing] * 3 + [1.0]), atol=1e-6)
+    mask = resample(slices.mask, slices.affine, grid, order=1) >= 0.5
+    if not case.masked:
+        mask = np.ones_like(mask)
+    spline = np.where(mask, resample(slices.scan, slices.affine, grid), np.float32(0))
+    return grid, mask, spline
+
+
 def score(
     case: Case, model: TrainedModel, axis: int, slice_mm: float = SLICE_MM
 ) -> dict[str, float | str]:
@@ -181,12 +219,7 @@ def score(
     """
     slices = make_slices(case, axis, slice_mm)
     truth = slices.truth
-    grid = isotropic_grid(slices.scan.shape, slices.affine, case.spacing)
-    np.testing.assert_allclose(grid.affine, np.diag([case.spacing] * 3 + [1.0]), atol=1e-6)
-    mask = resample(slices.mask, slices.affine, grid, order=1) >= 0.5
-    if not case.masked:
-        mask = np.ones_like(mask)
-    spline = np.where(mask, resample(slices.scan, slices.affine, grid), np.float32(0))
+    grid, mask, spline = interpolate(case, slices)
     started = time.monotonic()
     prediction = predict(
         model,
