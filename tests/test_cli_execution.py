@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from bids_segsr.cli import execution
@@ -251,6 +252,22 @@ def test_interrupt_reaches_the_caller(tmp_path: Path) -> None:
         run_workflow(workflow, settings_of(tmp_path), [])
 
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_interrupt_is_not_lost_when_a_worker_has_just_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = subprocess.Popen(['true'])
+    ended = psutil.Process(program.pid)
+    program.wait()
+    monkeypatch.setattr(psutil.Process, 'children', lambda *_, **__: [ended])
+
+    def interrupt(**_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    workflow = SimpleNamespace(list_node_names=list, run=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run_workflow(workflow, settings_of(tmp_path), [])
 
 
 def test_steps_of_an_image_are_shown(caplog: pytest.LogCaptureFixture) -> None:

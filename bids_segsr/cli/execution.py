@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -318,7 +318,9 @@ def _silent_workers() -> Iterator[None]:
         if os.getpid() != parent:
             os._exit(130)
         for worker in psutil.Process().children(recursive=True):
-            worker.kill()
+            # One that ends meanwhile must not take the place of the interrupt.
+            with suppress(psutil.NoSuchProcess):
+                worker.kill()
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
