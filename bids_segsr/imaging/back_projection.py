@@ -1,7 +1,7 @@
 """One step of back-projection: what the acquired slices show and a fine image lacks is put back.
 
-Irani and Peleg (CVGIP: Graphical Models and Image Processing, 1991); of MRI, Rueda et al. (Medical
-Image Analysis, 2013), who let a learnt image be followed by it.
+Irani and Peleg (CVGIP: Graphical Models and Image Processing, 1991); after a learnt image, Yang et
+al. (IEEE Transactions on Image Processing, 2010).
 """
 
 from __future__ import annotations
