@@ -29,7 +29,7 @@ import psutil
 
 from bids_segsr.cli.demo import _write_dataset, icbm_template
 from bids_segsr.imaging.volume import save_volume
-from bids_segsr.reports.quantities import QUANTITIES
+from bids_segsr.inference.qc import QUANTITIES
 
 APP = [sys.executable, '-m', 'bids_segsr.cli.app']
 COHORTS = (1_500, 100_000)

@@ -1,3 +1,3 @@
 """Super-resolution and cortex segmentation of thick-slice brain MRI, as a BIDS App."""
 
-__version__ = '0.1.0'
+__version__ = '0.2.0'

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +95,7 @@ class CollectQC(SimpleInterface):
     def _run_interface(self, runtime: Bunch) -> Bunch:
         from bids_segsr.imaging.conform import slice_axis
         from bids_segsr.imaging.volume import load_map, load_volume
+        from bids_segsr.inference.qc import qc_json, qc_record
         from bids_segsr.zoo.contract import mask_warnings
 
         scan = load_volume(self.inputs.scan_file)
@@ -108,17 +108,15 @@ class CollectQC(SimpleInterface):
             *self.inputs.warnings,
         ]
         masked = self.inputs.skull_strip != 'skipped'
-        qc = {
+        qc = qc_record(
             **facts,
-            'device': self.inputs.device,
-            'spacing_i': scan.spacing[0],
-            'spacing_j': scan.spacing[1],
-            'spacing_k': scan.spacing[2],
-            'slice_axis': 'ijk'[slice_axis(scan.spacing)],
-            'skull_strip': self.inputs.skull_strip,
-            'brain_volume_ml': float(inside.sum() * np.prod(mask.spacing) / 1000)
-            if masked
-            else None,
+            device=self.inputs.device,
+            spacing_i=scan.spacing[0],
+            spacing_j=scan.spacing[1],
+            spacing_k=scan.spacing[2],
+            slice_axis='ijk'[slice_axis(scan.spacing)],
+            skull_strip=self.inputs.skull_strip,
+            brain_volume_ml=float(inside.sum() * np.prod(mask.spacing) / 1000) if masked else None,
             **(self.inputs.segmentation or {}),
             **self.inputs.fidelity,
             **{
@@ -129,17 +127,10 @@ class CollectQC(SimpleInterface):
                 )
                 if isdefined(path)
             },
-            'header_notes': list(self.inputs.header_notes),
-            'warnings': warnings,
-        }
-        qc = {key: _rounded(value) for key, value in qc.items() if value is not None}
+            header_notes=list(self.inputs.header_notes),
+            warnings=warnings,
+        )
         out_file = Path(runtime.cwd, 'qc.json')
-        out_file.write_text(json.dumps(qc, indent=2) + '\n', encoding='utf-8')
+        out_file.write_text(qc_json(qc), encoding='utf-8')
         self._results['out_file'] = str(out_file)
         return runtime
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, float):
-        return float(f'{value:.6g}') if np.isfinite(value) else None
-    return value

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from bids_segsr.reports.quantities import QUANTITIES, formatted
+from bids_segsr.inference.qc import QUANTITIES, Entry
+from bids_segsr.reports.page import formatted
 
 _AXES = ('left\N{EN DASH}right', 'posterior\N{EN DASH}anterior', 'inferior\N{EN DASH}superior')
 RESEARCH_ONLY = '<span class="badge research">Research use only: not for diagnosis</span>'
@@ -37,9 +38,8 @@ def qc_table(qc: Mapping[str, Any]) -> str:
             f'<tbody><tr class="group"><th colspan="4" scope="rowgroup">{group}</th></tr>'
         )
         parts += [
-            f'<tr><th scope="row">{q.name}</th>'
-            f'<td class="number">{escape(formatted(qc.get(q.key)))}</td>'
-            f'<td>{q.unit}</td><td class="meaning">{q.meaning}</td></tr>'
+            f'<tr><th scope="row">{q.name}</th>{_value_cell(q, qc.get(q.key))}'
+            f'<td>{q.unit}</td><td class="meaning">{q.text}</td></tr>'
             for q in QUANTITIES
             if q.group == group
         ]
@@ -213,6 +213,12 @@ def _overlaps(scores: Mapping[str, Any]) -> dict[str, str]:
                 text += f'; the best intensity window reaches {row["dice_window"]:.2f}'
             told[f'cortex Dice, {row.get("on", "held-out")}'] = text
     return told
+
+
+def _value_cell(entry: Entry, value: Any) -> str:
+    expected = entry.implausible(value)
+    mark = f' outlier" title="{expected}"' if expected else '"'
+    return f'<td class="number{mark}>{escape(formatted(value))}</td>'
 
 
 def _warnings(warnings: Iterable[Any]) -> str:

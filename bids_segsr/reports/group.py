@@ -13,15 +13,13 @@ import numpy as np
 from bids_segsr import __version__
 from bids_segsr.bids.files import write_text
 from bids_segsr.exceptions import UserError
+from bids_segsr.inference.qc import KEYS, QUANTITIES
 from bids_segsr.reports.left_out import LeftOut, left_out_html, left_out_tsv
-from bids_segsr.reports.page import data_text, style_and_script
-from bids_segsr.reports.quantities import QUANTITIES, formatted
+from bids_segsr.reports.page import data_text, formatted, style_and_script
 
 OUTLIER_Z = 3.0
 SMALLEST_GROUP = 5
 """Fewer images say nothing about what is unusual."""
-
-_TEXT_COLUMNS = ('model', 'model_sha256', 'device', 'skull_strip', 'header_notes', 'warnings')
 
 
 def write_group(root: Path, modality: str, missing: Sequence[LeftOut] = ()) -> list[Path]:
@@ -108,8 +106,7 @@ def _record(path: Path) -> dict[str, Any]:
 
 
 def _columns(present: list[str]) -> list[str]:
-    known = ['bids_name', *(q.key for q in QUANTITIES), *_TEXT_COLUMNS]
-    return [c for c in known if c in present] + sorted(c for c in present if c not in known)
+    return [c for c in KEYS if c in present] + sorted(c for c in present if c not in KEYS)
 
 
 def _page(root: Path, modality: str, records: Sequence[Mapping[Any, Any]], missing: str) -> str:
@@ -120,21 +117,23 @@ def _page(root: Path, modality: str, records: Sequence[Mapping[Any, Any]], missi
         if all(isinstance(r.get(q.key), (int, float, type(None))) for r in records)
     }
     heads = [_head('Image', '', False, 'Name of the image; opens the report of the participant.')]
-    heads += [_head(q.name, q.unit, q.key in scores, q.meaning) for q in shown]
+    heads += [_head(q.name, q.unit, q.key in scores, q.text) for q in shown]
     heads.append(_head('Warnings', '', False, 'What was reported while the image was processed.'))
     rows = []
     for number, record in enumerate(records):
         cells = [_name_cell(root, str(record['bids_name']))]
         for quantity in shown:
             z = float(scores[quantity.key][number]) if quantity.key in scores else 0.0
-            cells.append(_cell(record.get(quantity.key), z, quantity.key in scores))
+            value = record.get(quantity.key)
+            cells.append(_cell(value, z, quantity.key in scores, quantity.implausible(value)))
         cells.append(_cell(record.get('warnings') or 'none', 0.0, False))
         rows.append(f'<tr>{"".join(cells)}</tr>')
     note = (
-        f'Orange: robust z-score above {OUTLIER_Z:g} (0.6745 times the distance from the median '
-        'over the median absolute deviation).'
+        f'Orange: outside the plausible range, or robust z-score above {OUTLIER_Z:g} (0.6745 '
+        'times the distance from the median over the median absolute deviation).'
         if len(records) >= SMALLEST_GROUP
-        else f'Outliers are marked from {SMALLEST_GROUP} images on.'
+        else f'Orange: outside the plausible range; outliers are marked from {SMALLEST_GROUP} '
+        'images on.'
     )
     name = escape(modality)
     return '\n'.join(
@@ -197,12 +196,14 @@ def _name_cell(root: Path, name: str) -> str:
     return f'<th scope="row" data-value="{escape(name)}">{text}</th>'
 
 
-def _cell(value: Any, z: float, number: bool) -> str:
+def _cell(value: Any, z: float, number: bool, expected: str | None = None) -> str:
     classes = ['number'] if number else []
-    title = ''
+    reasons = [expected] if expected else []
     if abs(z) > OUTLIER_Z:
+        reasons.append(f'robust z = {z:+.1f}')
+    title = f' title="{escape(", ".join(reasons))}"' if reasons else ''
+    if reasons:
         classes.append('outlier')
-        title = f' title="robust z = {z:+.1f}"'
     kind = f' class="{" ".join(classes)}"' if classes else ''
     data = '' if value is None else escape(str(value))
     return f'<td{kind}{title} data-value="{data}">{escape(formatted(value))}</td>'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib import resources
+from typing import Any
 
 
 def data_text(name: str) -> str:
@@ -21,6 +22,16 @@ def style_and_script() -> list[str]:
         f'<style>\n{data_text("report.css")}</style>',
         f'<script>{_without_map(data_text("bootstrap.bundle.min.js"))}</script>',
     ]
+
+
+def formatted(value: Any) -> str:
+    """Return a value for a reader: four significant digits, true minus sign, n/a for none."""
+    if value is None or (isinstance(value, float) and value != value):
+        return 'n/a'
+    if isinstance(value, float):
+        text = f'{value:.4g}' if abs(value) < 1e4 else f'{value:.0f}'
+        return text.replace('-', '\N{MINUS SIGN}')
+    return str(value).replace('-', '\N{MINUS SIGN}') if isinstance(value, int) else str(value)
 
 
 def _without_map(text: str) -> str:

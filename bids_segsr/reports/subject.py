@@ -23,9 +23,8 @@ from bids_segsr.reports.assembly import (
 )
 from bids_segsr.reports.fragments import RESEARCH_ONLY
 from bids_segsr.reports.methods import methods_html
-from bids_segsr.reports.page import data_text, style_and_script
+from bids_segsr.reports.page import data_text, formatted, style_and_script
 from bids_segsr.reports.problems import Problem, discreet, problems_html, read_problems
-from bids_segsr.reports.quantities import formatted
 
 
 def generate_report(root: Path, subject: str, run_uuid: str, settings: object) -> Path:

@@ -1,0 +1,190 @@
+"""The QC record of an image: which numbers and texts it holds, and how each is read."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+SCAN, SIZE, SHAPE, FIDELITY, UNCERTAINTY, RUN = (
+    'Scan and output grid',
+    'Volumes',
+    'Shape of the segmentation',
+    'Fidelity to the acquired scan',
+    'Uncertainty',
+    'Run',
+)
+SIGNIFICANT_DIGITS = 6
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of the QC record.
+
+    Attributes:
+        key: Its key in the QC JSON.
+        name: Its name for a reader.
+        unit: Its unit; empty for counts, ratios and texts.
+        text: One sentence that says how to read it.
+        group: The part of the table that it belongs to; `RUN` for what says which image and model
+            it is, which is no number.
+        low: From where on its value is plausible; None without such a bound.
+        high: Up to where.
+    """
+
+    key: str
+    name: str
+    unit: str
+    text: str
+    group: str
+    low: float | None = None
+    high: float | None = None
+
+    def implausible(self, value: Any) -> str | None:
+        """Return what is expected instead of a value, or None where it can be right."""
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+            return None
+        low = -math.inf if self.low is None else self.low
+        high = math.inf if self.high is None else self.high
+        if low <= value <= high:
+            return None
+        return f'expected {low:g} or more' if high == math.inf else f'expected {low:g} to {high:g}'
+
+
+DICTIONARY = (
+    Entry('bids_name', 'Image', '', 'Name of the image.', RUN),
+    Entry('guides', 'Guides', '', 'Images of other contrasts that the network was shown.', RUN),
+    Entry('model', 'Model', '', 'Name of the model.', RUN),
+    Entry('model_version', 'Version of the model', '', 'Version of its weights.', RUN),
+    Entry('model_sha256', 'Hash of the model', '', 'SHA-256 of its weights.', RUN),
+    Entry('device', 'Device', '', 'Where the network ran in the end.', RUN),
+    Entry('skull_strip', 'Brain mask', '', 'How the brain mask came about.', RUN),
+    Entry(
+        'spacing_i', 'Spacing i', 'mm', 'Voxel spacing of the scan, first array axis.', SCAN,
+        0.2, 15,
+    ),
+    Entry(
+        'spacing_j', 'Spacing j', 'mm', 'Voxel spacing of the scan, second array axis.', SCAN,
+        0.2, 15,
+    ),
+    Entry(
+        'spacing_k', 'Spacing k', 'mm', 'Voxel spacing of the scan, third array axis.', SCAN,
+        0.2, 15,
+    ),
+    Entry('slice_axis', 'Slice axis', '', 'Array axis across the slices (the coarsest).', SCAN),
+    Entry(
+        'slice_thickness_mm', 'Slice thickness', 'mm',
+        'Thickness of a slice as used in the forward model.', SCAN,
+        0.5, 12,
+    ),
+    Entry(
+        'resolution_mm', 'Output resolution', 'mm', 'Edge of the isotropic voxels.', SCAN,
+        0.3, 2,
+    ),
+    Entry(
+        'brain_volume_ml', 'Brain volume', 'mL', 'Volume of the brain mask.', SIZE,
+        20, 2500,
+    ),
+    Entry(
+        'cortex_volume_ml', 'Cortex volume', 'mL', 'Volume of the cortex segmentation.', SIZE,
+        5, 1200,
+    ),
+    Entry(
+        'components_before', 'Components before', '',
+        'Connected pieces (26 neighbours) before --keep-largest.', SHAPE,
+        1,
+    ),
+    Entry(
+        'components_after', 'Components after', '',
+        'Connected pieces in the segmentation that was written.', SHAPE,
+        1,
+    ),
+    Entry(
+        'largest_share', 'Share of the largest', '',
+        'Part of all cortex voxels in the largest piece, before --keep-largest; near 1 is '
+        'expected.', SHAPE,
+        0.9, 1,
+    ),
+    Entry('holes', 'Holes', '', 'Cavities enclosed by the segmentation.', SHAPE),
+    Entry(
+        'euler_number', 'Euler number', '',
+        'Components + cavities \N{MINUS SIGN} tunnels; far below 0 means many false bridges.',
+        SHAPE,
+    ),
+    Entry(
+        'fidelity_nrmse', 'Residual, super-resolved', '',
+        'RMS of the residual over RMS of the scan after the forward model; 0 is perfect.',
+        FIDELITY,
+        0, 0.3,
+    ),
+    Entry(
+        'fidelity_nrmse_spline', 'Residual, cubic spline', '',
+        'The same for plain interpolation, for comparison.', FIDELITY,
+        0, 0.3,
+    ),
+    Entry(
+        'fidelity_correlation', 'Correlation, super-resolved', '',
+        'Pearson correlation with the scan after the forward model; 1 is perfect.', FIDELITY,
+        0.8, 1,
+    ),
+    Entry(
+        'fidelity_correlation_spline', 'Correlation, cubic spline', '',
+        'The same for plain interpolation, for comparison.', FIDELITY,
+        0.8, 1,
+    ),
+    Entry(
+        'entropy_mean', 'Mean entropy', 'bits',
+        'Mean over the brain; 0 is certain, 1 is a coin toss at every voxel.', UNCERTAINTY,
+        0, 0.5,
+    ),
+    Entry(
+        'disagreement_mean', 'Mean disagreement', '',
+        'Mean standard deviation of the probability over overlapping patches.', UNCERTAINTY,
+        0, 0.2,
+    ),
+    Entry('versions', 'Versions', '', 'Versions of this package and of its libraries.', RUN),
+    Entry('header_notes', 'Header repairs', '', 'What was mended in the header.', RUN),
+    Entry(
+        'warnings', 'Warnings', '',
+        'What was noticed on the way, such as an image outside what the model was made for.', RUN,
+    ),
+)  # fmt: skip
+"""All entries of the record, in the order in which they are written and shown."""
+
+QUANTITIES = tuple(entry for entry in DICTIONARY if entry.group != RUN)
+"""Those that are shown in tables, one row or column each."""
+
+KEYS = tuple(entry.key for entry in DICTIONARY)
+
+
+def qc_record(**values: Any) -> dict[str, Any]:
+    """Make the QC record of an image.
+
+    Args:
+        values: By key of the dictionary. One that is None does not apply to the image and is left
+            out.
+
+    Returns:
+        The record in the order of the dictionary, numbers to six significant digits; a number that
+        is not finite becomes None.
+
+    Raises:
+        KeyError: A key is not in the dictionary.
+    """
+    unknown = values.keys() - set(KEYS)
+    if unknown:
+        raise KeyError(f'not in the QC dictionary: {", ".join(sorted(unknown))}')
+    return {key: _rounded(values[key]) for key in KEYS if values.get(key) is not None}
+
+
+def qc_json(record: Mapping[str, Any]) -> str:
+    """Return a record as the text of its file."""
+    return json.dumps(record, indent=2, ensure_ascii=False) + '\n'
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f'{value:.{SIGNIFICANT_DIGITS}g}') if math.isfinite(value) else None
+    return value
