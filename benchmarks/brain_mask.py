@@ -26,9 +26,9 @@ from bids_segsr.imaging.conform import spacing_of
 from bids_segsr.imaging.degrade import degrade, thick_slice_grid
 from bids_segsr.imaging.metrics import dice
 from bids_segsr.imaging.volume import load_mask, load_volume
-from bids_segsr.inference.brain_mask import predict_brain_mask
-from bids_segsr.training.contrast import CONTRASTS
-from bids_segsr.training.heads import draw_levels, read_head
+from bids_segsr.inference.brain_extraction import predict_brain_mask
+from bids_segsr.simulation.contrast import CONTRASTS
+from bids_segsr.simulation.heads import draw_levels, read_head
 from bids_segsr.zoo.store import BRAIN_MASK_MODEL, CARD_FILE, TrainedModel, load_model
 
 HEADS = tuple(f'adult-head/training_seg_{number}.nii.gz' for number in (17, 18, 19, 20))

@@ -32,9 +32,9 @@ from bids_segsr.imaging.metrics import dice, psnr, ssim
 from bids_segsr.imaging.resample import Grid, isotropic_grid, resample
 from bids_segsr.imaging.volume import load_volume
 from bids_segsr.inference.predict import predict
-from bids_segsr.training.anatomy import CLASSES, read_anatomy
-from bids_segsr.training.contrast import CONTRASTS, paint
-from bids_segsr.training.synthesis import brain_of, classes_of
+from bids_segsr.simulation.anatomy import CLASSES, read_anatomy
+from bids_segsr.simulation.contrast import CONTRASTS, paint
+from bids_segsr.simulation.synthesis import brain_of, classes_of
 from bids_segsr.zoo.card import ModelCard
 from bids_segsr.zoo.store import CARD_FILE, DEFAULT_MODEL, TrainedModel, load_model
 

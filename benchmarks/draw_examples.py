@@ -29,9 +29,9 @@ from bids_segsr.imaging.degrade import degrade, thick_slice_grid
 from bids_segsr.imaging.resample import auto_resolution, isotropic_grid, resample, resample_mask
 from bids_segsr.imaging.volume import load_mask, load_volume
 from bids_segsr.inference.predict import predict
-from bids_segsr.training.anatomy import CLASSES, read_anatomy
-from bids_segsr.training.contrast import CONTRASTS, paint
-from bids_segsr.training.synthesis import brain_of
+from bids_segsr.simulation.anatomy import CLASSES, read_anatomy
+from bids_segsr.simulation.contrast import CONTRASTS, paint
+from bids_segsr.simulation.synthesis import brain_of
 from bids_segsr.zoo.store import DEFAULT_MODEL, TrainedModel, load_model
 
 LESION_MM = 9.0

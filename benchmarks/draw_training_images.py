@@ -16,9 +16,9 @@ import numpy as np
 
 from bids_segsr.imaging.resample import isotropic_grid, resample
 from bids_segsr.imaging.volume import load_volume
-from bids_segsr.training.anatomy import CLASSES, read_anatomy
+from bids_segsr.simulation.anatomy import CLASSES, read_anatomy
+from bids_segsr.simulation.synthesis import Sample, Synthesis, make_sample
 from bids_segsr.training.recipe_file import read_recipe
-from bids_segsr.training.synthesis import Sample, Synthesis, make_sample
 
 SHAPE = (120, 120, 96)
 LABEL_MAPS = (

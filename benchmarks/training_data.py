@@ -30,12 +30,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from bids_segsr.imaging.degrade import ForwardModel
 from bids_segsr.networks import create
-from bids_segsr.training.augmentation import Augmentation
-from bids_segsr.training.label_patches import make_label_map_dataset
-from bids_segsr.training.losses import charbonnier
-from bids_segsr.training.patches import Patch, Sampling, make_dataset
+from bids_segsr.training.data.augmentation import Augmentation
+from bids_segsr.training.data.label_patches import make_label_map_dataset
+from bids_segsr.training.data.patches import Patch, Sampling, make_dataset
+from bids_segsr.training.data.subjects import Subject, read_csv
+from bids_segsr.training.loop.losses import charbonnier
 from bids_segsr.training.recipe import Network, Recipe, Schedule
-from bids_segsr.training.subjects import Subject, read_csv
 
 PAPER = Augmentation(contrast_power=0.5, noise=0.03)
 EVERYTHING = replace(

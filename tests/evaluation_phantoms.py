@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 
 from bids_segsr.imaging.volume import save_volume
 from bids_segsr.networks import create
-from bids_segsr.training.subjects import Subject
+from bids_segsr.training.data.subjects import Subject
 from bids_segsr.zoo.card import InputContract, ModelCard
 from bids_segsr.zoo.store import save_model
 

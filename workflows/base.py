@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_segsr.workflows.derivatives import init_derivatives_wf
-from bids_segsr.workflows.figures import init_figures_wf
 from bids_segsr.workflows.image import IMAGE_FIELDS, Resources, init_image_wf, map_gb
+from bids_segsr.workflows.reportlets import init_figures_wf
 from nipype.pipeline import engine as pe
 
 from bids_segsr import __version__

@@ -104,7 +104,7 @@ def run_group(settings: Settings) -> int:
     if not root.is_dir():
         raise UserError(f'{root}: no derivatives yet; run the participant level first, same flags')
     from bids_segsr.reports.group import write_group
-    from bids_segsr.reports.left_out import left_out
+    from bids_segsr.reports.missing_results import left_out
 
     missing = left_out(root, settings.bids_dir, settings.modality)
     paths = write_group(root, settings.modality, missing)
@@ -134,7 +134,7 @@ def run_participants(settings: Settings) -> int:
     """
     from bids_segsr.bids.locking import subject_lock
     from bids_segsr.bids.query import select_participants
-    from bids_segsr.bids.validation import validate_dataset
+    from bids_segsr.bids.validator import validate_dataset
     from bids_segsr.cli.preflight import check_modality, check_suitable
 
     subjects = select_participants(settings.bids_dir, settings.participant_label)

@@ -155,10 +155,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     from bids_segsr.evaluation.checks import check_structures
-    from bids_segsr.evaluation.record import open_folder, write_result, write_settings
+    from bids_segsr.evaluation.protocol_output import open_folder, write_result, write_settings
     from bids_segsr.evaluation.systems import read_systems
     from bids_segsr.inference.predict import resolve_device, resolve_patches
-    from bids_segsr.training.subjects import read_csv
+    from bids_segsr.training.data.subjects import read_csv
 
     for flag in VARIED.get(arguments.protocol, ()):
         if getattr(arguments, flag) is not None:

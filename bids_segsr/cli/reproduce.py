@@ -142,7 +142,7 @@ def _run(
     from bids_segsr.evaluation.reproduce.data import write_data
     from bids_segsr.evaluation.reproduce.published import published_scores
     from bids_segsr.evaluation.run import Settings, run_jobs
-    from bids_segsr.training.subjects import read_csv
+    from bids_segsr.training.data.subjects import read_csv
     from bids_segsr.zoo.store import load_model
 
     out: Path = arguments.out
@@ -181,7 +181,7 @@ def _train(recipe: Recipe, training: Path, arguments: argparse.Namespace) -> Pat
     """
     from bids_segsr.cli.train import Run, train_recipe
     from bids_segsr.evaluation.reproduce.published import SUPER_RESOLVER
-    from bids_segsr.training.subjects import read_csv
+    from bids_segsr.training.data.subjects import read_csv
 
     out: Path = arguments.out
     if recipe.task.super_resolved_by is not None:

@@ -26,7 +26,7 @@ def check_out(out: Path) -> None:
     Raises:
         UserError: It cannot be written, or holds something else than a run.
     """
-    from bids_segsr.training.engine import RECIPE_FILE
+    from bids_segsr.training.loop.engine import RECIPE_FILE
 
     if out.exists():
         # A run that was refused before its first step leaves these alone.

@@ -19,10 +19,10 @@ from bids_segsr.exceptions import UserError
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from bids_segsr.training.batches import PatchSource
-    from bids_segsr.training.model_card import Outcome, TrainingData
+    from bids_segsr.training.data.batches import PatchSource
+    from bids_segsr.training.data.subjects import Subject
+    from bids_segsr.training.loop.model_card import Outcome, TrainingData
     from bids_segsr.training.recipe import Recipe
-    from bids_segsr.training.subjects import Subject
 
 logger = logging.getLogger(__name__)
 
@@ -225,8 +225,8 @@ def _fit_alone(
 ) -> Outcome | None:
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    from bids_segsr.training.engine import Trainer
-    from bids_segsr.training.processes import make_fabric
+    from bids_segsr.training.loop.distributed import make_fabric
+    from bids_segsr.training.loop.engine import Trainer
     from bids_segsr.zoo.store import load_model
 
     init = load_model(run.init) if run.init is not None else None
@@ -260,7 +260,7 @@ def _fit_alone(
 
 def _image_sets(subjects: Sequence[Subject]) -> Sets:
     def make(recipe: Recipe, cache: Path) -> tuple[PatchSource, PatchSource]:
-        from bids_segsr.training.patches import make_dataset
+        from bids_segsr.training.data.patches import make_dataset
 
         training = make_dataset(recipe, subjects, 'train', recipe.seed, cache)
         return training, make_dataset(recipe, subjects, 'validation', recipe.seed + 1, cache)
@@ -270,8 +270,8 @@ def _image_sets(subjects: Sequence[Subject]) -> Sets:
 
 def _label_map_sets(folder: Path) -> Sets:
     def make(recipe: Recipe, cache: Path) -> tuple[PatchSource, PatchSource]:
-        from bids_segsr.training.head_patches import make_head_dataset
-        from bids_segsr.training.label_patches import make_label_map_dataset
+        from bids_segsr.training.data.head_patches import make_head_dataset
+        from bids_segsr.training.data.label_patches import make_label_map_dataset
 
         made: Callable[..., PatchSource] = (
             make_label_map_dataset if recipe.heads is None else make_head_dataset
@@ -323,9 +323,9 @@ def _workers(processes: int) -> int:
 
 def _print_plan(recipe: Recipe, data: TrainingData, run: Run) -> None:
     from bids_segsr.inference.predict import resolve_device
-    from bids_segsr.training.objective import check_start, make_network
-    from bids_segsr.training.optimisers import freeze
-    from bids_segsr.training.processes import make_fabric
+    from bids_segsr.training.loop.distributed import make_fabric
+    from bids_segsr.training.loop.forward_pass import check_start, make_network
+    from bids_segsr.training.loop.optimisers import freeze
     from bids_segsr.zoo.store import load_model
 
     init = load_model(run.init) if run.init is not None else None

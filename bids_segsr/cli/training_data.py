@@ -18,18 +18,18 @@ from bids_segsr.bids.query import EXTENSIONS, Scan, collect_scans, open_derivati
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.conform import spacing_of
 from bids_segsr.imaging.degrade import ForwardModel
-from bids_segsr.training.heads import SLICE_MM
-from bids_segsr.training.label_patches import LabelMaps, find_label_maps
-from bids_segsr.training.model_card import DataFile, TrainingData
-from bids_segsr.training.recipe import Recipe
-from bids_segsr.training.subjects import (
+from bids_segsr.simulation.heads import SLICE_MM
+from bids_segsr.training.data.label_patches import LabelMaps, find_label_maps
+from bids_segsr.training.data.subjects import (
     Split,
     Subject,
     check_subjects,
     content_digest,
     read_csv,
 )
-from bids_segsr.training.suitability import check_fit
+from bids_segsr.training.data.suitability import check_fit
+from bids_segsr.training.loop.model_card import DataFile, TrainingData
+from bids_segsr.training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 

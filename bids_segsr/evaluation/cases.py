@@ -17,7 +17,7 @@ from bids_segsr.imaging.conform import spacing_of, to_canonical
 from bids_segsr.imaging.degrade import ForwardModel
 from bids_segsr.imaging.resample import Grid, resample_mask
 from bids_segsr.imaging.volume import Volume, load_map, load_mask, load_volume
-from bids_segsr.training.subjects import Subject, check_subjects
+from bids_segsr.training.data.subjects import Subject, check_subjects
 
 
 @dataclass(frozen=True)

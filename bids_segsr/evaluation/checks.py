@@ -14,8 +14,8 @@ from bids_segsr.evaluation.systems import System
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.conform import spacing_of
 from bids_segsr.imaging.volume import load_map
-from bids_segsr.training.model_card import SEEN
-from bids_segsr.training.subjects import Subject, content_digest
+from bids_segsr.training.data.subjects import Subject, content_digest
+from bids_segsr.training.loop.model_card import SEEN
 from bids_segsr.zoo.contract import contract_warnings
 
 _MODALITY = re.compile(r'_(T1w|T2w|T2starw|PDw|FLAIR)\.nii')

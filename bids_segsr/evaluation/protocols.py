@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bids_segsr.evaluation import figures
+from bids_segsr.evaluation import article_figures as figures
 from bids_segsr.evaluation.pictures import load_picture
 from bids_segsr.evaluation.run import Job, Rows, Settings, run_jobs
 from bids_segsr.evaluation.scores import METRICS
@@ -17,7 +17,7 @@ from bids_segsr.evaluation.systems import SPLINE, TRUTH, System, Tiling
 from bids_segsr.evaluation.tables import paired_tests, paper_table, summarise
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.degrade import ForwardModel
-from bids_segsr.training.subjects import Subject
+from bids_segsr.training.data.subjects import Subject
 from bids_segsr.zoo.blend import blend_models
 
 Datasets = Mapping[str, Sequence[Subject]]

@@ -15,17 +15,17 @@ import numpy as np
 import pandas as pd
 
 from bids_segsr import __version__
-from bids_segsr.evaluation.anatomy import load_parcellation
+from bids_segsr.evaluation.anatomical_fidelity import load_parcellation
 from bids_segsr.evaluation.cases import Case, Imaging, Reference, load_reference, make_case
 from bids_segsr.evaluation.checks import model_warnings
 from bids_segsr.evaluation.pictures import save_picture
+from bids_segsr.evaluation.result_rows import Store
 from bids_segsr.evaluation.scores import METRICS, Score, Scorer, check_metrics
-from bids_segsr.evaluation.store import Store
 from bids_segsr.evaluation.systems import Output, System, Tiling, run_system
 from bids_segsr.exceptions import ImageError, UserError
 from bids_segsr.imaging.naturalness import NaturalModel, brain_slices, fit_natural_model
 from bids_segsr.inference.predict import resolve_device
-from bids_segsr.training.subjects import Subject
+from bids_segsr.training.data.subjects import Subject
 from bids_segsr.zoo.store import file_sha256
 
 logger = logging.getLogger(__name__)

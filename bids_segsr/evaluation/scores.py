@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bids_segsr.evaluation.anatomy import Network, anatomical_fidelity, prepare
+from bids_segsr.evaluation.anatomical_fidelity import Network, anatomical_fidelity, prepare
 from bids_segsr.evaluation.cases import Case
 from bids_segsr.evaluation.systems import TRUTH, Output, System
 from bids_segsr.exceptions import UserError

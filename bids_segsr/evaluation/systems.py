@@ -14,7 +14,7 @@ from bids_segsr.evaluation.cases import Case
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.conform import left_right_axis
 from bids_segsr.inference.predict import predict
-from bids_segsr.training.scores import segment
+from bids_segsr.training.loop.validation_scores import segment
 from bids_segsr.zoo.contract import check_guides, check_restores
 from bids_segsr.zoo.store import TrainedModel, load_model
 

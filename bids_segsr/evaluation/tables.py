@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from bids_segsr.evaluation.result_rows import FIXED_COLUMNS, VALUE_COLUMNS
 from bids_segsr.evaluation.scores import COST, METRICS
-from bids_segsr.evaluation.store import FIXED_COLUMNS, VALUE_COLUMNS
 
 SUMMARY_FILE = 'summary.tsv'
 TESTS_FILE = 'tests.tsv'

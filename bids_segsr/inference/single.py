@@ -25,7 +25,7 @@ from bids_segsr.imaging.resample import (
     resample_mask,
 )
 from bids_segsr.imaging.volume import Volume, load_mask, load_volume, save_volume
-from bids_segsr.inference.brain_mask import find_brain_mask
+from bids_segsr.inference.brain_extraction import find_brain_mask
 from bids_segsr.inference.predict import predict
 from bids_segsr.zoo.contract import check_guides, check_restores, contract_warnings, mask_warnings
 from bids_segsr.zoo.store import TrainedModel

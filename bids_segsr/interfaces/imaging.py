@@ -90,7 +90,7 @@ class _BrainMaskOutputSpec(TraitedSpec):
 class BrainMask(SimpleInterface):
     """Take an existing mask, recognise a stripped image, or look for the brain.
 
-    By a network, or by registration of a template (`bids_segsr.inference.brain_mask`).
+    By a network, or by registration of a template (`bids_segsr.inference.brain_extraction`).
     """
 
     input_spec = _BrainMaskInputSpec
@@ -100,7 +100,7 @@ class BrainMask(SimpleInterface):
         import torch
 
         from bids_segsr.imaging.volume import load_mask, load_volume, save_volume
-        from bids_segsr.inference.brain_mask import find_brain_mask
+        from bids_segsr.inference.brain_extraction import find_brain_mask
 
         torch.set_num_threads(self.inputs.num_threads)
         scan = load_volume(self.inputs.in_file)

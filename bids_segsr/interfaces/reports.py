@@ -181,7 +181,7 @@ class QCTable(SimpleInterface):
     output_spec = _ReportOutputSpec
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
-        from bids_segsr.reports.fragments import qc_table
+        from bids_segsr.reports.summary_html import qc_table
 
         self._results['out_report'] = _written(runtime, qc_table(_read(self.inputs.qc_file)))
         return runtime
@@ -207,7 +207,7 @@ class ImageSummary(SimpleInterface):
         import numpy as np
 
         from bids_segsr.imaging.conform import acquired_axis
-        from bids_segsr.reports.fragments import image_summary
+        from bids_segsr.reports.summary_html import image_summary
 
         scan = nib.load(self.inputs.scan_file)
         text = image_summary(

@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bids_segsr.reports.panels import ColourBar, Panel, write_svg
-from bids_segsr.reports.views import (
+from bids_segsr.reports.display_volume import (
     Canonical,
     Source,
     box_around,
@@ -24,6 +23,7 @@ from bids_segsr.reports.views import (
     spread_cuts,
     window,
 )
+from bids_segsr.reports.slice_panels import ColourBar, Panel, write_svg
 
 MASK_COLOUR = '#ff8c42'
 LABEL_COLOURS = ('#35c4ff', '#ffd166', '#8be36b', '#ff6fa8', '#c59bff', '#ff8c42')

@@ -21,10 +21,10 @@ from bids_segsr.reports.assembly import (
     figure_sections,
     find_images,
 )
-from bids_segsr.reports.fragments import RESEARCH_ONLY
 from bids_segsr.reports.methods import methods_html
 from bids_segsr.reports.page import data_text, formatted, style_and_script
-from bids_segsr.reports.problems import Problem, discreet, problems_html, read_problems
+from bids_segsr.reports.run_errors import Problem, discreet, problems_html, read_problems
+from bids_segsr.reports.summary_html import RESEARCH_ONLY
 
 
 def generate_report(root: Path, subject: str, run_uuid: str, settings: object) -> Path:

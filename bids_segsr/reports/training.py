@@ -19,7 +19,7 @@ from bids_segsr.bids.files import write_text
 from bids_segsr.exceptions import UserError
 from bids_segsr.reports.page import style_and_script
 from bids_segsr.reports.svg import finish
-from bids_segsr.training.records import PICTURES, TABLE, read_log
+from bids_segsr.training.loop.run_log import PICTURES, TABLE, read_log
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

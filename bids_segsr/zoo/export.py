@@ -39,7 +39,7 @@ def export_model(model: TrainedModel, file_format: str, output: Path) -> list[Pa
     """
     import torch
 
-    from bids_segsr.networks.export import export_torchscript
+    from bids_segsr.networks.torchscript import export_torchscript
 
     inputs = example_inputs(model.card)
     try:

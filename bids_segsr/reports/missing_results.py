@@ -1,0 +1,107 @@
+"""Images of the dataset without a result, and why, for the group level."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from bids_segsr.reports.run_errors import Problem, read_problems
+
+STOPPED = (
+    'no result and no message: its run was stopped (time, memory, cancelled) or goes on; '
+    'start the same command again'
+)
+NOT_STARTED = 'not processed yet'
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An image that is missing among the results, or a step of it.
+
+    Attributes:
+        image: Label such as `sub-01_T2w`; the participant alone where a message names no image.
+        message: Why, in one line.
+    """
+
+    image: str
+    message: str
+
+    @property
+    def subject(self) -> str:
+        """The participant with `sub-`."""
+        return self.image.split('_')[0]
+
+
+def left_out(root: Path, bids_dir: Path, modality: str) -> list[LeftOut]:
+    """Find what failed in the last run of each participant, and images without a result.
+
+    Args:
+        root: Root of the derivatives.
+        bids_dir: Root of the input.
+        modality: BIDS suffix of the images.
+
+    Returns:
+        Sorted by image; images that no run was asked for are among them.
+    """
+    images = dict(_images(bids_dir, modality))
+    found = []
+    for folder in sorted(root.glob('sub-*/log')):
+        runs = sorted(path for path in folder.iterdir() if path.is_dir())
+        if runs:
+            names = {'<input>': bids_dir, '<output>': root}
+            problems = read_problems(runs[-1], names)
+            found += [_told(problem, folder.parent.name, list(images)) for problem in problems]
+    told = {item.image for item in found}
+    for label, path in images.items():
+        result = root / path.parent / f'{label.removesuffix(f"_{modality}")}_qc.json'
+        if label not in told and not result.is_file():
+            started = (root / path.parts[0] / 'log').is_dir()
+            found.append(LeftOut(label, STOPPED if started else NOT_STARTED))
+    return sorted(found, key=lambda item: (item.image, item.message))
+
+
+def left_out_html(items: Sequence[LeftOut]) -> str:
+    """Return a section that lists the images, or says that there are none."""
+    if not items:
+        return ''
+    rows = ''.join(
+        f'<tr><th scope="row">{escape(item.image)}</th><td>{escape(item.message)}</td></tr>'
+        for item in items
+    )
+    return (
+        '<section class="step" id="left-out"><h2>Left out</h2>'
+        f'<p class="alert alert-danger" role="alert">{len(items)} '
+        f'{"image or step is" if len(items) == 1 else "images or steps are"} '
+        'without a result.</p>'
+        '<div class="scroller"><table class="table table-sm"><thead><tr><th scope="col">Image</th>'
+        f'<th scope="col">Why</th></tr></thead><tbody>{rows}</tbody></table></div></section>'
+    )
+
+
+def left_out_tsv(items: Sequence[LeftOut]) -> str:
+    """Return a table with the columns participant_id, image and message."""
+    rows = ['participant_id\timage\tmessage']
+    rows += [f'{i.subject}\t{i.image}\t{" ".join(i.message.split())}' for i in items]
+    return '\n'.join(rows) + '\n'
+
+
+def _images(bids_dir: Path, modality: str) -> Iterator[tuple[str, Path]]:
+    """Yield label and relative path of the images; no index is needed for it."""
+    for folder in ('sub-*/anat', 'sub-*/ses-*/anat'):
+        for extension in ('.nii.gz', '.nii'):
+            for path in bids_dir.glob(f'{folder}/*_{modality}{extension}'):
+                yield path.name.removesuffix(extension), path.relative_to(bids_dir)
+
+
+def _told(problem: Problem, subject: str, images: Sequence[str]) -> LeftOut:
+    """Name the image of a problem; a crash file names the node, which is named after the image."""
+    if not problem.detail:
+        return LeftOut(problem.where, problem.message)
+    node = re.search(r'^Node: *(\S+)$', problem.detail, flags=re.MULTILINE)
+    parts = node[1].split('.') if node else []
+    fitting = (label for label in images if f'{label.replace("-", "_")}_wf' in parts)
+    step = parts[-1] if parts else problem.where
+    return LeftOut(next(fitting, subject), f'step {step} failed: {problem.message}')

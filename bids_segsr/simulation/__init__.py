@@ -1,0 +1,1 @@
+"""Scans that never were: label maps to images, their contrast and acquisition."""

@@ -1,0 +1,1 @@
+"""What a training sees: lists, volumes and the patches cut from them."""

@@ -1,0 +1,256 @@
+"""Training patches of whole heads, for a network that finds the brain."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import nibabel as nib
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from bids_segsr.imaging.conform import spacing_of
+from bids_segsr.inference.brain_extraction import FAR
+from bids_segsr.networks.standardise import volume_scale
+from bids_segsr.simulation.anatomy import LABELLINGS
+from bids_segsr.simulation.heads import Head, make_head, read_head
+from bids_segsr.training.data.label_patches import (
+    EPOCH,
+    VALIDATION_VOLUMES,
+    LabelMap,
+    LabelSource,
+    find_label_maps,
+)
+from bids_segsr.training.data.patches import Patch, Sampling
+from bids_segsr.training.data.volumes import write_complete
+
+if TYPE_CHECKING:
+    from bids_segsr.training.recipe import Recipe
+
+CHANNELS = ('intensity', 'brain')
+"""What the patches hold."""
+
+SHORT_SHARE = 0.4
+"""Least share of a patch that the shortest axis of the field of view fills: a stack of slices."""
+
+TIGHT_SHARE = 0.8
+"""The same of the two others: a head that fills the image."""
+
+SHORT_MM = 55.0
+"""Length of the shortest axis of the field of view of a fetus, scanned in few slices of its
+mother's body; where it is less than SHORT_SHARE of a patch."""
+
+FAR_SHARE = 0.35
+"""Share of the samples that show the head from afar."""
+
+FILLED_SHARE = 0.7
+"""Share of the close looks that fill the patch: then there is a box around the brain, cut out of
+more."""
+
+OFFSETS_MM = {'near': 8.0, 'far': 35.0}
+"""Standard deviation of the distance of the brain from the middle, each axis."""
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Label maps that whole heads are made from. [heads] of a recipe.
+
+    Attributes:
+        sources: Kinds of label maps; by default all NIfTI files, with FreeSurfer's numbers.
+        hold_out: Glob patterns of file names that no training reads.
+        validation: Glob patterns of file names that only follow the training; without any, a
+            tenth of the maps.
+        spacing_mm: Of the voxels that the network works at in the end; it looks from FAR, too.
+
+    Raises:
+        ValueError: The spacing is not positive, or a source has images or no labels.
+    """
+
+    sources: tuple[LabelSource, ...] = (LabelSource(),)
+    hold_out: tuple[str, ...] = ()
+    validation: tuple[str, ...] = ()
+    spacing_mm: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.spacing_mm <= 0:
+            raise ValueError(f'spacing_mm is {self.spacing_mm:g}; give more than 0')
+        for source in self.sources:
+            if source.labelling not in LABELLINGS or source.image:
+                raise ValueError(
+                    f'source {source.pattern!r}: heads are made from label maps alone; '
+                    f'known labellings are {", ".join(LABELLINGS)}'
+                )
+
+
+@dataclass(frozen=True)
+class StoredHead:
+    """A head in the cache.
+
+    Attributes:
+        file: NumPy file, (2, i, j, k) uint8: regions and brain.
+        labelling: Key of LABELLINGS.
+        spacing: Of its voxels along each axis, mm.
+        share: Its share of the samples.
+    """
+
+    file: Path
+    labelling: str
+    spacing: tuple[float, float, float]
+    share: float
+
+    def open(self) -> Head:
+        """Return the head, its voxels mapped into memory."""
+        regions, brain = np.load(self.file, mmap_mode='r')
+        return Head(self.file.name, self.labelling, regions, brain.view(bool), self.spacing)
+
+
+class HeadDataset(Dataset[Patch]):
+    """Patches of heads made from label maps.
+
+    Sample n is the same whenever, and in whatever process, it is asked for. Some of them show the
+    head from afar, as `predict_brain_mask` looks first. A field of view seldom is a cube: where it
+    ends inside of the patch, all is 0.
+
+    Args:
+        heads: What they are made from.
+        spacing_mm: Of the voxels.
+        sampling: Patch size, length of an epoch, normalisation.
+        seed: Of everything that is drawn.
+        in_order: Few fixed patches of every head: for validation.
+
+    Attributes:
+        patch_size: Edge of the patches.
+        channels: Names of the target channels.
+        n_guides: 0: label maps have none.
+    """
+
+    channels: tuple[str, ...] = CHANNELS
+    n_guides = 0
+
+    def __init__(
+        self,
+        heads: Sequence[StoredHead],
+        spacing_mm: float,
+        sampling: Sampling,
+        seed: int,
+        *,
+        in_order: bool = False,
+    ) -> None:
+        self.heads = tuple(heads)
+        self.spacing_mm = spacing_mm
+        self.sampling = sampling
+        self.seed = seed
+        self.in_order = in_order
+        self.patch_size = sampling.patch_size
+        shares = np.array([head.share for head in heads])
+        self.shares = shares / shares.sum()
+
+    def __len__(self) -> int:
+        """Patches of an epoch."""
+        if self.in_order:
+            return VALIDATION_VOLUMES * len(self.heads)
+        return self.sampling.patches_per_epoch or EPOCH
+
+    def __getitem__(self, index: int) -> Patch:
+        """Make a sample.
+
+        Args:
+            index: Number of the sample since the beginning of the training.
+
+        Returns:
+            The patch; the target intensity is that of the image itself.
+        """
+        if self.in_order:
+            index %= len(self)
+        rng = np.random.default_rng([self.seed, index])
+        if self.in_order:
+            number = index // VALIDATION_VOLUMES
+        else:
+            number = int(rng.choice(len(self.heads), p=self.shares))
+        far = rng.random() < FAR_SHARE
+        head = self.heads[number]
+        spacing = self.spacing_mm * (FAR if far else 1)
+        shape = (self.patch_size,) * 3
+        if far or rng.random() >= FILLED_SHARE:
+            shortest = SHORT_SHARE
+            if head.labelling == 'fetal':
+                shortest = min(shortest, SHORT_MM / (self.patch_size * spacing))
+            shape = _draw_field_of_view(self.patch_size, shortest, rng)
+        image, brain, distance = make_head(
+            head.open(),
+            shape,
+            spacing,
+            OFFSETS_MM['far' if far else 'near'],
+            rng,
+        )
+        image /= volume_scale(image, self.sampling.normalisation)
+        image, brain = _fill_patch(image, brain, self.patch_size, rng)
+        return Patch(
+            image=torch.from_numpy(image)[None],
+            target=torch.from_numpy(np.stack([image, brain.astype(np.float32)])),
+            resolution=torch.tensor(distance, dtype=torch.float32),
+        )
+
+
+def make_head_dataset(
+    recipe: Recipe, folder: Path, split: Literal['train', 'validation'], seed: int, cache: Path
+) -> HeadDataset:
+    """Make the patches of a folder of label maps.
+
+    Args:
+        recipe: What to make; without a table [heads] with its defaults.
+        folder: Holds the label maps.
+        split: Maps to train on, or to follow the training.
+        seed: Of everything that is drawn.
+        cache: Folder for the regions of the heads.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        UserError: No label maps.
+        ImageError: A label map cannot be read or holds no brain.
+    """
+    settings = recipe.heads or Heads()
+    chosen = find_label_maps(settings, folder, 'heads')[split]
+    heads = [_store(label_map, cache) for label_map in chosen]
+    return HeadDataset(
+        heads, settings.spacing_mm, recipe.sampling, seed, in_order=split == 'validation'
+    )
+
+
+def _store(label_map: LabelMap, cache: Path) -> StoredHead:
+    """Read a label map and keep its regions in the cache."""
+    source, path = label_map.source, label_map.path.resolve()
+    key = repr((path, path.stat().st_mtime_ns, source))
+    file = cache / f'head-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy'
+    if not file.exists():
+        numbers: Mapping[str, Sequence[int]] | None = source.table or None
+        head = read_head(path, source.labelling, numbers)
+        voxels = np.stack([head.regions, head.brain.astype(np.uint8)])
+        write_complete(file, lambda part: np.save(part, voxels))
+    spacing = spacing_of(nib.as_closest_canonical(nib.load(path)).affine)
+    return StoredHead(file, source.labelling, spacing, label_map.share)
+
+
+def _draw_field_of_view(
+    edge: int, shortest: float, rng: np.random.Generator
+) -> tuple[int, int, int]:
+    """Draw how many voxels of a patch lie in the field of view along each axis."""
+    shares = rng.uniform(TIGHT_SHARE, 1, 3)
+    shares[rng.integers(3)] = rng.uniform(shortest, 1)
+    i, j, k = (max(1, round(edge * share)) for share in shares)
+    return i, j, k
+
+
+def _fill_patch(
+    image: np.ndarray, brain: np.ndarray, edge: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lay a field of view somewhere in a patch."""
+    before = [int(rng.integers(edge - n + 1)) for n in image.shape]
+    pads = [(a, edge - n - a) for a, n in zip(before, image.shape, strict=True)]
+    return np.pad(image, pads), np.pad(brain, pads)

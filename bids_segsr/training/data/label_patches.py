@@ -1,0 +1,419 @@
+"""Training patches made from label maps alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from nibabel import load as load_header
+from torch.utils.data import Dataset
+
+from bids_segsr.exceptions import UserError
+from bids_segsr.imaging.conform import acquired_axis, spacing_of
+from bids_segsr.networks.standardise import volume_scale
+from bids_segsr.simulation.anatomy import CLASSES, LABELLINGS, Anatomy, Deformation, read_anatomy
+from bids_segsr.simulation.contrast import Appearance
+from bids_segsr.simulation.synthesis import Sample, Synthesis, make_sample
+from bids_segsr.simulation.thick_slices import AcquisitionRanges
+from bids_segsr.simulation.thin_axes import ThinAxes, make_thin_sample, read_thin_axes
+from bids_segsr.training.data.patches import Patch, Sampling
+from bids_segsr.training.data.shared_volumes import SharedVolumes
+from bids_segsr.training.data.volumes import write_complete
+
+if TYPE_CHECKING:
+    from bids_segsr.imaging.degrade import ForwardModel
+    from bids_segsr.training.data.head_patches import Heads
+    from bids_segsr.training.recipe import Recipe
+
+UNLABELLED = 'unlabelled'
+"""Labelling of scans that have no label map."""
+
+WINDOW = 32
+"""Volumes from which the patches of one time are drawn."""
+
+EPOCH = 1000
+"""Patches of an epoch where the recipe does not say."""
+
+VALIDATION_VOLUMES = 4
+"""Fixed patches of every map that the training is followed on."""
+
+VALIDATION_SHARE = 0.1
+"""Share of the maps for that, where the recipe names none."""
+
+
+@dataclass(frozen=True)
+class LabelSource:
+    """Label maps of one kind.
+
+    Attributes:
+        pattern: Glob pattern of the files, relative to the folder that the user names.
+        labelling: What the label numbers mean: a name of `anatomy.LABELLINGS`; with `table`, the
+            labelling whose contrasts suit. UNLABELLED for scans of thick slices, whose thin axes
+            show the intensity what is fine; they have no part in the segmentation.
+        table: Tissue (a name of `anatomy.TISSUES`) to label numbers, for another labelling.
+        image: Real images on the grids of the label maps, used instead of painted ones: a path
+            whose `*` stands for what the `*` of `pattern` stands for.
+        share: Weight of the source among all.
+
+    Raises:
+        ValueError: An unknown labelling, a share that is not positive, or an image without `*`.
+    """
+
+    pattern: str = '**/*.nii*'
+    labelling: str = 'adult'
+    table: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    image: str = ''
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        known = (*LABELLINGS, UNLABELLED)
+        if self.labelling not in known:
+            raise ValueError(
+                f'labelling {self.labelling!r} is unknown; known are {", ".join(known)}'
+            )
+        if self.share <= 0:
+            raise ValueError(f'share is {self.share:g}; give more than 0')
+        if self.image and (self.pattern.count('*') != 1 or self.image.count('*') != 1):
+            raise ValueError('pattern and image must have one * each, which stand for the same')
+
+    def image_of(self, path: Path, folder: Path) -> Path | None:
+        """Return the real image of a label map in a folder, None where painted ones are used."""
+        if not self.image:
+            return None
+        before, after = self.pattern.split('*')
+        name = path.relative_to(folder).as_posix()
+        return folder / self.image.replace('*', name[len(before) : len(name) - len(after)])
+
+
+@dataclass(frozen=True)
+class LabelMaps:
+    """Label maps that training images are made from. [label_maps] of a recipe.
+
+    Attributes:
+        sources: Kinds of label maps; by default all NIfTI files, with FreeSurfer's numbers.
+        hold_out: Glob patterns of file names that no training reads.
+        validation: Glob patterns of file names that only follow the training; without any, a
+            tenth of the maps.
+        reuse: Patches cut, on average, from every volume that is made.
+        appearance: Contrast, texture and bias field.
+        acquisition: Slices, noise, motion. Where [forward] says how far the slices lie apart,
+            that (and its gap) takes the place of `ratio` and `gap` here.
+        deformation: Size and shape.
+
+    Raises:
+        ValueError: `reuse` is not positive.
+    """
+
+    sources: tuple[LabelSource, ...] = (LabelSource(),)
+    hold_out: tuple[str, ...] = ()
+    validation: tuple[str, ...] = ()
+    reuse: int = 8
+    appearance: Appearance = field(default_factory=Appearance)
+    acquisition: AcquisitionRanges = field(default_factory=AcquisitionRanges)
+    deformation: Deformation = field(default_factory=Deformation)
+
+    def __post_init__(self) -> None:
+        if self.reuse < 1:
+            raise ValueError(f'reuse is {self.reuse}; give 1 or more')
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """A label map on disk.
+
+    Attributes:
+        path: NIfTI file.
+        source: Its kind.
+        share: Its share of the samples.
+        spacing: Its finest spacing in mm.
+        image: Real image on its grid, or None.
+    """
+
+    path: Path
+    source: LabelSource
+    share: float
+    spacing: float
+    image: Path | None = None
+
+
+class LabelMapDataset(Dataset[Patch]):
+    """Patches of volumes made from label maps.
+
+    Sample n is the same whenever, and in whatever process, it is asked for. A volume costs more
+    than a patch, so that several patches are cut from each, flipped and turned in plane unless
+    heads lie upright: sample n takes one of the WINDOW volumes up to number n / reuse. Volumes
+    lie in the cache, where all workers find them; old ones are deleted.
+
+    Args:
+        label_maps: The label maps, and scans without any.
+        synthesis: What is drawn at random.
+        sampling: Patch size, length of an epoch, normalisation.
+        channels: Names of the target channels: 'intensity', 'cortex', names of `anatomy.CLASSES`.
+        seed: Of everything that is drawn.
+        cache: Folder for the tissue fractions and the volumes.
+        reuse: Patches cut, on average, from every volume.
+        in_order: Few fixed patches of every anatomy, not flipped: for validation.
+
+    Attributes:
+        patch_size: Edge of the patches.
+        channels: Names of the target channels.
+        n_guides: 0: label maps have none.
+    """
+
+    n_guides = 0
+
+    def __init__(
+        self,
+        label_maps: Sequence[LabelMap],
+        synthesis: Synthesis,
+        sampling: Sampling,
+        channels: Sequence[str],
+        seed: int,
+        cache: Path,
+        *,
+        reuse: int = 8,
+        in_order: bool = False,
+    ) -> None:
+        self.label_maps = tuple(label_maps)
+        self.cache = cache
+        self.anatomies = [_read(label_map, cache) for label_map in label_maps]
+        self.synthesis = synthesis
+        self.sampling = sampling
+        self.channels = tuple(channels)
+        self.seed = seed
+        self.reuse = reuse
+        self.in_order = in_order
+        self.patch_size = sampling.patch_size
+        shares = np.array([label_map.share for label_map in label_maps])
+        self.shares = shares / shares.sum()
+        maps = [_facts(label_map) for label_map in label_maps]
+        key = repr((maps, synthesis, sampling, self.channels, seed, in_order, shares))
+        folder = cache / f'volumes-{hashlib.sha256(key.encode()).hexdigest()[:16]}'
+        self.volumes = SharedVolumes(
+            folder,
+            self._make,
+            keep=None if in_order else 4 * WINDOW,
+            count=len(self) if in_order else None,
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Hand a worker no gigabytes: it finds them in the cache."""
+        return {name: value for name, value in self.__dict__.items() if name != 'anatomies'}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        anatomies = [_read(label_map, state['cache']) for label_map in state['label_maps']]
+        self.__dict__.update(state, anatomies=anatomies)
+
+    def __len__(self) -> int:
+        """Patches of an epoch."""
+        if self.in_order:
+            return VALIDATION_VOLUMES * len(self.label_maps)
+        return self.sampling.patches_per_epoch or EPOCH
+
+    def __getitem__(self, index: int) -> Patch:
+        """Make a sample.
+
+        Args:
+            index: Number of the sample since the beginning of the training.
+
+        Returns:
+            The patch.
+        """
+        if self.in_order:
+            return _as_patch(self.volumes.get(index % len(self)))
+        rng = np.random.default_rng([self.seed, 1, index])
+        newest = index // self.reuse
+        volume = self.volumes.get(newest - int(rng.integers(min(WINDOW, newest + 1))))
+        i, j = rng.integers(self.patch_size + 1, size=2)
+        patch = volume[:, i : i + self.patch_size, j : j + self.patch_size]
+        if self.synthesis.deformation.upright_share > 0:
+            return _as_patch(patch)
+        flips = tuple(slice(None, None, rng.choice((-1, 1))) for _ in range(3))
+        patch = patch[(slice(None), *flips)]
+        return _as_patch(patch.swapaxes(1, 2) if rng.random() < 0.5 else patch)
+
+    def _make(self, number: int) -> np.ndarray:
+        """Make a volume: (channels, i, j, k) float32; input, target channels, slice distance."""
+        rng = np.random.default_rng([self.seed, 2, number])
+        edge = self.patch_size if self.in_order else 2 * self.patch_size
+        if self.in_order:
+            chosen = number // VALIDATION_VOLUMES
+        else:
+            chosen = int(rng.choice(len(self.label_maps), p=self.shares))
+        label_map, anatomy = self.label_maps[chosen], self.anatomies[chosen]
+        shape = (edge, edge, self.patch_size)
+        if isinstance(anatomy, ThinAxes):
+            sample = make_thin_sample(anatomy, shape, self.synthesis, rng)
+        else:
+            sample = make_sample(anatomy, shape, self.synthesis, rng)
+        scale = volume_scale(sample.image, self.sampling.normalisation)
+        labels = [_channel(sample, channel) for channel in self.channels[1:]]
+        distance = np.full_like(sample.image, sample.ratio * label_map.spacing)
+        stack = [sample.image / scale, sample.truth / scale, *labels, distance]
+        return np.stack(stack).astype(np.float32)
+
+
+def make_label_map_dataset(
+    recipe: Recipe,
+    folder: Path,
+    split: Literal['train', 'validation'],
+    seed: int,
+    cache: Path,
+) -> LabelMapDataset:
+    """Make the patches of a folder of label maps.
+
+    Args:
+        recipe: What to make; without a table [label_maps] with its defaults.
+        folder: Holds the label maps.
+        split: Maps to train on, or to follow the training.
+        seed: Of everything that is drawn.
+        cache: Folder for the volumes.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        UserError: No label maps, a channel that they do not give, or a forward model that images
+            are not made with.
+        ImageError: A label map cannot be read or holds no cortex.
+    """
+    known = ('cortex', *CLASSES)
+    for channel in recipe.task.channels[1:]:
+        if channel not in known:
+            raise UserError(
+                f'[task] channels: label maps give no {channel!r}; known are {", ".join(known)}.'
+            )
+    settings = recipe.label_maps or LabelMaps()
+    chosen = find_label_maps(settings, folder)[split]
+    finest = [label_map.spacing for label_map in chosen]
+    synthesis = Synthesis(
+        settings.appearance,
+        _acquisition(settings.acquisition, recipe.forward, float(np.mean(finest))),
+        settings.deformation,
+    )
+    return LabelMapDataset(
+        chosen,
+        synthesis,
+        recipe.sampling,
+        recipe.task.channels,
+        seed,
+        cache,
+        reuse=settings.reuse,
+        in_order=split == 'validation',
+    )
+
+
+def find_label_maps(
+    settings: LabelMaps | Heads, folder: Path, table: str = 'label_maps'
+) -> dict[str, list[LabelMap]]:
+    """List the label maps of a folder.
+
+    Args:
+        settings: Which ones.
+        folder: Where.
+        table: Table of the recipe that says so.
+
+    Returns:
+        Those to train on ('train') and those to follow the training ('validation'), sorted.
+
+    Raises:
+        UserError: A source without files, or too few of them.
+    """
+    found: dict[str, list[LabelMap]] = {'train': [], 'validation': []}
+    for source in settings.sources:
+        paths = sorted(path for path in folder.glob(source.pattern) if path.is_file())
+        paths = [path for path in paths if not _matches(path, settings.hold_out)]
+        validation = [path for path in paths if _matches(path, settings.validation)]
+        if not settings.validation:
+            validation = paths[len(paths) - max(round(VALIDATION_SHARE * len(paths)), 1) :]
+        training = [path for path in paths if path not in validation]
+        if not training:
+            raise UserError(
+                f'{folder}: no label map to train on fits {source.pattern!r} '
+                f'({len(paths)} found, {len(validation)} of them for validation); '
+                f'give more, or other patterns in [{table}].'
+            )
+        for split, part in (('train', training), ('validation', validation)):
+            for path in part:
+                spacing = min(spacing_of(load_header(path).affine))
+                image = source.image_of(path, folder)
+                share = source.share / len(part)
+                found[split].append(LabelMap(path, source, share, spacing, image))
+    if not found['validation']:
+        raise UserError(f'{folder}: no label map fits {table}.validation; give other patterns.')
+    return found
+
+
+def _matches(path: Path, patterns: Sequence[str]) -> bool:
+    return any(fnmatch(path.name, pattern) for pattern in patterns)
+
+
+def _facts(label_map: LabelMap) -> tuple[object, ...]:
+    """Return what tells files and their use apart."""
+    files = [path for path in (label_map.path, label_map.image) if path is not None]
+    return (*((path.resolve(), path.stat().st_mtime_ns) for path in files), label_map.source)
+
+
+def _read(label_map: LabelMap, cache: Path) -> Anatomy | ThinAxes:
+    """Read a label map or a scan, its voxels mapped into memory from the cache."""
+    source, path = label_map.source, label_map.path
+    if label_map.image is not None and not label_map.image.is_file():
+        raise UserError(f'{label_map.image}: no such file, the image of {path}; see [label_maps].')
+    key = hashlib.sha256(repr(_facts(label_map)).encode()).hexdigest()[:16]
+    if source.labelling == UNLABELLED:
+        axis = acquired_axis(load_header(path).affine, np.eye(4))
+        file = cache / f'scan-{key}.npy'
+        if not file.exists():
+            scan = read_thin_axes(path, label_map.spacing).image
+            write_complete(file, lambda part: np.save(part, scan))
+        return ThinAxes(path.name, np.load(file, mmap_mode='r'), axis)
+    files = [cache / f'anatomy-{key}.npy', cache / f'image-{key}.npy']
+    wanted = files[: 1 if label_map.image is None else 2]
+    if not all(file.exists() for file in wanted):
+        numbers: Mapping[str, Sequence[int]] | None = source.table or None
+        anatomy = read_anatomy(path, source.labelling, image=label_map.image, numbers=numbers)
+        for file, voxels in zip(wanted, (anatomy.fractions, anatomy.image), strict=False):
+            write_complete(file, partial(np.save, arr=voxels))
+    fractions, *real = (np.load(file, mmap_mode='r') for file in wanted)
+    return Anatomy(path.name, source.labelling, fractions, real[0] if real else None)
+
+
+def _acquisition(
+    acquisition: AcquisitionRanges, forward: ForwardModel, spacing: float
+) -> AcquisitionRanges:
+    """Let [forward] of a recipe say how far the slices lie apart, if it does."""
+    if forward.kind != 'thick-slices' or forward.factors or forward.profile != 'gaussian':
+        raise UserError(
+            '[forward]: images are made from label maps with Gaussian thick slices, given by '
+            'spacing_mm or factor; change it, or train on images.'
+        )
+    if forward.factor is not None:
+        ratio = forward.factor
+    elif forward.spacing_mm is not None:
+        ratio = (forward.spacing_mm[0] / spacing, forward.spacing_mm[1] / spacing)
+    else:
+        return acquisition
+    if ratio[0] <= 1:
+        raise UserError(
+            f'[forward]: slices {ratio[0]:g} voxels of the label maps apart are not thick.'
+        )
+    return replace(acquisition, ratio=ratio, usual_share=0.0, gap=forward.gap[1])
+
+
+def _channel(sample: Sample, channel: str) -> np.ndarray:
+    return sample.cortex if channel == 'cortex' else sample.tissues[list(CLASSES).index(channel)]
+
+
+def _as_patch(stack: np.ndarray) -> Patch:
+    return Patch(
+        image=torch.from_numpy(np.array(stack[:1])),
+        target=torch.from_numpy(np.array(stack[1:-1])),
+        resolution=torch.tensor(float(stack[-1, 0, 0, 0]), dtype=torch.float32),
+    )

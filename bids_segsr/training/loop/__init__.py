@@ -1,0 +1,1 @@
+"""The loop that fits a generator: losses, critic, steps, validation, checkpoints."""

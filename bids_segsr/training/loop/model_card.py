@@ -1,0 +1,268 @@
+"""What a training ends with: a model of the zoo and a summary of the run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from bids_segsr import __version__
+from bids_segsr.training.loop.progress import Progress
+from bids_segsr.training.recipe import Recipe
+from bids_segsr.training.recipe_file import recipe_text
+from bids_segsr.zoo.card import InputContract, ModelCard
+from bids_segsr.zoo.store import save_model
+
+SUMMARY_FILE = 'run.json'
+
+
+SEEN = 'content_digests'
+"""Key of a card's training: digests of the images and label maps that the training read."""
+
+
+class DataFile(NamedTuple):
+    """One file of the data; what a run that is taken up compares.
+
+    Attributes:
+        split: 'train' or 'validation'.
+        subject: Whose it is; empty for a label map.
+        role: 'image', 'label', 'mask', 'guide' or 'label map'.
+        file: Its name, without the folder, which may move.
+        digest: See `subjects.content_digest`.
+    """
+
+    split: str
+    subject: str
+    role: str
+    file: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Where the patches come from.
+
+    Attributes:
+        source: What the user gave: file or folder.
+        subjects: Split to names of its subjects.
+        spacing_mm: Finest and coarsest spacing of the high-resolution images, mm.
+        slice_thickness_mm: Thinnest and thickest slices that are simulated, mm.
+        files: What is read to train and to validate, in order.
+    """
+
+    source: str
+    subjects: Mapping[str, Sequence[str]]
+    spacing_mm: tuple[float, float]
+    slice_thickness_mm: tuple[float, float]
+    files: tuple[DataFile, ...] = ()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Split to number of its subjects."""
+        return {split: len(names) for split, names in self.subjects.items()}
+
+
+def changed_file(before: Sequence[Sequence[str]], now: Sequence[DataFile]) -> str | None:
+    """Find what makes two trainings see other data.
+
+    Args:
+        before: Files that a run was begun with.
+        now: Files that it shall go on with.
+
+    Returns:
+        The first difference in words; None if there is none.
+    """
+    old, new = [DataFile(*entry) for entry in before], list(now)
+    contents = {entry[:4]: entry.digest for entry in new}
+    for entry in old:
+        if entry[:4] not in contents:
+            return f'{_words(entry)} is not there any more'
+        if contents[entry[:4]] != entry.digest and entry not in new:
+            return f'{_words(entry)} has another content'
+    added = [entry for entry in new if entry not in old]
+    if added:
+        return f'{_words(added[0])} is new'
+    return None if old == new else 'the files are in another order'
+
+
+def _words(entry: DataFile) -> str:
+    of = f' of {entry.subject}' if entry.subject else ''
+    return f'{entry.role} {entry.file}{of} ({entry.split})'
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended.
+
+    Attributes:
+        progress: Its counters.
+        stopped_by: Number of the signal that stopped it early; None if it reached its end.
+        scores: Of the weights that are kept, on the validation patches.
+    """
+
+    progress: Progress
+    stopped_by: int | None
+    scores: dict[str, float] = field(default_factory=dict)
+
+    def with_scores(self, rows: Sequence[Mapping[str, float]]) -> Outcome:
+        """Take over the scores of the best step.
+
+        Args:
+            rows: Table of the run.
+
+        Returns:
+            The completed outcome.
+        """
+        best = [row for row in rows if row['step'] == self.progress.best_step]
+        names = ('psnr', 'ssim', 'gain', 'dice', 'interpolation', 'validation', 'score')
+        scores = {
+            name: value
+            for name, value in (best[-1] if best else {}).items()
+            if name.startswith(names) and math.isfinite(value)
+        }
+        return dataclasses.replace(self, scores=scores)
+
+
+def write_model(
+    folder: Path, network: nn.Module, recipe: Recipe, data: TrainingData, outcome: Outcome
+) -> Path:
+    """Write the trained network as a model of the zoo.
+
+    Args:
+        folder: Where to.
+        network: The weights that are kept.
+        recipe: How it was trained.
+        data: On what.
+        outcome: How it ended.
+
+    Returns:
+        The folder.
+    """
+    channels = recipe.task.channels
+    progress = outcome.progress
+    what = 'Super-resolution' if recipe.loss.intensity != 'none' else 'Segmentation'
+    if what == 'Super-resolution' and len(channels) > 1:
+        what += ' and segmentation'
+    card = ModelCard(
+        name=recipe.name,
+        version='1',
+        description=f'{what} of {" and ".join(recipe.task.modalities)} images, trained with '
+        f'segsr train on {data.counts.get("train", 0)} subjects. Research use only; not for '
+        'diagnosis.',
+        architecture=recipe.network.architecture,
+        options=recipe.network.options,
+        contract=InputContract(
+            modalities=recipe.task.modalities,
+            normalisation=recipe.sampling.normalisation,
+            spacing_mm=data.spacing_mm,
+            slice_thickness_mm=data.slice_thickness_mm,
+            skull_stripped=recipe.task.skull_stripped,
+            slice_axis_last=recipe.slice_axis_last,
+            guides=recipe.network.options.get('guides', 0),
+            mirrored=recipe.label_maps is not None,
+            patch_size=recipe.sampling.patch_size,
+            back_projection=recipe.task.back_projection,
+        ),
+        channels=channels,
+        labels={1: channels[1]} if 'cortex' in channels or len(channels) == 2 else {},
+        training={
+            'recipe': recipe.name,
+            'reference': recipe.reference,
+            'subjects': data.counts,
+            'steps': progress.step,
+            'best_step': progress.best_step,
+            'minutes': round(progress.seconds / 60, 1),
+            'loss': dataclasses.asdict(recipe.loss),
+            'bids_segsr': __version__,
+            'recipe_file': recipe_text(recipe),
+            SEEN: sorted({f.digest for f in data.files if f.role in ('image', 'label map')}),
+        },
+        scores={'validation patches': {k: round(v, 4) for k, v in outcome.scores.items()}},
+        limitations=(
+            'Judged on validation patches of its own training only; run segsr evaluate on '
+            'held-out subjects before use.',
+        ),
+        licence='not told: it depends on the training data',
+    )
+    return save_model(folder, network, card)
+
+
+def write_summary(
+    out: Path,
+    recipe: Recipe,
+    data: TrainingData,
+    outcome: Outcome,
+    fabric: Fabric,
+    details: Mapping[str, Any],
+) -> Path:
+    """Write what the report page and people want to know of a run.
+
+    Args:
+        out: Folder of the run.
+        recipe: How it was trained.
+        data: On what.
+        outcome: How it ended.
+        fabric: Where it ran.
+        details: Further entries.
+
+    Returns:
+        The JSON file.
+    """
+    progress = outcome.progress
+    content = {
+        'recipe': recipe.name,
+        'reference': recipe.reference,
+        'source': data.source,
+        'subjects': {split: list(names) for split, names in data.subjects.items()},
+        'spacing_mm': data.spacing_mm,
+        'slice_thickness_mm': data.slice_thickness_mm,
+        'steps': progress.step,
+        'critic_steps': progress.critic_step,
+        'best_step': progress.best_step,
+        'minutes': progress.seconds / 60,
+        'wait_share': progress.all_waited / max(progress.all_trained, 1e-9),
+        'scores': outcome.scores,
+        'machine': machine(fabric),
+        **details,
+    }
+    path = out / SUMMARY_FILE
+    partial = path.with_suffix('.partial')
+    partial.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
+    partial.replace(path)
+    return path
+
+
+def machine(fabric: Fabric) -> dict[str, str | int]:
+    """Describe where a training runs."""
+    device = fabric.device
+    cuda = device.type == 'cuda'
+    return {
+        'device': torch.cuda.get_device_name(device) if cuda else processor_name(),
+        'processes': fabric.world_size,
+        'threads': torch.get_num_threads(),
+        'cores': os.cpu_count() or 1,
+        'torch': torch.__version__,
+        'python': platform.python_version(),
+        'system': platform.system(),
+    }
+
+
+def processor_name() -> str:
+    """Return the model of the processor, or its architecture where it has no name."""
+    try:
+        for line in Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines():
+            if line.startswith('model name'):
+                return line.partition(':')[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

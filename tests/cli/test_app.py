@@ -1,0 +1,601 @@
+"""One run of the App, with small stand-ins for the model, the workflow and the reports."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from bids_segsr.bids.locking import subject_lock
+from bids_segsr.bids.query import Scan
+from bids_segsr.cli import app
+from bids_segsr.cli.config import Settings, read_toml
+from bids_segsr.exceptions import ModelError, UserError
+
+CARD = SimpleNamespace(
+    name='toy',
+    version='1',
+    architecture='segsrgan',
+    labels={1: 'cortical grey matter'},
+    regions=(),
+    finds_brain=False,
+    contract=SimpleNamespace(guides=0, mirrored=False, back_projection=0.0),
+)
+FINDER = SimpleNamespace(name='finder', version='3', finds_brain=True)
+AFFINE = np.diag([1.0, 1.0, 3.0, 1.0])
+
+
+def write_image(path: Path, data: np.ndarray | None = None, affine: np.ndarray = AFFINE) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if data is None:
+        data = np.random.default_rng(0).random((10, 10, 6)).astype(np.float32)
+    nib.save(nib.Nifti1Image(data, affine), path)
+    return path
+
+
+def process(in_file: str) -> None:
+    """Fail for the image that is marked."""
+    if 'run-9' in in_file:
+        raise ValueError('marked\nas bad')
+
+
+def toy_workflow(
+    settings: Settings, scans: list[Scan], card: Any, *, use_gpu: bool = False
+) -> Any:
+    from nipype.interfaces.utility import Function
+    from nipype.pipeline import engine as pe
+
+    workflow = pe.Workflow('bids_segsr_wf')
+    for scan in scans:
+        single = pe.Workflow(f'{scan.label.replace("-", "_")}_wf')
+        node = pe.Node(Function(function=process, input_names=['in_file']), name='step')
+        node.inputs.in_file = str(scan.path)
+        single.add_nodes([node])
+        workflow.add_nodes([single])
+    return workflow
+
+
+class Bench:
+    """A dataset, the stand-ins, and what the App said."""
+
+    def __init__(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.root, self.capsys = root, capsys
+        self.raw, self.out = root / 'raw', root / 'out'
+        self.reports: list[tuple[str, str]] = []
+        self.built: list[list[str]] = []
+        self.problems = 0
+
+    def image(self, name: str, **options: Any) -> Path:
+        subject = name.split('_')[0]
+        return write_image(self.raw / subject / 'anat' / f'{name}.nii.gz', **options)
+
+    def run(self, *flags: str, level: str = 'participant') -> tuple[int, str, list[str]]:
+        """Return the status, standard output, and the App's own lines of standard error."""
+        flags = ('--skip-bids-validation', '--nprocs', '2', '--device', 'cpu', *flags)
+        status = app.main([str(self.raw), str(self.out), level, *flags])
+        out, err = self.capsys.readouterr()
+        assert 'Traceback' not in out + err
+        return status, out, [x[12:] for x in err.splitlines() if x.startswith('bids_segsr: ')]
+
+    def logs(self, subject: str) -> list[Path]:
+        return sorted((self.out / f'sub-{subject}' / 'log').glob('*'))
+
+
+@pytest.fixture
+def bench(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Bench:
+    bench = Bench(tmp_path, capsys)
+    bench.raw.mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, 'environ', os.environ.copy())
+
+    def find_card(name: str) -> Any:
+        if name == 'finder':
+            return FINDER
+        if name != 'toy':
+            raise ModelError(f'{name}: no such model; known are toy')
+        return CARD
+
+    def init_bids_segsr_wf(
+        settings: Settings, scans: list[Scan], card: Any, *, use_gpu: bool
+    ) -> Any:
+        bench.built.append([scan.label for scan in scans])
+        assert (settings.model, card, use_gpu) == ('toy', CARD, False)
+        return toy_workflow(settings, scans, card)
+
+    def generate_report(root: Path, subject: str, run_uuid: str, settings: Settings) -> Path:
+        bench.reports.append((subject, run_uuid))
+        return root / f'sub-{subject}.html'
+
+    def write_group(root: Path, modality: str, missing: list[Any]) -> list[Path]:
+        return [root / f'group_{modality}.tsv', root / f'group_{modality}.html']
+
+    for name, content in {
+        'bids_segsr.zoo.store': {
+            'DEFAULT_MODEL': 'toy',
+            'find_card': find_card,
+            'BRAIN_MASK_MODEL': 'finder',
+        },
+        'bids_segsr.workflows.base': {'init_bids_segsr_wf': init_bids_segsr_wf},
+        'bids_segsr.reports.subject': {
+            'generate_report': generate_report,
+            'count_problems': lambda path: bench.problems,
+            'export_single_file': lambda path: path.with_name(f'{path.stem}_single.html'),
+        },
+        'bids_segsr.reports.group': {'write_group': write_group},
+    }.items():
+        module = ModuleType(name)
+        module.__dict__.update(content)
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(app, 'check_model', lambda model: None)
+    return bench
+
+
+def test_run_writes_the_frame_and_prints_the_reports(bench: Bench) -> None:
+    bench.image('sub-01_T2w')
+    bench.image('sub-02_T2w')
+
+    status, out, lines = bench.run()
+
+    assert (status, lines) == (0, [])
+    assert bench.built == [['sub-01_T2w', 'sub-02_T2w']]
+    assert out.splitlines() == [f'Report: {bench.out}/sub-0{n}.html' for n in (1, 2)]
+    for name in ('dataset_description.json', '.bidsignore', 'dseg.tsv', 'logs/CITATION.md'):
+        assert (bench.out / name).is_file()
+    (folder,) = bench.logs('01')
+    record = read_toml(folder / 'bids_segsr.toml')
+    assert record['model'] == 'toy'
+    assert record['run_uuid'] == folder.name == bench.reports[0][1]
+    assert not (folder / 'errors.json').exists()
+    assert not list(bench.root.glob('crash*'))
+
+
+def test_failed_step_is_one_line_and_the_others_go_on(bench: Bench) -> None:
+    bench.image('sub-01_run-1_T2w')
+    bench.image('sub-01_run-9_T2w')
+    bench.image('sub-02_T2w')
+
+    status, out, lines = bench.run()
+
+    assert status == 1
+    (crash,) = bench.logs('01')[0].glob('crash-*.txt')
+    assert lines[0].startswith('sub-01_run-9_T2w: step step failed: ValueError: marked (')
+    assert str(crash) in lines[0]
+    assert len(lines) == 2
+    assert 'the working directory is kept' in lines[1]
+    assert [subject for subject, _ in bench.reports] == ['01', '02']
+    assert list((bench.root / 'work' / 'bids_segsr_wf' / 'sub_02_T2w_wf').rglob('result_*'))
+    assert 'sub-02.html' in out
+
+
+def test_stop_on_first_crash_still_reports(bench: Bench) -> None:
+    bench.image('sub-01_run-9_T2w')
+
+    status, _, lines = bench.run('--stop-on-first-crash')
+
+    assert status == 1
+    assert 'sub-01_run-9_T2w' in lines[0]
+    assert len(bench.reports) == 1
+
+
+def test_terminal_shows_no_traceback(bench: Bench) -> None:
+    """Nipype prints by handlers of its own, made when it is first imported."""
+    bench.image('sub-01_run-9_T2w')
+    code = (
+        'import sys; sys.path.insert(0, sys.argv[1])\n'
+        'from test_app import CARD, toy_workflow\n'
+        'from bids_segsr.cli import app\n'
+        'app._with_model = lambda settings: (settings, CARD)\n'
+        'app._report = lambda runs: 0\n'
+        'app.check_model = lambda model: None\n'
+        'app._build = lambda *given: app.configure_nipype(given[0]) or toy_workflow(*given)\n'
+        'sys.exit(app.main(sys.argv[2:]))'
+    )
+    here, home = str(Path(__file__).parent), bench.root / 'home'
+    home.mkdir()
+    flags = [
+        'participant',
+        '--skip-bids-validation',
+        '--device',
+        'cpu',
+        '-vvv',
+        '-w',
+        str(bench.root / 'work'),
+    ]
+    result = subprocess.run(
+        [sys.executable, '-c', code, here, str(bench.raw), str(bench.out), *flags],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, 'HOME': str(home)},
+    )
+
+    assert result.returncode == 1, result.stderr
+    assert 'Traceback' not in result.stdout + result.stderr
+    assert 'sub-01_run-9_T2w: step step failed: ValueError: marked (' in result.stderr
+    assert list(home.iterdir()) == []
+
+
+BROKEN: dict[str, Any] = {
+    '4-D': {'data': np.zeros((4, 4, 4, 2), np.float32)},
+    'single slice': {'data': np.ones((4, 4, 1), np.float32)},
+    'constant': {'data': np.ones((4, 4, 4), np.float32)},
+    'NaN': {'data': np.full((4, 4, 4), np.nan, np.float32)},
+}
+
+
+@pytest.mark.parametrize('kind', [*BROKEN, 'empty', 'truncated', 'no NIfTI'])
+def test_broken_image_is_left_out(bench: Bench, kind: str) -> None:
+    bench.image('sub-01_run-1_T2w')
+    path = bench.image('sub-01_run-2_T2w', **BROKEN.get(kind, {}))
+    if kind not in BROKEN:
+        content = path.read_bytes()
+        path.write_bytes({'empty': b'', 'truncated': content[: len(content) // 2]}.get(kind, b'x'))
+
+    status, out, lines = bench.run()
+
+    assert status == 1
+    assert len(lines) == 1
+    assert lines[0].startswith('sub-01_run-2_T2w is left out: ')
+    assert str(path) in lines[0]
+    assert bench.built == [['sub-01_run-1_T2w']]
+    (entry,) = json.loads((bench.logs('01')[0] / 'errors.json').read_text(encoding='utf-8'))
+    assert entry['image'] == 'sub-01_run-2_T2w'
+    assert str(path) in entry['message']
+    assert 'sub-01.html' in out
+
+
+def test_all_images_broken_still_gives_a_report(bench: Bench) -> None:
+    bench.image('sub-01_T2w').write_bytes(b'')
+
+    status, _, lines = bench.run()
+
+    assert (status, len(lines)) == (1, 1)
+    assert bench.built == []
+    assert [subject for subject, _ in bench.reports] == ['01']
+
+
+def test_mask_on_another_grid_is_left_out(bench: Bench) -> None:
+    bench.image('sub-01_T2w')
+    bench.image('sub-02_T2w')
+    for subject, shape in (('01', (10, 10, 6)), ('02', (10, 10, 7))):
+        name = f'sub-{subject}/anat/sub-{subject}_desc-brain_mask.nii.gz'
+        write_image(bench.root / 'masks' / name, np.ones(shape, np.uint8))
+
+    status, _, lines = bench.run('-d', f'masks={bench.root / "masks"}')
+
+    assert status == 1
+    assert len(lines) == 1
+    assert lines[0].startswith('sub-02_T2w is left out: ')
+    assert 'sub-02_desc-brain_mask.nii.gz' in lines[0]
+    assert bench.built == [['sub-01_T2w']]
+
+
+@pytest.mark.parametrize(
+    ('flags', 'words'),
+    [
+        (['--participant-label', '07'], 'no such participant: 07; present are 01'),
+        (['--session-label', 'z'], 'no such session: z; there are no sessions'),
+        (['--modality', 'FLAIR'], 'no FLAIR image of sub-01; found are T2w'),
+        (['--model', 'gone'], 'gone: no such model; known are toy'),
+        (['--threshold', '2'], '--threshold is 2'),
+    ],
+)
+def test_mistake_ends_the_run_with_one_line(bench: Bench, flags: list[str], words: str) -> None:
+    bench.image('sub-01_T2w')
+
+    status, out, lines = bench.run(*flags)
+
+    assert (status, out, len(lines)) == (1, '', 1)
+    assert words in lines[0]
+    assert bench.built == []
+
+
+def test_output_equal_to_the_input(bench: Bench) -> None:
+    bench.image('sub-01_T2w')
+    bench.out = bench.raw
+
+    status, _, lines = bench.run()
+
+    assert status == 1
+    assert len(lines) == 1
+    assert 'the input dataset itself' in lines[0]
+    assert not (bench.raw / 'logs').exists()
+
+
+def test_output_among_the_input(bench: Bench) -> None:
+    bench.image('sub-01_T2w')
+    bench.out = bench.raw / 'sub-01' / 'out'
+    status, _, lines = bench.run()
+    assert status == 1
+    assert len(lines) == 1
+    assert 'among the files of the input' in lines[0]
+    assert not bench.out.exists()
+    bench.out = bench.raw / 'derivatives' / 'segsr'
+    assert bench.run()[0] == 0
+
+
+def test_dry_run_tells_where_the_mask_comes_from(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.image('sub-01_T2w')
+    monkeypatch.setenv('TEMPLATEFLOW_HOME', str(bench.root))
+    assert 'mask:   network finder 3\n' in bench.run('--dry-run')[1]
+    out = bench.run('--dry-run', '--skull-strip-template', 'MNIInfant:cohort-1')[1]
+    assert 'mask:   none: skull stripping needs the TemplateFlow template MNIInfant' in out
+    out = bench.run('--dry-run', '--skull-strip', 'skip')[1]
+    assert 'mask:   none (--skull-strip skip)' in out
+
+
+def test_a_model_that_finds_the_brain_is_refused(bench: Bench) -> None:
+    bench.image('sub-01_T2w')
+    status, _, lines = bench.run('--model', 'finder')
+    assert (status, len(lines)) == (1, 1)
+    assert 'finder finds the brain' in lines[0]
+    assert not bench.out.exists()
+
+
+def test_methods_tell_what_finds_the_brain(bench: Bench) -> None:
+    bench.image('sub-01_T2w')
+    assert bench.run('--boilerplate-only')[0] == 0
+    text = (bench.out / 'logs' / 'CITATION.md').read_text(encoding='utf-8')
+    assert 'by the network finder 3' in text
+
+
+def test_cuda_without_cuda(bench: Bench) -> None:
+    torch = pytest.importorskip('torch')
+    if torch.version.cuda is not None:
+        pytest.skip('this build of torch may find a GPU')
+    bench.image('sub-01_T2w')
+
+    status, _, lines = bench.run('--device', 'cuda')
+
+    assert (status, len(lines)) == (1, 1)
+    assert 'torch finds no CUDA device' in lines[0]
+    assert bench.built == []
+    assert not bench.out.exists()
+
+
+def test_two_runs_of_one_participant(bench: Bench) -> None:
+    bench.image('sub-01_T2w')
+    bench.image('sub-02_T2w')
+    with subject_lock(bench.out, '01'):
+        status, _, lines = bench.run('--participant-label', '01')
+        beside, _, _ = bench.run('--participant-label', '02')
+
+    assert (status, len(lines)) == (1, 1)
+    assert 'another run is processing sub-01' in lines[0]
+    assert beside == 0
+    assert bench.built == [['sub-02_T2w']]
+
+
+def test_dry_run_lists_and_writes_nothing(bench: Bench) -> None:
+    path = bench.image('sub-01_T2w')
+
+    status, out, lines = bench.run('--dry-run', '--resolution', '1', '--skull-strip', 'skip')
+
+    assert (status, lines) == (0, [])
+    assert out.splitlines() == [
+        'model: toy 1',
+        'sub-01_T2w',
+        f'  image:  {path} (10 x 10 x 6 voxels of 1 x 1 x 3 mm)',
+        '  grid:   10 x 10 x 18 voxels of 1 mm',
+        '  mask:   none (--skull-strip skip)',
+        f'  output: {bench.out}/sub-01/anat/sub-01_res-1mm_desc-toy_T2w.nii.gz',
+    ]
+    assert not bench.out.exists()
+    assert not (bench.root / 'work').exists()
+
+
+def test_dry_run_names_broken_images(bench: Bench) -> None:
+    bench.image('sub-01_T2w').write_bytes(b'')
+
+    status, _, lines = bench.run('--dry-run')
+
+    assert status == 1
+    assert lines[0].startswith('left out: ')
+
+
+def test_boilerplate_only(bench: Bench) -> None:
+    bench.image('sub-01_T2w')
+
+    status, out, _ = bench.run('--boilerplate-only')
+
+    assert status == 0
+    assert out.split() == [str(bench.out / 'logs' / f'CITATION.{x}') for x in ('md', 'bib')]
+    assert bench.built == []
+
+
+def test_reports_only_takes_the_latest_run(bench: Bench) -> None:
+    bench.image('sub-01_T2w')
+    bench.run()
+    first = bench.reports.pop()
+
+    status, out, _ = bench.run('--reports-only')
+
+    assert status == 0
+    assert bench.reports == [first]
+    assert len(bench.built) == 1
+    assert 'sub-01.html' in out
+
+
+def test_reports_only_goes_on_without_the_run_of_one_participant(bench: Bench) -> None:
+    bench.image('sub-01_T2w')
+    bench.run()
+    bench.image('sub-02_T2w')
+
+    status, out, lines = bench.run('--reports-only')
+
+    assert (status, len(lines)) == (1, 1)
+    assert 'no earlier run of sub-02' in lines[0]
+    assert 'sub-01.html' in out
+
+
+def test_reports_only_without_an_earlier_run(bench: Bench) -> None:
+    bench.image('sub-01_T2w')
+
+    status, _, lines = bench.run('--reports-only')
+
+    assert (status, len(lines)) == (1, 1)
+    assert 'no earlier run of sub-01' in lines[0]
+
+
+def test_failed_report_is_one_line_and_status_1(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.image('sub-01_T2w')
+
+    def fail(*_: Any) -> Path:
+        raise RuntimeError('no space')
+
+    monkeypatch.setattr(sys.modules['bids_segsr.reports.subject'], 'generate_report', fail)
+    status, out, lines = bench.run()
+
+    assert (status, out, len(lines)) == (1, '', 1)
+    assert lines == ['sub-01: no report: RuntimeError: no space']
+
+
+def test_problems_in_a_report_count(bench: Bench) -> None:
+    bench.image('sub-01_T2w')
+    bench.problems = 2
+
+    status, out, _ = bench.run()
+
+    assert status == 1
+    assert 'sub-01.html' in out
+
+
+def test_single_file_report(bench: Bench) -> None:
+    bench.image('sub-01_T2w')
+
+    status, out, _ = bench.run('--single-file-report')
+
+    assert status == 0
+    assert out.splitlines()[1] == f'Report: {bench.out}/sub-01_single.html'
+
+
+@pytest.mark.parametrize('dot', [True, False])
+def test_graph_is_drawn_where_graphviz_is(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, dot: bool
+) -> None:
+    if dot and shutil.which('dot') is None:
+        pytest.skip('needs Graphviz')
+    if not dot:
+        monkeypatch.setenv('PATH', str(Path(sys.executable).parent))
+    bench.image('sub-01_T2w')
+
+    status, _, _ = bench.run('--write-graph')
+
+    assert status == 0
+    assert bool(list((bench.root / 'work').rglob('graph.svg'))) == dot
+
+
+@pytest.mark.parametrize(('error', 'code'), [(KeyError('x'), 70), (UserError('y'), 1)])
+def test_workflow_that_cannot_be_built(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int
+) -> None:
+    bench.image('sub-01_T2w')
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(sys.modules['bids_segsr.workflows.base'], 'init_bids_segsr_wf', fail)
+    status, _, lines = bench.run()
+
+    assert (status, len(lines)) == (code, 1)
+
+
+def test_interrupt(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.image('sub-01_T2w')
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(app, 'run_workflow', interrupt)
+    status, _, lines = bench.run()
+
+    assert (status, len(lines)) == (130, 1)
+    assert 'interrupted' in lines[0]
+    with subject_lock(bench.out, '01'):
+        pass
+
+
+def test_clean_workdir(bench: Bench) -> None:
+    bench.image('sub-01_T2w')
+    (bench.root / 'work' / 'old').mkdir(parents=True)
+    (bench.root / 'work' / 'old.txt').touch()
+
+    bench.run('--clean-workdir')
+
+    assert not list((bench.root / 'work').glob('old*'))
+
+
+def test_restart_uses_the_working_directory(bench: Bench) -> None:
+    bench.image('sub-01_T2w')
+    bench.run()
+    (result,) = (bench.root / 'work').rglob('result_step.pklz')
+    before = result.stat().st_mtime_ns
+
+    bench.run()
+
+    assert result.stat().st_mtime_ns == before
+
+
+def test_group_level_prints_its_files(bench: Bench) -> None:
+    bench.image('sub-01_T2w')
+    status, _, lines = bench.run(level='group')
+    assert (status, len(lines)) == (1, 1)
+    assert 'run the participant level first' in lines[0]
+
+    bench.run()
+    bench.image('sub-02_T2w', data=np.zeros((6, 6, 6), np.float32))
+    bench.image('sub-03_T2w')
+    bench.run('--participant-label', '02')
+    status, out, lines = bench.run(level='group')
+
+    assert status == 0
+    assert out.split() == [str(bench.out / f'group_T2w.{x}') for x in ('tsv', 'html')]
+    assert [line.partition(' is left out: ')[0] for line in lines] == [
+        # the stand-in of the workflow leaves no QC file
+        'sub-01_T2w',
+        'sub-02_T2w',
+        'sub-03_T2w',
+    ]
+    assert 'its run was stopped' in lines[0]
+    assert 'holds no signal' in lines[1]
+    assert lines[2].endswith('not processed yet')
+
+
+def test_invalid_dataset_is_refused(bench: Bench) -> None:
+    pytest.importorskip('bids_validator_deno')
+    bench.image('sub-01_T2w')
+
+    status = app.main([str(bench.raw), str(bench.out), 'participant'])
+
+    assert status == 1
+    assert '--skip-bids-validation' in bench.capsys.readouterr().err
+    assert bench.built == []
+
+
+def test_another_modality_of_the_same_names_is_refused(bench: Bench) -> None:
+    bench.image('sub-01_T2w')
+    earlier = bench.out / 'sub-01' / 'anat' / 'sub-01_qc.json'
+    earlier.parent.mkdir(parents=True)
+    earlier.write_text(json.dumps({'bids_name': 'sub-01_T1w'}), encoding='utf-8')
+    status, _, lines = bench.run('--model', 'toy')
+    assert status == 1
+    assert len(lines) == 1
+    assert str(earlier) in lines[0]
+    assert 'output folder of its own' in lines[0]
+    earlier.write_text(json.dumps({'bids_name': 'sub-01_T2w'}), encoding='utf-8')
+    assert bench.run('--model', 'toy')[0] == 0

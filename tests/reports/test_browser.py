@@ -1,0 +1,236 @@
+"""The pages in headless Chromium: nothing leaves the file system, everything loads and works."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_group import make_group
+from test_subject import RUN, make_tree
+
+from bids_segsr.reports.group import write_group
+from bids_segsr.reports.subject import export_single_file, generate_report
+
+CHROMIUM = shutil.which('chromium') or shutil.which('google-chrome')
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason='no Chromium on PATH'),
+]
+
+
+class Visit:
+    """A page with everything it complained of and asked for."""
+
+    def __init__(self, page: Any, path: Path) -> None:
+        self.page, self.path = page, path
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        page.on('console', self._console)
+        page.on('pageerror', lambda error: self.complaints.append(str(error)))
+        page.on('requestfailed', lambda request: self.complaints.append(request.url[:200]))
+        page.on('request', lambda request: self.requests.append(request.url))
+        page.goto(path.as_uri())
+        page.wait_for_load_state('networkidle')
+
+    def _console(self, message: Any) -> None:
+        if message.type in {'error', 'warning'}:
+            self.complaints.append(message.text)
+
+    def screenshot(self, name: str) -> None:
+        """Keep a picture where REPORT_SCREENSHOTS names a folder."""
+        if folder := os.environ.get('REPORT_SCREENSHOTS'):
+            self.page.screenshot(path=Path(folder, name), full_page=True)
+
+
+@pytest.fixture(scope='module')
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp('site') / 'out'
+    settings = make_tree(root)
+    export_single_file(generate_report(root, '01', RUN, settings))
+    log = root / 'sub-02' / 'log' / RUN
+    log.mkdir(parents=True)
+    (log / 'errors.json').write_text(
+        '[{"image": "sub-02_T2w", "message": "the file is empty"}]', encoding='utf-8'
+    )
+    generate_report(root, '02', RUN, settings)
+    group = root.parent / 'group'
+    make_group(group)
+    write_group(group, 'T2w')
+    return root
+
+
+@pytest.fixture(scope='module')
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip('playwright.sync_api')
+    with sync_api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox'])
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    page = browser.new_page(viewport={'width': 1400, 'height': 900})
+    yield page
+    page.close()
+
+
+def frame_of(page: Any, figure: Any) -> Any:
+    """Return the document inside an object element."""
+    for frame in page.frames[1:]:
+        if frame.frame_element().evaluate('(e, other) => e === other', figure):
+            return frame
+    raise LookupError('the figure holds no document')
+
+
+def figures_of(page: Any) -> list[Any]:
+    return page.query_selector_all('img.svg-reportlet, object.svg-reportlet')
+
+
+@pytest.mark.parametrize('name', ['sub-01.html', 'sub-01_single.html'])
+def test_report_loads_every_figure_and_asks_for_nothing_else(
+    site: Path, page: Any, name: str
+) -> None:
+    visit = Visit(page, site / name)
+    assert visit.complaints == []
+    assert all(url.startswith(('file://', 'data:')) for url in visit.requests)
+    figures = figures_of(page)
+    assert len(figures) == 18
+    for figure in figures:
+        box = figure.bounding_box()
+        assert box['width'] > 900
+        assert box['height'] > 200
+        if figure.evaluate('e => e.tagName') == 'IMG':
+            assert figure.evaluate('e => e.complete && e.naturalWidth > 0 && e.alt !== ""')
+        else:
+            frame = frame_of(page, figure)
+            assert frame.query_selector('svg image') is not None
+            assert figure.evaluate('e => e.clientHeight') > 200
+    visit.screenshot(name.replace('.html', '.png'))
+
+
+def test_single_file_stands_alone(site: Path, page: Any, tmp_path: Path) -> None:
+    alone = shutil.copy(site / 'sub-01_single.html', tmp_path / 'mailed.html')
+    visit = Visit(page, Path(alone))
+    assert visit.complaints == []
+    files = {url for url in visit.requests if url.startswith('file:')}
+    assert files == {Path(alone).as_uri()}
+
+
+@pytest.mark.parametrize('name', ['sub-01.html', 'sub-01_single.html'])
+def test_flicker_buttons_by_mouse_and_keyboard(site: Path, page: Any, name: str) -> None:
+    Visit(page, site / name)
+    figure = page.query_selector('#super-resolution object')
+    figure.scroll_into_view_if_needed()
+    frame = frame_of(page, figure)
+
+    def opacity() -> float:
+        return float(
+            frame.evaluate(
+                '() => getComputedStyle(document.querySelector("[id^=after-]")).opacity'
+            )
+        )
+
+    assert opacity() == 1
+    frame.query_selector('.control[data-state=before]').click()
+    assert opacity() == 0
+    assert frame.evaluate('() => document.querySelector("[aria-pressed=true]").textContent') == (
+        'Cubic spline'
+    )
+    frame.query_selector('.control[data-state=after]').focus()
+    page.keyboard.press('Enter')
+    assert opacity() == 1
+    page.keyboard.press('ArrowRight')
+    page.keyboard.press(' ')
+    seen = set()
+    for _ in range(20):
+        page.wait_for_timeout(60)
+        seen.add(round(opacity(), 1))
+    assert min(seen) < 0.3
+    assert max(seen) > 0.7
+
+
+def test_hover_flickers(site: Path, page: Any) -> None:
+    Visit(page, site / 'sub-01.html')
+    figure = page.query_selector('#bias-field object')
+    figure.scroll_into_view_if_needed()
+    figure.hover()
+    animated = 'getComputedStyle(document.querySelector("[id^=after-]")).animationName'
+    assert frame_of(page, figure).evaluate(animated) == 'fade'
+
+
+def test_navigation(site: Path, page: Any) -> None:
+    visit = Visit(page, site / 'sub-01.html')
+    page.click('nav >> text=Errors')
+    top = 'document.getElementById("{}").getBoundingClientRect().top'
+    page.wait_for_function(f'{top.format("errors")} < 700')
+    page.click('#to-fidelity')
+    assert page.query_selector('#to-fidelity + .dropdown-menu').is_visible()
+    page.click('#to-fidelity + .dropdown-menu >> text=Session 02, run 10')
+    target = 'fidelity-sub-01-ses-02-run-10-T2w'
+    assert page.url.endswith(f'#{target}')
+    page.wait_for_function(f'Math.abs({top.format(target)} - 100) < 100')
+    page.wait_for_function("document.querySelector('#to-fidelity.active') !== null")
+    page.click('#errors details summary >> nth=0')
+    assert page.query_selector('#errors details pre').is_visible()
+    assert visit.complaints == []
+    anchors = page.eval_on_selector_all(
+        'a[href^="#"]', 'all => all.map(a => a.getAttribute("href").slice(1))'
+    )
+    missing = [a for a in anchors if page.query_selector(f'[id="{a}"]') is None]
+    assert missing == []
+
+
+def test_narrow_screen_has_no_sideways_scrolling(site: Path, page: Any) -> None:
+    page.set_viewport_size({'width': 420, 'height': 800})
+    Visit(page, site / 'sub-01.html')
+    assert page.evaluate('document.documentElement.scrollWidth') <= 430
+    page.click('.navbar-toggler')
+    page.wait_for_selector('#sections.show')
+
+
+def test_report_with_only_errors(site: Path, page: Any) -> None:
+    visit = Visit(page, site / 'sub-02.html')
+    assert visit.complaints == []
+    assert 'the file is empty' in page.inner_text('#errors')
+    visit.screenshot('sub-02.png')
+
+
+def test_print(site: Path, page: Any) -> None:
+    Visit(page, site / 'sub-01.html')
+    page.emulate_media(media='print')
+    assert not page.query_selector('nav').is_visible()
+    assert page.query_selector('#summary').is_visible()
+
+
+def test_group_page(site: Path, page: Any) -> None:
+    visit = Visit(page, site.parent / 'group' / 'group_T2w.html')
+    assert visit.complaints == []
+
+    def names() -> list[str]:
+        return page.eval_on_selector_all(
+            '#group-table tbody tr:not([hidden]) th', 'all => all.map(e => e.textContent)'
+        )
+
+    assert len(names()) == 8
+    page.click('#group-table th button >> text=Holes')
+    assert names()[0] == 'sub-01_T2w'
+    assert names()[-1] == 'sub-04_T2w'  # n/a comes last
+    page.click('#group-table th button >> text=Holes')
+    assert names()[0] == 'sub-08_T2w'
+    assert names()[-1] == 'sub-04_T2w'
+    visit.screenshot('group.png')
+    page.fill('#filter', 'ses-02')
+    assert names() == ['sub-02_ses-02_T2w']
+    assert page.inner_text('#count') == '1 of 8 images'
+    page.fill('#filter', '')
+    page.check('#only-outliers')
+    assert names() == ['sub-08_T2w']
+    page.uncheck('#only-outliers')
+    page.click('text=sub-01_T2w')
+    assert page.url.endswith('/sub-01.html')

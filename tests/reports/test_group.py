@@ -1,0 +1,164 @@
+"""The group table: every image once, missing numbers told, outliers marked."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bids_segsr.exceptions import UserError
+from bids_segsr.reports.group import robust_z, write_group
+from bids_segsr.reports.missing_results import NOT_STARTED, STOPPED, left_out
+
+
+def make_group(root: Path, count: int = 8) -> None:
+    """Write the QC files of a cohort; the last participant has a cortex five times as large."""
+    for number in range(1, count + 1):
+        session = 'ses-02' if number == 2 else ''
+        folder = root / f'sub-{number:02d}' / session / 'anat'
+        folder.mkdir(parents=True)
+        name = f'sub-{number:02d}{"_ses-02" if session else ""}_T2w'
+        qc = {
+            'bids_name': name,
+            'model': 'phantom',
+            'cortex_volume_ml': 90.0 + number if number < count else 500.0,
+            'holes': number,
+            'fidelity_nrmse': 0.04 + 0.001 * number,
+            'warnings': ['thick\tslices', '<b>second</b>'] if number == 3 else [],
+            'versions': {'torch': '2'},
+        }
+        if number == 4:
+            del qc['holes']
+        (folder / f'{name.removesuffix("_T2w")}_qc.json').write_text(
+            json.dumps(qc), encoding='utf-8'
+        )
+    (root / 'sub-01.html').write_text('<!DOCTYPE html><title>sub-01</title>', encoding='utf-8')
+
+
+@pytest.fixture
+def group(tmp_path: Path) -> Path:
+    make_group(tmp_path)
+    return tmp_path
+
+
+def test_table_holds_every_image_once(group: Path) -> None:
+    paths = write_group(group, 'T2w')
+    assert [path.name for path in paths] == [
+        'group_T2w.tsv',
+        'group_T2w.html',
+        'group_T2w_left-out.tsv',
+    ]
+    table = pd.read_csv(paths[0], sep='\t', na_values='n/a', keep_default_na=False)
+    assert list(table['bids_name']) == sorted(table['bids_name'])
+    assert len(table) == 8
+    assert table.columns[0] == 'bids_name'
+    assert 'versions' not in table.columns
+    assert table['cortex_volume_ml'].tolist() == [91, 92, 93, 94, 95, 96, 97, 500]
+    lines = paths[0].read_text(encoding='utf-8').splitlines()
+    assert len({line.count('\t') for line in lines}) == 1
+    assert 'n/a' in lines[4]
+    assert 'thick slices | <b>second</b>' in lines[3]
+
+
+def test_same_bytes_again(group: Path) -> None:
+    before = [path.read_bytes() for path in write_group(group, 'T2w')]
+    assert [path.read_bytes() for path in write_group(group, 'T2w')] == before
+
+
+def test_page_marks_the_outlier_and_links_the_report(group: Path) -> None:
+    page = write_group(group, 'T2w')[1].read_text(encoding='utf-8')
+    assert re.findall(r'class="number outlier"[^>]*>([^<]+)<', page) == ['500']
+    assert '<a href="./sub-01.html">sub-01_T2w</a>' in page
+    assert 'sub-02.html' not in page
+    assert '&lt;b&gt;second&lt;/b&gt;' in page
+    assert 'n/a' in page
+    assert not re.search(r'(?:src|href)="http', page)
+
+
+def test_images_without_a_result_are_listed(group: Path, tmp_path: Path) -> None:
+    raw = tmp_path / 'raw'
+    names = [f'sub-{number:02d}/anat/sub-{number:02d}_T2w.nii.gz' for number in (1, 3, 9, 10, 11)]
+    names += ['sub-02/ses-02/anat/sub-02_ses-02_T2w.nii.gz', 'sub-12/anat/sub-12_run-1_T2w.nii']
+    names += ['sub-01/anat/sub-01_T1w.nii.gz']
+    for name in names:
+        (raw / name).parent.mkdir(parents=True, exist_ok=True)
+        (raw / name).touch()
+    # the later run counts; the crash of one step leaves the image without its picture
+    for number, run, name, text in (
+        (1, '2026_a', 'errors.json', '[{"image": "sub-01_T2w", "message": "was empty"}]'),
+        (1, '2026_b', 'bids_segsr.toml', ''),
+        (9, '2026_a', 'errors.json', '[{"image": "sub-09_T2w", "message": "<empty>\\n file"}]'),
+        (10, '2026_a', 'bids_segsr.toml', ''),
+        (
+            12,
+            '2026_a',
+            'crash-x.txt',
+            'Node: run_wf.sub_12_run_1_T2w_wf.image.superresolve\nTraceback\nOSError: disk full',
+        ),
+    ):
+        folder = group / f'sub-{number:02d}' / 'log' / run
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding='utf-8')
+
+    found = left_out(group, raw, 'T2w')
+
+    assert [(item.image, item.message) for item in found] == [
+        ('sub-09_T2w', '<empty>\n file'),
+        ('sub-10_T2w', STOPPED),
+        ('sub-11_T2w', NOT_STARTED),
+        ('sub-12_run-1_T2w', 'step superresolve failed: OSError: disk full'),
+    ]
+    _, page, table = (
+        path.read_text(encoding='utf-8') for path in write_group(group, 'T2w', found)
+    )
+    assert '4 images or steps are without a result' in page
+    assert '&lt;empty&gt;' in page
+    rows = [line.split('\t') for line in table.splitlines()]
+    assert [row[0] for row in rows] == ['participant_id', 'sub-09', 'sub-10', 'sub-11', 'sub-12']
+    assert rows[1][2] == '<empty> file'
+
+
+def test_nothing_left_out_is_not_told(group: Path) -> None:
+    _, page, table = (path.read_text(encoding='utf-8') for path in write_group(group, 'T2w'))
+    assert 'Left out' not in page
+    assert table == 'participant_id\timage\tmessage\n'
+
+
+def test_other_modalities_are_left_out(group: Path) -> None:
+    folder = group / 'sub-01' / 'anat'
+    (folder / 'sub-01_acq-x_qc.json').write_text(
+        '{"bids_name": "sub-01_acq-x_T1w", "holes": 3}', encoding='utf-8'
+    )
+    assert 'T1w' not in write_group(group, 'T2w')[0].read_text(encoding='utf-8')
+    assert (
+        write_group(group, 'T1w')[0].read_text(encoding='utf-8')
+        == 'bids_name\tholes\nsub-01_acq-x_T1w\t3\n'
+    )
+
+
+def test_nothing_to_collect_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match='no QC file of a FLAIR image') as error:
+        write_group(tmp_path, 'FLAIR')
+    assert '\n' not in str(error.value)
+    assert str(tmp_path) in str(error.value)
+
+
+@pytest.mark.parametrize('content', ['', '[]', '{"holes": 1}', '{'])
+def test_odd_qc_file_is_named(content: str, group: Path) -> None:
+    path = group / 'sub-01' / 'anat' / 'sub-01_qc.json'
+    path.write_text(content, encoding='utf-8')
+    with pytest.raises(UserError, match=re.escape(str(path))):
+        write_group(group, 'T2w')
+
+
+def test_robust_z() -> None:
+    z = robust_z([1, 2, 3, 4, 5, None, 100])
+    assert z[5] == 0
+    assert z[2] == pytest.approx(0.6745 * (3 - 3.5) / 1.5)
+    assert z[6] > 3
+    np.testing.assert_array_equal(robust_z([1, 2, 3, 100]), np.zeros(4))
+    np.testing.assert_array_equal(robust_z([1, 1, 1, 1, 9]), np.zeros(5))

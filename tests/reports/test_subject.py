@@ -1,0 +1,431 @@
+"""The report of one participant: every image, every problem, nothing that gives a person away."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from test_figures import at
+
+from bids_segsr.reports import figures
+from bids_segsr.reports.assembly import find_images
+from bids_segsr.reports.methods import methods_html
+from bids_segsr.reports.run_errors import discreet, read_problems
+from bids_segsr.reports.subject import count_problems, export_single_file, generate_report
+from bids_segsr.reports.summary_html import image_summary, qc_table, scores_told
+
+RUN = '20261121-101010_0f8fad5b'
+SECTIONS = [
+    'overview',
+    'summary',
+    'bias-field',
+    'brain-mask',
+    'super-resolution',
+    'segmentation',
+    'fidelity',
+    'uncertainty',
+    'qc',
+    'errors',
+    'methods',
+    'about',
+]
+
+QC = {
+    'bids_name': 'sub-01_ses-01_T2w',
+    'model': 'phantom',
+    'model_sha256': 'ab12' * 16,
+    'device': 'cpu',
+    'resolution_mm': 0.5,
+    'spacing_i': 1.0,
+    'spacing_j': 1.0,
+    'spacing_k': 3.0,
+    'slice_axis': 'k',
+    'slice_thickness_mm': 3.0,
+    'brain_volume_ml': 431.27,
+    'cortex_volume_ml': 98.51,
+    'components_before': 31,
+    'components_after': 4,
+    'largest_share': 0.994,
+    'holes': 12,
+    'euler_number': -57,
+    'fidelity_nrmse': 0.0412,
+    'fidelity_nrmse_spline': 0.0535,
+    'fidelity_correlation': 0.991,
+    'fidelity_correlation_spline': 0.984,
+    'entropy_mean': 0.087,
+    'disagreement_mean': 0.012,
+    'header_notes': ['sform and qform disagree by up to 1.2 mm: the sform was used.'],
+    'warnings': ['Slices are thicker than the model was trained for (3.0 mm, up to 2.5 mm).'],
+    'skull_strip': 'given mask (derivatives: masks)',
+    'versions': {'torch': '2'},
+}
+
+CARD = {
+    'name': 'phantom-T2w',
+    'version': '1.0',
+    'architecture': 'segsrgan',
+    'training': {'images': 12, 'source': 'label maps <synthetic contrasts>'},
+    'scores': {
+        'subjects': 4,
+        'psnr_db': {'model': 27.9, 'spline': 29.4},
+        'nrmse': {'model': 0.08, 'spline': 0.11},
+    },
+    'limitations': ['Not for images with motion.'],
+    'licence': 'CC-BY-4.0',
+    'sha256': 'ab12' * 16,
+}
+
+CRASH = """\
+Node: bids_segsr_wf.sub_01_wf.ses_01_wf.segsr
+Working directory: /home/jane.doe/scratch/work/bids_segsr_wf/segsr
+
+Node inputs:
+
+card_json = {
+"name": "a value of
+several lines without an equals sign"
+}
+device = <undefined>
+in_file = {ROOT}/sub-01/ses-01/anat/x.nii.gz
+
+Traceback (most recent call last):
+  File "/home/jane.doe/env/lib/python3.11/site-packages/nipype/pipeline/engine/nodes.py", line 1
+    result = self._run_command(execute=True)
+ValueError: <script>alert(1)</script> bad patch in /home/jane.doe/data
+"""
+
+
+@dataclass(frozen=True)
+class FakeSettings:
+    bids_dir: Path
+    output_dir: Path
+    work_dir: Path | None = None
+    model: str | None = None
+    threshold: float = 0.5
+
+
+def make_tree(root: Path, subject: str = '01') -> FakeSettings:
+    """Write derivatives of a participant: two sessions, a second run, an error, two crashes."""
+    folder = root / f'sub-{subject}' / 'figures'
+    folder.mkdir(parents=True)
+    kind = {
+        'n4': lambda out: figures.plot_before_after(
+            at('scan'), at('smooth'), out, before_label='Scan', after_label='N4-corrected'
+        ),
+        'brainmask': lambda out: figures.plot_mask_contours(at('scan'), at('mask'), out),
+        'superresolution': lambda out: figures.plot_before_after(
+            at('scan'), at('smooth'), out, before_label='Cubic spline', after_label='SR'
+        ),
+        'segmentation': lambda out: figures.plot_segmentation(at('scan'), at('probability'), out),
+        'fidelity': lambda out: figures.plot_fidelity(at('residual'), at('scan'), out),
+        'uncertainty': lambda out: figures.plot_uncertainty(
+            at('entropy'), at('residual'), at('scan'), out
+        ),
+    }
+    first = f'sub-{subject}_ses-01'
+    others = (f'sub-{subject}_ses-02_run-1', f'sub-{subject}_ses-02_run-10')
+    for desc, draw in kind.items():
+        figure = draw(folder / f'{first}_desc-{desc}_T2w.svg')
+        for other in others:
+            shutil.copy(figure, folder / f'{other}_desc-{desc}_T2w.svg')
+    for number, prefix in enumerate((first, *others)):
+        qc = {**QC, 'bids_name': f'{prefix}_T2w', 'cortex_volume_ml': 98.51 + number}
+        session = prefix.split('_')[1]
+        anat = root / f'sub-{subject}' / session / 'anat'
+        anat.mkdir(parents=True, exist_ok=True)
+        (anat / f'{prefix}_qc.json').write_text(json.dumps(qc), encoding='utf-8')
+        (folder / f'{prefix}_desc-qc_T2w.html').write_text(qc_table(qc), encoding='utf-8')
+        (folder / f'{prefix}_desc-summary_T2w.html').write_text(
+            summary(prefix, qc), encoding='utf-8'
+        )
+    log = root / f'sub-{subject}' / 'log' / RUN
+    log.mkdir(parents=True)
+    refused = [{
+        'image': f'sub-{subject}_ses-03_T2w',
+        'message': f'{root.parent}/raw/sub-{subject}_ses-03_T2w.nii.gz: holds NaN <voxels>',
+    }]  # fmt: skip
+    (log / 'errors.json').write_text(json.dumps(refused), encoding='utf-8')
+    (log / 'crash-20261121-101112-jane.doe-segsr-1f.txt').write_text(
+        CRASH.replace('{ROOT}', str(root)), encoding='utf-8'
+    )
+    (log / 'crash-20261121-101113-jane.doe-odd-2f.txt').write_bytes(b'\xff\xfe\x00 no node here')
+    (log / 'bids_segsr.toml').write_text(
+        f'output_dir = "{root}"\nthreshold = 0.5\n', encoding='utf-8'
+    )
+    (root / 'logs').mkdir(exist_ok=True)
+    (root / 'logs' / 'CITATION.md').write_text(
+        '# Methods\n\nDone with *bids_segsr*, N4 [@n4], and **networks** [@segsrgan; @n4].\n',
+        encoding='utf-8',
+    )
+    (root / 'logs' / 'CITATION.bib').write_text(
+        "@article{n4,\n  author = {Tustison, N and Doll{\\'e}, G},\n  title = {{N4ITK}},\n"
+        '  journal = {IEEE TMI},\n  year = {2010},\n  doi = {10.1109/tmi.2010.2046908}\n}\n',
+        encoding='utf-8',
+    )
+    return FakeSettings(root.parent / 'raw', root)
+
+
+def summary(prefix: str, qc: dict) -> str:
+    entities = dict(part.split('-', 1) for part in prefix.split('_'))
+    return image_summary(
+        file=f'{prefix}_T2w.nii.gz',
+        entities=entities,
+        qc=qc,
+        card=CARD,
+        shape=(40, 44, 14),
+        fine_shape=(80, 88, 84),
+        slice_direction=2,
+    )
+
+
+@pytest.fixture(scope='session')
+def tree(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FakeSettings]:
+    root = tmp_path_factory.mktemp('derivatives') / 'out'
+    return root, make_tree(root)
+
+
+@pytest.fixture(scope='session')
+def report(tree: tuple[Path, FakeSettings]) -> Path:
+    root, settings = tree
+    return generate_report(root, 'sub-01', RUN, settings)
+
+
+def body(report: Path) -> str:
+    return report.read_text(encoding='utf-8').split('<body', 1)[1]
+
+
+def test_sections_in_their_order(report: Path) -> None:
+    assert report.name == 'sub-01.html'
+    assert re.findall(r'<section id="([\w-]+)"', report.read_text(encoding='utf-8')) == SECTIONS
+
+
+def test_every_image_is_in_every_section_in_natural_order(report: Path) -> None:
+    text = body(report)
+    for section in SECTIONS[1:9]:
+        part = text.split(f'<section id="{section}"')[1].split('<section id=')[0]
+        assert re.findall(r'<h3>(.*?)</h3>', part) == [
+            'Session 01, T2w',
+            'Session 02, run 1, T2w',
+            'Session 02, run 10, T2w',
+        ], section
+    sources = re.findall(r'\b(?:src|data)="\./([^"]+)"', text)
+    assert len(sources) == len(set(sources)) == 18
+    assert all((report.parent / name).is_file() for name in sources)
+
+
+def test_no_address_but_references(report: Path) -> None:
+    text = re.sub(
+        r'<script>.*?</script>|<style>.*?</style>',
+        '',
+        report.read_text(encoding='utf-8'),
+        flags=re.S,
+    )
+    assert re.findall(r'(?:src|data|href)="(http[^"]+)"', text) == [
+        'https://doi.org/10.1109/tmi.2010.2046908'
+    ]
+    assert 'sourceMappingURL' not in report.read_text(encoding='utf-8')
+    assert 'Permission is hereby granted' in report.read_text(encoding='utf-8')
+
+
+def test_problems_are_told_and_escaped(report: Path) -> None:
+    text = body(report)
+    errors = text.split('<section id="errors"')[1].split('<section id=')[0]
+    assert '3 problems were met' in errors
+    assert count_problems(report) == 3
+    assert 'sub-01_ses-03_T2w' in errors
+    assert 'NaN &lt;voxels&gt;' in errors
+    assert 'Node segsr' in errors
+    assert '&lt;undefined&gt;' in errors
+    assert '&lt;script&gt;alert(1)&lt;/script&gt;' in errors
+    assert 'several lines without an equals sign' in errors
+    assert 'no node here' in errors
+
+
+def test_no_user_name_or_home_folder(report: Path) -> None:
+    text = body(report)
+    assert 'jane' not in text
+    assert '/home/' not in text
+    assert str(report.parent) not in text
+
+
+def test_methods_and_about(report: Path) -> None:
+    text = body(report)
+    assert '<em>bids_segsr</em>, N4 [<a href="#ref-n4">1</a>]' in text
+    assert '[<a href="#ref-segsrgan">2</a>, <a href="#ref-n4">1</a>]' in text
+    assert 'Tustison, Dollé. N4ITK. IEEE TMI. 2010.' in text
+    assert RUN in text
+    assert 'output_dir = &quot;&lt;output&gt;&quot;' in text
+
+
+def test_same_bytes_again_and_figures_untouched(
+    tree: tuple[Path, FakeSettings], report: Path
+) -> None:
+    root, settings = tree
+    figure = root / 'sub-01/figures/sub-01_ses-01_desc-n4_T2w.svg'
+    before = report.read_bytes(), figure.read_bytes()
+    generate_report(root, '01', RUN, settings)
+    assert (report.read_bytes(), figure.read_bytes()) == before
+
+
+def test_image_without_entities_beside_one_that_has_them(tmp_path: Path) -> None:
+    figure = tmp_path / 'sub-07/figures'
+    figure.mkdir(parents=True)
+    for prefix in ('sub-07', 'sub-07_acq-sag', 'sub-07_ses-1_run-2'):
+        (figure / f'{prefix}_desc-qc_T2w.html').write_text(f'<p>{prefix}!</p>', encoding='utf-8')
+    text = body(generate_report(tmp_path, '07', RUN, {}))
+    for prefix in ('sub-07', 'sub-07_acq-sag', 'sub-07_ses-1_run-2'):
+        assert text.count(f'<p>{prefix}!</p>') == 1
+    assert [image.title for image in find_images(figure)] == [
+        'T2w',
+        'Acquisition sag, T2w',
+        'Session 1, run 2, T2w',
+    ]
+
+
+def test_only_errors(tmp_path: Path) -> None:
+    log = tmp_path / 'sub-02' / 'log' / RUN
+    log.mkdir(parents=True)
+    (log / 'errors.json').write_text(
+        '[{"image": "sub-02_T2w", "message": "is empty"}]', encoding='utf-8'
+    )
+    report = generate_report(tmp_path, '02', RUN, FakeSettings(tmp_path / 'raw', tmp_path))
+    text = body(report)
+    assert 'No image of this participant could be processed' in text
+    assert 'is empty' in text
+    assert count_problems(report) == 1
+
+
+def test_nothing_at_all_still_gives_a_page(tmp_path: Path) -> None:
+    report = generate_report(tmp_path, '03', RUN, {})
+    assert 'No errors to report' in body(report)
+    assert count_problems(report) == 0
+
+
+@pytest.mark.parametrize(
+    'content', [b'', b'Node', b'\x80\x04pickle', b'Node: x\n= \n=', b'Traceback (most recent'],
+    ids=['empty', 'word', 'binary', 'equals', 'cut'],
+)  # fmt: skip
+def test_odd_crash_files(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / 'crash-20261121-101010-me-node-1.txt').write_bytes(content)
+    (tmp_path / 'crash-20261121-101010-me-node-2.pklz').write_bytes(content)
+    problems = read_problems(tmp_path, {})
+    assert len(problems) == 2
+    assert all(problem.message for problem in problems)
+
+
+@pytest.mark.parametrize('content', ['', '{', '{"a": 1}', '[1, 2]', 'null', '[{"image": 1}]'])
+def test_odd_errors_json(content: str, tmp_path: Path) -> None:
+    (tmp_path / 'errors.json').write_text(content, encoding='utf-8')
+    problems = read_problems(tmp_path, {})
+    assert [problem.where for problem in problems] == ['errors.json']
+
+
+def test_report_when_nireports_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tree: tuple[Path, FakeSettings]
+) -> None:
+    from nireports.assembler import report as assembler
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise ValueError('no layout <x>')
+
+    monkeypatch.setattr(assembler.Report, 'index', fail)
+    root = tmp_path / 'out'
+    shutil.copytree(tree[0], root)
+    report = generate_report(root, '01', RUN, tree[1])
+    text = body(report)
+    assert re.findall(r'<section id="([\w-]+)"', text) == SECTIONS
+    assert len(re.findall(r'\b(?:src|data)="\./([^"]+)"', text)) == 18
+    assert 'nireports failed (ValueError: no layout &lt;x&gt;)' in text
+    assert count_problems(report) == 4
+
+
+def test_folder_above_that_looks_like_an_entity(
+    tmp_path: Path, tree: tuple[Path, FakeSettings]
+) -> None:
+    root = tmp_path / 'sub-lab' / 'anat' / 'out'
+    shutil.copytree(tree[0], root)
+    report = generate_report(root, '01', RUN, tree[1])
+    assert len(re.findall(r'\b(?:src|data)="\./([^"]+)"', body(report))) == 18
+    assert count_problems(report) == 3
+
+
+def test_single_file_holds_everything(report: Path) -> None:
+    single = export_single_file(report)
+    assert single.name == 'sub-01_single.html'
+    text = single.read_text(encoding='utf-8')
+    assert not re.search(r'(?:src|data|href)="\./', text)
+    assert text.count('data:image/svg+xml;charset=utf-8,') == 18
+    figures_size = sum(f.stat().st_size for f in (report.parent / 'sub-01/figures').glob('*.svg'))
+    assert len(text) < 1.2 * figures_size + report.stat().st_size
+
+
+def test_qc_table_names_units_and_gaps() -> None:
+    table = qc_table({**QC, 'holes': None, 'warnings': ['<b>thick</b>']})
+    assert '&lt;b&gt;thick&lt;/b&gt;' in table
+    assert '<td class="number">98.51</td><td>mL</td>' in table
+    assert re.search(r'>Holes</th><td class="number">n/a</td>', table)
+    assert '\N{MINUS SIGN}57' in table
+
+
+def test_summary_tells_the_scores_as_on_the_card() -> None:
+    text = summary('sub-01_ses-01', {**QC, 'skull_strip': '<i>given</i>'})
+    assert '&lt;i&gt;given&lt;/i&gt;' in text
+    assert 'label maps &lt;synthetic contrasts&gt;' in text
+    assert 'below cubic spline' in text
+    assert 'above cubic spline' in text
+    assert 'ab12' * 16 in text
+    assert 'inferior\N{EN DASH}superior' in text
+    assert 'Research use only' in text
+    assert 'CC-BY-4.0' in text
+
+
+def test_scores_of_the_packaged_model_are_told() -> None:
+    scores = {
+        'held_out': [
+            {'on': 'heads', 'psnr_network': 24.1, 'psnr_spline': 23.4, 'dice_network': 0.7},
+            {'on': 'fetus', 'ssim_network': 0.8, 'ssim_spline': 0.9},
+        ],
+        'note': 'text',
+    }
+    assert scores_told(scores) == [
+        ('PSNR (dB), heads', 24.1, 23.4, 'above'),
+        ('SSIM, fetus', 0.8, 0.9, 'below'),
+    ]
+
+
+def test_overlaps_are_told_beside_the_best_window() -> None:
+    rows = [{'on': 'heads', 'psnr_network': 24.1, 'psnr_spline': 23.4, 'dice_network': 0.7}]
+    qc = {'model': 'toy', 'device': 'cpu'}
+    rows[0]['dice_window'] = 0.8
+    card = {**CARD, 'scores': {'held_out': rows}}
+    html = image_summary(file='a.nii.gz', entities={}, qc=qc, card=card)
+    assert 'cortex Dice, heads' in html
+    assert '0.70; the best intensity window reaches 0.80' in html
+
+
+def test_scores_are_paired_and_judged() -> None:
+    assert scores_told(CARD['scores']) == [  # type: ignore[arg-type]
+        ('psnr_db', 27.9, 29.4, 'below'),
+        ('nrmse', 0.08, 0.11, 'above'),
+    ]
+    flat = {'held_out': {'ssim': 0.9, 'ssim_spline': 0.9, 'dice': 0.7}}
+    assert scores_told(flat) == [('held_out ssim', 0.9, 0.9, 'equal to')]
+
+
+def test_methods_are_escaped() -> None:
+    html = methods_html('Size 64^3^ & <b>x</b>\n\n- one `a<b`\n- two [site](https://x.org/a)')
+    assert html == (
+        '<p>Size 64<sup>3</sup> &amp; &lt;b&gt;x&lt;/b&gt;</p>\n'
+        '<ul><li>one <code>a&lt;b</code></li>'
+        '<li>two <a href="https://x.org/a" rel="noopener">site</a></li></ul>'
+    )
+
+
+def test_folders_get_names() -> None:
+    folders = {'<output>': Path('/data/out'), '<input>': Path('/data/out/raw')}
+    text = '/data/out/raw/x /data/out/y /data/outer /Users/jo/z /env/lib/site-packages/a.py'
+    assert discreet(text, folders) == '<input>/x <output>/y /data/outer ~/z a.py'

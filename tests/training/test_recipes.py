@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import dataclasses
+import re
+from importlib import resources
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from bids_segsr.networks import create
+from bids_segsr.training.data.patches import make_dataset
+from bids_segsr.training.data.subjects import Subject
+from bids_segsr.training.loop.adversarial import critic_loss, generator_adversarial
+from bids_segsr.training.loop.losses import reconstruction
+from bids_segsr.training.recipe_file import read_recipe, recipe_names
+
+OWN = ('brain-mask', 'default-model')
+"""Recipes that follow no article."""
+
+RECIPES = [name for name in recipe_names() if name not in OWN]
+
+PLACES = re.compile(
+    r'#.*((SegSRGAN 20(19|20)|ReCNN 2019|mDCSRN|RRDG), (sections?|appendix|equation|Table) '
+    r'[\dA0-9.]+|our choice)'
+)
+
+# Recipe, table, key: value and where the article says so.
+NUMBERS = {
+    ('segsrgan-2019', 'network', 'options'): {'base_filters': 16, 'n_blocks': 5},  # ISBI, 2.4
+    ('segsrgan-2019', 'forward', 'spacing_mm'): (1.5, 1.5),  # ISBI, 3.1
+    ('segsrgan-2019', 'schedule', 'batch_size'): 16,  # ISBI, 3.1
+    ('segsrgan-2019', 'schedule', 'epochs'): 200,  # ISBI, 3.1
+    ('segsrgan-2019', 'optimiser', 'learning_rate'): 1e-4,  # ISBI, 3.1
+    ('segsrgan-2019', 'loss', 'adversarial_weight'): 0.001,  # ISBI, 3.1
+    ('segsrgan-2019', 'loss', 'gradient_penalty'): 10,  # ISBI, 3.1
+    ('segsrgan-2019', 'critic_schedule', 'updates'): 5,  # ISBI, 3.1
+    ('segsrgan-2020', 'network', 'options'): {'base_filters': 16, 'n_blocks': 6},  # 3.1.2
+    ('segsrgan-2020', 'forward', 'spacing_mm'): (3.0, 3.0),  # 4.1.2
+    ('segsrgan-2020', 'schedule', 'batch_size'): 32,  # 3.1.3
+    ('segsrgan-2020', 'schedule', 'epochs'): 200,  # 3.1.3
+    ('segsrgan-2020', 'loss', 'adversarial_weight'): 0.001,  # 3.1.3
+    ('segsrgan-2020', 'loss', 'gradient_penalty'): 100,  # 3.1.3
+    ('segsrgan-2020', 'critic_schedule', 'updates'): 5,  # 3.1.3
+    ('segsrgan-2020', 'sampling', 'patch_size'): 64,  # 3.1.3
+    ('segsrgan-2020', 'sampling', 'stride'): 20,  # 3.1.3
+    ('segsrgan-2020', 'augmentation', 'contrast_power'): 0,  # A.2
+    ('segsrgan-2020', 'augmentation', 'noise'): 0,  # A.2
+    ('segsrgan-2020-augmented', 'augmentation', 'contrast_power'): 0.5,  # A.2
+    ('segsrgan-2020-augmented', 'augmentation', 'noise'): 0.03,  # A.2
+    ('segsrgan-2020-no-gan', 'loss', 'adversarial_weight'): 0,  # 5.1
+    ('segsrgan-2020-no-gan', 'augmentation', 'noise'): 0.03,  # 5.1
+    ('recnn-10l', 'network', 'options'): {'depth': 10, 'filters': 64, 'filter_size': 3},  # 3.2
+    ('recnn-10l', 'sampling', 'patch_size'): 25,  # 3.1
+    ('recnn-10l', 'sampling', 'patches_per_epoch'): 10 * 3200,  # 3.1
+    ('recnn-10l', 'optimiser', 'learning_rate'): 1e-4,  # 3.2
+    ('recnn-10l', 'schedule', 'epochs'): 20,  # 3.2
+    ('recnn-10l', 'schedule', 'batch_size'): 64,  # 3.2
+    ('recnn-10l', 'loss', 'intensity'): 'l2',  # 3.2
+    ('recnn-20l', 'network', 'options'): {'depth': 20, 'filters': 64, 'filter_size': 3},  # 3.4
+    ('recnn-20l-multiscale', 'forward', 'factors'): ((2, 2, 2), (3, 3, 3)),  # Table 1
+    ('mdcsrn-b8u4', 'network', 'options'): {'b': 8, 'u': 4, 'k': 12},  # Table 2
+    ('mdcsrn-b8u4', 'schedule', 'steps'): 800_000,  # 4.1
+    ('mdcsrn-b8u4', 'schedule', 'batch_size'): 6,  # 4.1
+    ('mdcsrn-b8u4', 'sampling', 'patch_size'): 40,  # 4.1
+    ('mdcsrn-b8u4', 'optimiser', 'learning_rate'): 1e-4,  # 4.1
+    ('mdcsrn-b8u4', 'loss', 'intensity'): 'l1',  # equation 4
+    ('mdcsrn-gan', 'loss', 'adversarial_weight'): 0.1,  # equation 3
+    ('mdcsrn-gan', 'optimiser', 'learning_rate'): 5e-6,  # 4.1
+    ('mdcsrn-gan', 'schedule', 'steps'): 200_000,  # 4.1
+    ('mdcsrn-gan', 'critic_schedule', 'head_start'): 10_000,  # 4.1
+    ('mdcsrn-gan', 'critic_schedule', 'extra_every'): 500,  # 4.1
+    ('mdcsrn-gan', 'critic_schedule', 'extra'): 200,  # 4.1
+    ('rrdg', 'network', 'options'): {'n_c': 4, 'n_f': 48, 'k': 12, 'beta': 0.2},  # 3.1
+    ('rrdg-gan', 'schedule', 'epochs'): 10,  # 2.2
+    ('unet-hr', 'network', 'options'): {'base_filters': 28},  # SegSRGAN 2020, 5.2
+    ('unet-hr', 'loss', 'segmentation'): 'cross-entropy',  # SegSRGAN 2020, 5.2
+    ('srresnet', 'schedule', 'epochs'): 300,  # mDCSRN, 4.2
+}
+
+# Parameters of the generator as printed: mDCSRN Table 2 (millions), RRDG Table 1, SegSRGAN 2020
+# section 5.2 (U-Net and generator 'comparable').
+PARAMETERS = {
+    'mdcsrn-b4u4': 0.23e6,
+    'mdcsrn-b6u4': 0.35e6,
+    'mdcsrn-b8u4': 0.49e6,
+    'mdcsrn-gan': 0.49e6,
+    'srdensenet': 0.39e6,
+    'fsrcnn': 64_893,
+    'srresnet': 2_004_620,
+    'rrdg': 2_650_129,
+    'rrdg-gan': 2_650_129,
+}
+
+
+def test_recipes_of_all_papers_are_there():
+    assert set(RECIPES) == {
+        'fsrcnn', 'mdcsrn-b4u4', 'mdcsrn-b6u4', 'mdcsrn-b8u4', 'mdcsrn-gan', 'recnn-10l',
+        'recnn-20l', 'recnn-20l-3mm', 'recnn-20l-multiscale', 'recnn-multimodal', 'rrdg',
+        'rrdg-gan', 'segsrgan-2019', 'segsrgan-2020', 'segsrgan-2020-2-4mm',
+        'segsrgan-2020-2-4mm-conditional', 'segsrgan-2020-augmented', 'segsrgan-2020-no-gan',
+        'srcnn3d', 'srdensenet', 'srresnet', 'unet-hr', 'unet-sr',
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(('name', 'table', 'key'), NUMBERS)
+def test_numbers_are_those_of_the_articles(name, table, key):
+    assert getattr(getattr(read_recipe(name), table), key) == NUMBERS[name, table, key]
+
+
+@pytest.mark.parametrize('name', PARAMETERS)
+def test_generators_are_as_large_as_printed(name):
+    network = read_recipe(name).network
+    with torch.device('meta'):
+        generator = create(network.architecture, **network.options)
+    found = sum(p.numel() for p in generator.parameters())
+    assert found == pytest.approx(PARAMETERS[name], rel=0.015)
+
+
+@pytest.mark.parametrize('name', RECIPES)
+def test_every_number_says_where_it_is_from(name):
+    file = resources.files('bids_segsr.training') / 'recipes' / f'{name}.toml'
+    lines = file.read_text(encoding='utf-8').splitlines()
+    found = 0
+    for line in lines:
+        value = line.partition('#')[0].partition('=')[2]
+        if re.search(r'(?<![\w"-])\d', re.sub('"[^"]*"', '', value)):
+            found += 1
+            assert PLACES.search(line), f'{name}.toml: {line}'
+    assert found >= 6
+
+
+@pytest.mark.parametrize('name', RECIPES)
+def test_recipe_is_a_name_and_cites_its_article(name):
+    recipe = read_recipe(name)
+    assert recipe.name == name
+    assert re.search('Pham|Delannoy|Chen', recipe.reference)
+
+
+def scaled(recipe, size):
+    """The critic of a recipe for small patches, with few filters."""
+    options = {**recipe.critic.options, 'base_filters': 4}
+    if 'patch_size' in options:
+        options['patch_size'] = size
+    return create(recipe.critic.architecture, **options)
+
+
+@pytest.mark.parametrize('name', RECIPES)
+def test_networks_take_a_step(name):
+    torch.manual_seed(0)
+    recipe = read_recipe(name)
+    generator = create(recipe.network.architecture, **recipe.network.options)
+    size, guides = 12, recipe.network.options.get('guides', 0)
+    channels = recipe.task.channels
+    image = torch.rand(2, 1 + guides, size, size, size)
+    target = torch.rand(2, len(channels), size, size, size)
+    resolution = torch.tensor([2.0, 4.0]) if recipe.network.conditional else None
+    extra = () if resolution is None else (resolution,)
+    output = generator(image, *extra)
+    assert output.shape == target.shape
+    total = reconstruction(output, target, recipe.loss, channels)['total']
+    if recipe.adversarial:
+        critic = scaled(recipe, size)
+        judged = critic_loss(
+            critic, target, output, recipe.loss.gradient_penalty, resolution=resolution
+        )
+        judged['total'].backward()
+        assert all(torch.isfinite(p.grad).all() for p in critic.parameters())
+        weight = recipe.loss.adversarial_weight
+        total = total + weight * generator_adversarial(critic, output, resolution)
+    total.backward()
+    gradients = [p.grad for p in generator.parameters() if p.grad is not None]
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
+    assert sum(gradient.abs().sum() for gradient in gradients) > 0
+
+
+@pytest.fixture(scope='module')
+def subject(tmp_path_factory):
+    """A ball in a ball, 0.5 mm."""
+    folder = tmp_path_factory.mktemp('subject')
+    axes = np.meshgrid(*3 * [np.linspace(-1, 1, 80)], indexing='ij')
+    radius = np.sqrt(sum(axis**2 for axis in axes))
+    affine = np.diag([0.5, 0.5, 0.5, 1])
+    image = np.where(radius < 0.9, 100 - 60 * radius, 0).astype(np.float32)
+    label = ((radius > 0.6) & (radius < 0.8)).astype(np.uint8)
+    for name, array in (('image', image), ('label', label)):
+        nib.save(nib.Nifti1Image(array, affine), folder / f'{name}.nii')
+    return Subject('a', folder / 'image.nii', folder / 'label.nii', 'train')
+
+
+@pytest.mark.parametrize('name', RECIPES)
+def test_recipes_make_patches(name, subject, tmp_path):
+    recipe = read_recipe(name)
+    guides = recipe.network.options.get('guides', 0)
+    given = dataclasses.replace(subject, guides=(subject.image,) * guides)
+    patch = make_dataset(recipe, [given], 'train', 0, tmp_path)[7]
+    size = recipe.sampling.patch_size
+    assert patch['image'].shape == (1 + guides, size, size, size)
+    assert patch['target'].shape == (len(recipe.task.channels), size, size, size)
+    error = (patch['image'][0] - patch['target'][0]).abs()
+    if recipe.task.input == 'high-resolution':
+        assert error.max() < 1e-6
+    else:
+        assert 1e-4 < error.mean() < 0.2
+    if recipe.forward.spacing_mm is not None:
+        low, high = recipe.forward.spacing_mm
+        assert low <= patch['resolution'] <= high
+
+
+def test_critics_take_the_patches_of_their_recipes():
+    adversarial = [recipe for recipe in map(read_recipe, RECIPES) if recipe.adversarial]
+    assert len(adversarial) == 7
+    for recipe in adversarial:
+        assert recipe.critic.options['in_channels'] == len(recipe.task.channels)
+        patch_size = recipe.critic.options.get('patch_size', recipe.sampling.patch_size)
+        assert patch_size == recipe.sampling.patch_size
+        assert recipe.critic.conditional == recipe.network.conditional
+
+
+def test_recipes_differ_only_where_they_say_so():
+    plain, augmented = read_recipe('segsrgan-2020'), read_recipe('segsrgan-2020-augmented')
+    assert (
+        dataclasses.replace(augmented, augmentation=plain.augmentation, name=plain.name) == plain
+    )
+    ablation = read_recipe('segsrgan-2020-no-gan')
+    assert not ablation.adversarial
+    assert augmented.adversarial
+    same = {'loss': augmented.loss, 'critic': augmented.critic, 'name': augmented.name}
+    assert dataclasses.replace(ablation, **same) == augmented

@@ -1,0 +1,74 @@
+"""The brain mask step of the graph: what it is given, and what it makes of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from bids_segsr.workflows.base import LIBRARIES_GB, brain_mask_gb, init_single_image_wf
+from nipype.interfaces.base import isdefined
+from test_brain_extraction import Bright, ball, model_of
+from test_card import make_card
+
+from bids_segsr.bids.query import Scan
+from bids_segsr.cli.config import Settings
+from bids_segsr.imaging.volume import Volume, load_map, save_volume
+from bids_segsr.inference import brain_extraction as brain_mask
+from bids_segsr.interfaces.imaging import BrainMask
+
+AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> tuple[Path, np.ndarray]:
+    """A bright ball of 24 mm in noise, and where it is."""
+    inside = ball((36, 36, 24), AFFINE, np.array([35.0, 35, 34]), 24)
+    data = 500 * inside + np.random.default_rng(0).uniform(1, 30, inside.shape)
+    path = tmp_path / 'raw' / 'sub-01' / 'anat' / 'sub-01_T2w.nii.gz'
+    path.parent.mkdir(parents=True)
+    return save_volume(path, data.astype(np.float32), AFFINE), inside
+
+
+@pytest.mark.parametrize('template', [None, 'MNIInfant:cohort-1'])
+def test_node_gets_the_template_that_was_named(tmp_path, scan, template):
+    settings = Settings(
+        bids_dir=tmp_path / 'raw',
+        output_dir=tmp_path / 'out',
+        analysis_level=('participant',),
+        work_dir=tmp_path / 'work',
+        model='toy',
+        skull_strip_template=template,
+        omp_nthreads=2,
+    )
+    entities = {'subject': '01', 'suffix': 'T2w', 'datatype': 'anat', 'extension': '.nii.gz'}
+    workflow = init_single_image_wf(settings, Scan(scan[0], entities, {}, None), make_card())
+    node = workflow.get_node('image.brain_mask')
+    given = node.inputs.template
+    assert (given if isdefined(given) else None) == template
+    assert node.inputs.suffix == 'T2w'
+    assert node.n_procs == node.inputs.num_threads == 2
+    assert LIBRARIES_GB < node.mem_gb < 2
+
+
+def test_memory_grows_with_the_field_of_view():
+    small, large = (
+        brain_mask_gb(Volume(np.zeros(shape, np.float32), np.diag([1.0, 1, 3, 1])))
+        for shape in ((256, 256, 40), (400, 400, 80))
+    )
+    assert small < large < 4
+
+
+def test_interface_runs_the_network_where_no_template_is_named(tmp_path, scan, monkeypatch):
+    monkeypatch.setattr(brain_mask, 'load_model', lambda _: model_of(Bright(0.5)))
+    path, inside = scan
+    threads = torch.get_num_threads()
+    try:
+        result = BrainMask(in_file=str(path)).run(cwd=str(tmp_path))
+    finally:
+        torch.set_num_threads(threads)
+    assert result.outputs.method == 'network bright 4'
+    assert not result.outputs.stripped
+    found = load_map(Path(result.outputs.out_file)).data > 0
+    assert 2 * (found & inside).sum() / (found.sum() + inside.sum()) > 0.95
