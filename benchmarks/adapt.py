@@ -23,7 +23,7 @@ import torch
 from default_model import SLICE_MM, Case, make_slices, real_cases, score
 from search import train
 
-from bids_segsr.training.data.label_patches import UNLABELLED, LabelMaps, LabelSource
+from bids_segsr.training.data_tables import UNLABELLED, LabelMaps, LabelSource
 from bids_segsr.training.recipe import Network, Recipe
 from bids_segsr.training.recipe_file import read_recipe
 from bids_segsr.zoo.store import TrainedModel, load_model

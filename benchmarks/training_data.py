@@ -30,10 +30,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from bids_segsr.imaging.degrade import ForwardModel
 from bids_segsr.networks import create
-from bids_segsr.training.data.augmentation import Augmentation
 from bids_segsr.training.data.label_patches import make_label_map_dataset
-from bids_segsr.training.data.patches import Patch, Sampling, make_dataset
+from bids_segsr.training.data.patches import Patch, make_dataset
 from bids_segsr.training.data.subjects import Subject, read_csv
+from bids_segsr.training.data_tables import Augmentation, Sampling
 from bids_segsr.training.loop.losses import charbonnier
 from bids_segsr.training.recipe import Network, Recipe, Schedule
 

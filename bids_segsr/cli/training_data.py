@@ -19,7 +19,7 @@ from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.conform import spacing_of
 from bids_segsr.imaging.degrade import ForwardModel
 from bids_segsr.simulation.heads import SLICE_MM
-from bids_segsr.training.data.label_patches import LabelMaps, find_label_maps
+from bids_segsr.training.data.label_patches import find_label_maps
 from bids_segsr.training.data.subjects import (
     Split,
     Subject,
@@ -28,6 +28,7 @@ from bids_segsr.training.data.subjects import (
     read_csv,
 )
 from bids_segsr.training.data.suitability import check_fit
+from bids_segsr.training.data_tables import LabelMaps
 from bids_segsr.training.loop.model_card import DataFile, TrainingData
 from bids_segsr.training.recipe import Recipe
 

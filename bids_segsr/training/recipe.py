@@ -9,14 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from bids_segsr.imaging.degrade import ForwardModel
-from bids_segsr.training.data.augmentation import Augmentation
-from bids_segsr.training.data.head_patches import CHANNELS as HEAD_CHANNELS
-from bids_segsr.training.data.head_patches import Heads
-from bids_segsr.training.data.label_patches import LabelMaps
-from bids_segsr.training.data.patches import Sampling
-from bids_segsr.training.loop.adversarial import CriticSchedule
-from bids_segsr.training.loop.losses import Loss
-from bids_segsr.training.loop.optimisers import Optimiser, Rates, require
+from bids_segsr.training.data_tables import HEAD_CHANNELS, Augmentation, Heads, LabelMaps, Sampling
+from bids_segsr.training.loop_tables import CriticSchedule, Loss, Optimiser, Rates, require
 
 SCORES = ('psnr', 'ssim', 'gain', 'dice', 'loss')
 """What a validation measures; Dice also of single channels, as ``dice_cortex``."""

@@ -21,7 +21,7 @@ from bids_segsr.simulation.anatomy import OUTSIDE, RIM_MM, TISSUES, brain_hull, 
 from bids_segsr.simulation.contrast import CONTRASTS
 from bids_segsr.simulation.heads import draw_levels, make_head, read_head
 from bids_segsr.training.data.head_patches import HeadDataset, make_head_dataset
-from bids_segsr.training.data.patches import Sampling
+from bids_segsr.training.data_tables import Sampling
 from bids_segsr.training.loop.validation_scores import scored_channels, segment
 from bids_segsr.training.recipe_file import parse_recipe, read_recipe, recipe_text
 from bids_segsr.zoo.store import load_model

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from bids_segsr.exceptions import UserError
-from bids_segsr.training.loop.optimisers import Optimiser, Rates, make_optimiser, set_rate
+from bids_segsr.training.loop.optimisers import make_optimiser, set_rate
+from bids_segsr.training.loop_tables import Optimiser, Rates
 from bids_segsr.training.recipe import Validation, changed_key
 from bids_segsr.training.recipe_file import (
     parse_recipe,

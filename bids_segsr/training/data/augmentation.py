@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+
+from bids_segsr.training.data_tables import Augmentation
 
 if TYPE_CHECKING:
     import torchio
@@ -33,48 +35,6 @@ BIAS_COEFFICIENTS = 0.2
 MOTION_DEGREES, MOTION_MM = 3.0, 2.0
 GHOSTS, GHOST_INTENSITY = (2, 6), (0.1, 0.5)
 SPIKE_INTENSITY = (0.1, 0.5)
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """What is changed at random. [augmentation] of a recipe; by default nothing.
-
-    Attributes:
-        contrast_power: c: both images are raised to a power drawn from 1 - c to 1 + c, the sign
-            kept (SegSRGAN 2020, section 4.4.3).
-        noise: Standard deviation of the Gaussian noise added to the low-resolution image, as a
-            share of its maximum (same section).
-        flips: Flip every axis with probability one half.
-        affine: Probability of a random scaling and rotation.
-        elastic: Probability of an elastic deformation.
-        bias_field: Probability of a bias field.
-        motion: Probability of motion artefacts.
-        ghosting: Probability of ghosts along an axis in plane.
-        spike: Probability of a spike in k-space.
-
-    Raises:
-        ValueError: A number is out of its range.
-    """
-
-    contrast_power: float = 0.0
-    noise: float = 0.0
-    flips: bool = False
-    affine: float = 0.0
-    elastic: float = 0.0
-    bias_field: float = 0.0
-    motion: float = 0.0
-    ghosting: float = 0.0
-    spike: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.contrast_power < 1:
-            raise ValueError(f'contrast_power is {self.contrast_power:g}; give 0 to below 1')
-        if self.noise < 0:
-            raise ValueError(f'noise is {self.noise:g}; give 0 or more')
-        for entry in fields(self)[3:]:
-            value = getattr(self, entry.name)
-            if not 0 <= value <= 1:
-                raise ValueError(f'{entry.name} is {value:g}; give a probability, 0 to 1')
 
 
 @dataclass(frozen=True)

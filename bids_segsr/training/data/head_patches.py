@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import nibabel as nib
 import numpy as np
@@ -16,23 +16,17 @@ from torch.utils.data import Dataset
 from bids_segsr.imaging.conform import spacing_of
 from bids_segsr.inference.brain_extraction import FAR
 from bids_segsr.networks.standardise import volume_scale
-from bids_segsr.simulation.anatomy import LABELLINGS
 from bids_segsr.simulation.heads import Head, make_head, read_head
 from bids_segsr.training.data.label_patches import (
     EPOCH,
     VALIDATION_VOLUMES,
     LabelMap,
-    LabelSource,
     find_label_maps,
 )
-from bids_segsr.training.data.patches import Patch, Sampling
+from bids_segsr.training.data.patches import Patch
 from bids_segsr.training.data.volumes import write_complete
-
-if TYPE_CHECKING:
-    from bids_segsr.training.recipe import Recipe
-
-CHANNELS = ('intensity', 'brain')
-"""What the patches hold."""
+from bids_segsr.training.data_tables import HEAD_CHANNELS, Heads, Sampling
+from bids_segsr.training.recipe import Recipe
 
 SHORT_SHARE = 0.4
 """Least share of a patch that the shortest axis of the field of view fills: a stack of slices."""
@@ -53,37 +47,6 @@ more."""
 
 OFFSETS_MM = {'near': 8.0, 'far': 35.0}
 """Standard deviation of the distance of the brain from the middle, each axis."""
-
-
-@dataclass(frozen=True)
-class Heads:
-    """Label maps that whole heads are made from. [heads] of a recipe.
-
-    Attributes:
-        sources: Kinds of label maps; by default all NIfTI files, with FreeSurfer's numbers.
-        hold_out: Glob patterns of file names that no training reads.
-        validation: Glob patterns of file names that only follow the training; without any, a
-            tenth of the maps.
-        spacing_mm: Of the voxels that the network works at in the end; it looks from FAR, too.
-
-    Raises:
-        ValueError: The spacing is not positive, or a source has images or no labels.
-    """
-
-    sources: tuple[LabelSource, ...] = (LabelSource(),)
-    hold_out: tuple[str, ...] = ()
-    validation: tuple[str, ...] = ()
-    spacing_mm: float = 2.0
-
-    def __post_init__(self) -> None:
-        if self.spacing_mm <= 0:
-            raise ValueError(f'spacing_mm is {self.spacing_mm:g}; give more than 0')
-        for source in self.sources:
-            if source.labelling not in LABELLINGS or source.image:
-                raise ValueError(
-                    f'source {source.pattern!r}: heads are made from label maps alone; '
-                    f'known labellings are {", ".join(LABELLINGS)}'
-                )
 
 
 @dataclass(frozen=True)
@@ -128,7 +91,7 @@ class HeadDataset(Dataset[Patch]):
         n_guides: 0: label maps have none.
     """
 
-    channels: tuple[str, ...] = CHANNELS
+    channels: tuple[str, ...] = HEAD_CHANNELS
     n_guides = 0
 
     def __init__(

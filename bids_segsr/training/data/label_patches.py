@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,23 +17,17 @@ from torch.utils.data import Dataset
 
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.conform import acquired_axis, spacing_of
+from bids_segsr.imaging.degrade import ForwardModel
 from bids_segsr.networks.standardise import volume_scale
-from bids_segsr.simulation.anatomy import CLASSES, LABELLINGS, Anatomy, Deformation, read_anatomy
-from bids_segsr.simulation.contrast import Appearance
+from bids_segsr.simulation.anatomy import CLASSES, Anatomy, read_anatomy
 from bids_segsr.simulation.synthesis import Sample, Synthesis, make_sample
 from bids_segsr.simulation.thick_slices import AcquisitionRanges
 from bids_segsr.simulation.thin_axes import ThinAxes, make_thin_sample, read_thin_axes
-from bids_segsr.training.data.patches import Patch, Sampling
+from bids_segsr.training.data.patches import Patch
 from bids_segsr.training.data.shared_volumes import SharedVolumes
 from bids_segsr.training.data.volumes import write_complete
-
-if TYPE_CHECKING:
-    from bids_segsr.imaging.degrade import ForwardModel
-    from bids_segsr.training.data.head_patches import Heads
-    from bids_segsr.training.recipe import Recipe
-
-UNLABELLED = 'unlabelled'
-"""Labelling of scans that have no label map."""
+from bids_segsr.training.data_tables import UNLABELLED, Heads, LabelMaps, LabelSource, Sampling
+from bids_segsr.training.recipe import Recipe
 
 WINDOW = 32
 """Volumes from which the patches of one time are drawn."""
@@ -46,82 +40,6 @@ VALIDATION_VOLUMES = 4
 
 VALIDATION_SHARE = 0.1
 """Share of the maps for that, where the recipe names none."""
-
-
-@dataclass(frozen=True)
-class LabelSource:
-    """Label maps of one kind.
-
-    Attributes:
-        pattern: Glob pattern of the files, relative to the folder that the user names.
-        labelling: What the label numbers mean: a name of `anatomy.LABELLINGS`; with `table`, the
-            labelling whose contrasts suit. UNLABELLED for scans of thick slices, whose thin axes
-            show the intensity what is fine; they have no part in the segmentation.
-        table: Tissue (a name of `anatomy.TISSUES`) to label numbers, for another labelling.
-        image: Real images on the grids of the label maps, used instead of painted ones: a path
-            whose `*` stands for what the `*` of `pattern` stands for.
-        share: Weight of the source among all.
-
-    Raises:
-        ValueError: An unknown labelling, a share that is not positive, or an image without `*`.
-    """
-
-    pattern: str = '**/*.nii*'
-    labelling: str = 'adult'
-    table: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    image: str = ''
-    share: float = 1.0
-
-    def __post_init__(self) -> None:
-        known = (*LABELLINGS, UNLABELLED)
-        if self.labelling not in known:
-            raise ValueError(
-                f'labelling {self.labelling!r} is unknown; known are {", ".join(known)}'
-            )
-        if self.share <= 0:
-            raise ValueError(f'share is {self.share:g}; give more than 0')
-        if self.image and (self.pattern.count('*') != 1 or self.image.count('*') != 1):
-            raise ValueError('pattern and image must have one * each, which stand for the same')
-
-    def image_of(self, path: Path, folder: Path) -> Path | None:
-        """Return the real image of a label map in a folder, None where painted ones are used."""
-        if not self.image:
-            return None
-        before, after = self.pattern.split('*')
-        name = path.relative_to(folder).as_posix()
-        return folder / self.image.replace('*', name[len(before) : len(name) - len(after)])
-
-
-@dataclass(frozen=True)
-class LabelMaps:
-    """Label maps that training images are made from. [label_maps] of a recipe.
-
-    Attributes:
-        sources: Kinds of label maps; by default all NIfTI files, with FreeSurfer's numbers.
-        hold_out: Glob patterns of file names that no training reads.
-        validation: Glob patterns of file names that only follow the training; without any, a
-            tenth of the maps.
-        reuse: Patches cut, on average, from every volume that is made.
-        appearance: Contrast, texture and bias field.
-        acquisition: Slices, noise, motion. Where [forward] says how far the slices lie apart,
-            that (and its gap) takes the place of `ratio` and `gap` here.
-        deformation: Size and shape.
-
-    Raises:
-        ValueError: `reuse` is not positive.
-    """
-
-    sources: tuple[LabelSource, ...] = (LabelSource(),)
-    hold_out: tuple[str, ...] = ()
-    validation: tuple[str, ...] = ()
-    reuse: int = 8
-    appearance: Appearance = field(default_factory=Appearance)
-    acquisition: AcquisitionRanges = field(default_factory=AcquisitionRanges)
-    deformation: Deformation = field(default_factory=Deformation)
-
-    def __post_init__(self) -> None:
-        if self.reuse < 1:
-            raise ValueError(f'reuse is {self.reuse}; give 1 or more')
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -16,9 +16,9 @@ from torch.utils.data import Dataset
 
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.acquisition import Acquisition, Region, draw_acquisition, region_of
+from bids_segsr.imaging.degrade import ForwardModel
 from bids_segsr.training.data.augmentation import (
     MARGIN,
-    Augmentation,
     Changes,
     add_artefacts,
     add_noise,
@@ -29,53 +29,14 @@ from bids_segsr.training.data.augmentation import (
 from bids_segsr.training.data.subjects import Split, Subject
 from bids_segsr.training.data.suitability import check_image, check_numbers
 from bids_segsr.training.data.volumes import StoredVolume, SubjectVolumes, store_subject
-
-if TYPE_CHECKING:
-    from bids_segsr.imaging.degrade import ForwardModel
-    from bids_segsr.training.recipe import Recipe
+from bids_segsr.training.data_tables import Augmentation, Sampling
+from bids_segsr.training.recipe import Recipe
 
 TRIES = 50
 """Positions that are drawn until a patch holds enough foreground."""
 
 VALIDATION_FOREGROUND = 0.1
 """Least share of foreground of a validation patch: scores of empty ones mean nothing."""
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """Where patches are cut. [sampling] of a recipe.
-
-    Attributes:
-        patch_size: Edge of the cubic patches in voxels.
-        mode: 'grid': every patch of a grid over the bounding box of the foreground, in random
-            order, as SegSRGAN; 'random': positions drawn anew for every sample.
-        stride: Distance of the patches of a grid in voxels.
-        patches_per_epoch: Length of an epoch; None: all patches of the grid, also where positions
-            are random.
-        foreground: Least share of foreground in a patch: voxels in the mask of the subject, or
-            where it has none, above 0 in the image.
-        normalisation: What the network expects. 'volume-max': images divided by the maximum of
-            the interpolated low-resolution volume. 'patch-standard': the same, and standardised
-            later. 'volume-mean': images divided by the mean of the voxels above 0.
-
-    Raises:
-        ValueError: A number is out of its range.
-    """
-
-    patch_size: int = 64
-    mode: Literal['grid', 'random'] = 'random'
-    stride: int = 20
-    patches_per_epoch: int | None = None
-    foreground: float = 0.0
-    normalisation: Literal['volume-max', 'volume-mean', 'patch-standard'] = 'volume-max'
-
-    def __post_init__(self) -> None:
-        for key in ('patch_size', 'stride', 'patches_per_epoch'):
-            value = getattr(self, key)
-            if value is not None and value < 1:
-                raise ValueError(f'{key} is {value}; give 1 or more')
-        if not 0 <= self.foreground <= 1:
-            raise ValueError(f'foreground is {self.foreground:g}; give 0 to 1')
 
 
 class Patch(TypedDict):

@@ -5,14 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bids_segsr.exceptions import ImageError, UserError
 from bids_segsr.training.data.subjects import Subject, volume_shape
-
-if TYPE_CHECKING:
-    from bids_segsr.training.data.volumes import SubjectVolumes
-    from bids_segsr.training.recipe import Recipe
+from bids_segsr.training.data.volumes import SubjectVolumes
+from bids_segsr.training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 

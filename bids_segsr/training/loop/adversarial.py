@@ -5,52 +5,8 @@ SegSRGAN (2020, equations 7 to 11); WGAN-GP (Gulrajani et al. 2017); mDCSRN (sec
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
-
-from bids_segsr.training.loop.optimisers import require
-
-
-@dataclass(frozen=True)
-class CriticSchedule:
-    """When the critic is updated; table ``[critic_schedule]`` of a recipe.
-
-    Attributes:
-        updates: Updates before each one of the generator.
-        head_start: Further updates before the first one of the generator.
-        extra_every: Generator updates between two extra rounds of the critic; 0 for none.
-        extra: Updates of such a round.
-
-    Raises:
-        ValueError: If a number is out of its range.
-    """
-
-    updates: int = 5
-    head_start: int = 0
-    extra_every: int = 0
-    extra: int = 0
-
-    def __post_init__(self) -> None:
-        require('updates', self.updates > 0, 'positive', self.updates)
-        for key in ('head_start', 'extra_every', 'extra'):
-            require(key, getattr(self, key) >= 0, '0 or more', getattr(self, key))
-
-    def critic_updates(self, step: int) -> int:
-        """Count the updates of the critic that precede an update of the generator.
-
-        Args:
-            step: Updates of the generator so far.
-
-        Returns:
-            Number of updates.
-        """
-        if step == 0:
-            return self.head_start + self.updates
-        if self.extra_every and step % self.extra_every == 0:
-            return self.extra + self.updates
-        return self.updates
 
 
 def critic_loss(

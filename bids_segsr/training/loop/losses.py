@@ -3,56 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bids_segsr.training.loop.optimisers import require
+from bids_segsr.training.loop_tables import Loss, SegmentationLoss
 
 CHARBONNIER_NU = 1e-3
 """SegSRGAN 2020, section 3.1.1, below equation 6."""
-
-IntensityLoss = Literal['charbonnier', 'l1', 'l2', 'none']
-SegmentationLoss = Literal['charbonnier', 'dice', 'cross-entropy', 'dice+cross-entropy', 'none']
-
-
-@dataclass(frozen=True)
-class Loss:
-    """What a generator minimises; table ``[loss]`` of a recipe.
-
-    The mean over the voxels of the intensity times its weight, plus that over the voxels of all
-    segmentation channels times its weight, plus the adversarial term times its weight. The mean
-    over both channels of SegSRGAN (2020, equation 6) is a weight of one half each.
-
-    Attributes:
-        intensity: Penalty of channel 'intensity'.
-        segmentation: Penalty of the other channels.
-        intensity_weight: Weight of the first.
-        segmentation_weight: Weight of the second.
-        adversarial_weight: Weight of the critic's judgement, lambda_adv; 0 trains no critic.
-        gradient_penalty: Weight of the gradient penalty in the loss of the critic, lambda_gp.
-
-    Raises:
-        ValueError: If a weight is negative, or nothing is left to minimise.
-    """
-
-    intensity: IntensityLoss = 'charbonnier'
-    segmentation: SegmentationLoss = 'charbonnier'
-    intensity_weight: float = 1.0
-    segmentation_weight: float = 1.0
-    adversarial_weight: float = 0.0
-    gradient_penalty: float = 10.0
-
-    def __post_init__(self) -> None:
-        for key in ('intensity', 'segmentation', 'adversarial'):
-            weight = getattr(self, f'{key}_weight')
-            require(f'{key}_weight', weight >= 0, '0 or more', weight)
-        require('gradient_penalty', self.gradient_penalty >= 0, '0 or more', self.gradient_penalty)
-        if self.intensity == self.segmentation == 'none':
-            raise ValueError("intensity and segmentation must not both be 'none'")
 
 
 def charbonnier(error: Tensor, nu: float = CHARBONNIER_NU) -> Tensor:

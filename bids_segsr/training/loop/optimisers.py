@@ -2,136 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
 from bids_segsr.exceptions import UserError
-
-
-@dataclass(frozen=True)
-class Optimiser:
-    """What moves the weights of one network; tables ``[optimiser]`` and ``[critic_optimiser]``.
-
-    Attributes:
-        name: Of the method.
-        learning_rate: At its peak.
-        betas: Decay of both moments (Adam, AdamW, NAdam).
-        eps: Added to the root of the second moment; not for SGD.
-        weight_decay: Of every parameter.
-        momentum: Of SGD and RMSprop.
-        clip: Largest norm of the gradient of all parameters together; None for no limit.
-        head_rate: Learning rate of the last convolution relative to the others. That of the
-            SegSRGAN generators sums over thousands of values that no normalisation follows: at the
-            full rate one step of Adam can move the output by more than its standard deviation.
-        bias_rate: Learning rate of the biases relative to the weights.
-
-    Raises:
-        ValueError: If a number is out of its range.
-    """
-
-    name: Literal['adam', 'adamw', 'nadam', 'rmsprop', 'sgd'] = 'adam'
-    learning_rate: float = 1e-4
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    momentum: float = 0.0
-    clip: float | None = None
-    head_rate: float = 1.0
-    bias_rate: float = 1.0
-
-    def __post_init__(self) -> None:
-        require('learning_rate', self.learning_rate > 0, 'positive', self.learning_rate)
-        require('betas', all(0 <= b < 1 for b in self.betas), 'from 0 to below 1', self.betas)
-        require('eps', self.eps > 0, 'positive', self.eps)
-        require('weight_decay', self.weight_decay >= 0, '0 or more', self.weight_decay)
-        require('momentum', 0 <= self.momentum < 1, 'from 0 to below 1', self.momentum)
-        require('clip', self.clip is None or self.clip > 0, 'positive', self.clip)
-        require('head_rate', self.head_rate > 0, 'positive', self.head_rate)
-        require('bias_rate', self.bias_rate > 0, 'positive', self.bias_rate)
-
-
-@dataclass(frozen=True)
-class Rates:
-    """How the learning rates of generator and critic change; table ``[rates]``.
-
-    Attributes:
-        schedule: 'constant'; 'cosine' from the peak to `floor` at the end of the training; 'step':
-            times `gamma` every so often; 'plateau': times `gamma` when the validation score has
-            not risen for `patience` validations.
-        warmup: Generator updates over which the rates first rise linearly.
-        gamma: Factor of a reduction.
-        every_epochs: Schedule 'step': epochs between reductions.
-        every_steps: Schedule 'step': generator updates between reductions.
-        patience: Schedule 'plateau': validations without a better score.
-        floor: Least share of the peak that 'cosine' and 'plateau' leave.
-
-    Raises:
-        ValueError: If a number is out of its range, or 'step' lacks its distance.
-    """
-
-    schedule: Literal['constant', 'cosine', 'step', 'plateau'] = 'constant'
-    warmup: int = 0
-    gamma: float = 0.1
-    every_epochs: int | None = None
-    every_steps: int | None = None
-    patience: int = 5
-    floor: float = 0.0
-
-    def __post_init__(self) -> None:
-        require('warmup', self.warmup >= 0, '0 or more', self.warmup)
-        require('gamma', 0 < self.gamma < 1, 'between 0 and 1', self.gamma)
-        require('patience', self.patience > 0, 'positive', self.patience)
-        require('floor', 0 <= self.floor < 1, 'from 0 to below 1', self.floor)
-        for key in ('every_epochs', 'every_steps'):
-            value = getattr(self, key)
-            require(key, value is None or value > 0, 'positive', value)
-        if self.schedule == 'step' and (self.every_epochs is None) == (self.every_steps is None):
-            raise ValueError("schedule 'step' needs either every_epochs or every_steps")
-
-    def factor(self, step: int, steps_per_epoch: int, progress: float, reductions: int) -> float:
-        """Return the learning rate relative to its peak.
-
-        Args:
-            step: Generator updates so far.
-            steps_per_epoch: Generator updates an epoch.
-            progress: Share of the training that is over, 0 to 1.
-            reductions: Times that the score has stood still (schedule 'plateau').
-
-        Returns:
-            The factor, 0 to 1.
-        """
-        warm = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
-        if self.schedule == 'cosine':
-            wave = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-            return warm * (self.floor + (1 - self.floor) * wave)
-        if self.schedule == 'step':
-            every = self.every_steps or (self.every_epochs or 1) * steps_per_epoch
-            return warm * self.gamma ** (step // every)
-        if self.schedule == 'plateau':
-            return warm * max(self.floor, self.gamma**reductions)
-        return warm
-
-
-def require(key: str, fine: bool, allowed: str, value: Any) -> None:
-    """Refuse a number of a recipe that is out of its range.
-
-    Args:
-        key: Its key.
-        fine: Whether it is allowed.
-        allowed: What is allowed, in words.
-        value: The number.
-
-    Raises:
-        ValueError: If it is not fine.
-    """
-    if not fine:
-        raise ValueError(f'{key} must be {allowed}, not {value}')
+from bids_segsr.training.loop_tables import Optimiser
 
 
 def make_optimiser(optimiser: Optimiser, network: nn.Module) -> torch.optim.Optimizer:

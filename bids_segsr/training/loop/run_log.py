@@ -6,12 +6,10 @@ import csv
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from bids_segsr.training.recipe import Recipe
+from bids_segsr.training.recipe import Recipe
 
 TABLE = 'log.csv'
 PICTURES = 'samples'

@@ -10,7 +10,6 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from bids_segsr.training.data.augmentation import (
-    Augmentation,
     Changes,
     add_artefacts,
     add_noise,
@@ -18,6 +17,7 @@ from bids_segsr.training.data.augmentation import (
     deform,
     draw_changes,
 )
+from bids_segsr.training.data_tables import Augmentation
 
 SPACING = (0.8, 0.8, 0.8)
 NOTHING = Changes(1.0, 0.0, (), (), False, ())

@@ -19,14 +19,9 @@ from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.degrade import ForwardModel
 from bids_segsr.simulation.anatomy import Deformation
 from bids_segsr.simulation.thick_slices import AcquisitionRanges
-from bids_segsr.training.data.label_patches import (
-    LabelMaps,
-    LabelSource,
-    find_label_maps,
-    make_label_map_dataset,
-)
-from bids_segsr.training.data.patches import Sampling
+from bids_segsr.training.data.label_patches import find_label_maps, make_label_map_dataset
 from bids_segsr.training.data.shared_volumes import SharedVolumes
+from bids_segsr.training.data_tables import LabelMaps, LabelSource, Sampling
 
 OWN_NUMBERS = {'cortex': (30,), 'white': (20,)}
 

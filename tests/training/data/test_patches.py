@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader
 from bids_segsr.exceptions import ImageError, UserError
 from bids_segsr.imaging.acquisition import acquire, draw_acquisition, interpolate
 from bids_segsr.imaging.degrade import ForwardModel
-from bids_segsr.training.data.augmentation import Augmentation
-from bids_segsr.training.data.patches import PatchDataset, Sampling, make_dataset
+from bids_segsr.training.data.patches import PatchDataset, make_dataset
 from bids_segsr.training.data.subjects import Subject
+from bids_segsr.training.data_tables import Augmentation, Sampling
 
 SHAPE = (44, 40, 60)
 AFFINE = oblique_affine((0.8, 0.8, 0.8), (4, -3, 6))

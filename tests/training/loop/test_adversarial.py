@@ -6,11 +6,8 @@ import torch
 from torch import nn
 
 from bids_segsr.networks import create
-from bids_segsr.training.loop.adversarial import (
-    CriticSchedule,
-    critic_loss,
-    generator_adversarial,
-)
+from bids_segsr.training.loop.adversarial import critic_loss, generator_adversarial
+from bids_segsr.training.loop_tables import CriticSchedule
 from bids_segsr.zoo.keras_import import load_keras, load_keras_critic
 
 

@@ -11,7 +11,7 @@ from training_phantoms import adversarial_recipe, make_trainer
 
 from bids_segsr.exceptions import UserError
 from bids_segsr.training.loop.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from bids_segsr.training.loop.optimisers import Optimiser
+from bids_segsr.training.loop_tables import Optimiser
 from bids_segsr.training.recipe import Schedule
 
 KILLED = """

@@ -14,8 +14,8 @@ from bids_segsr.training.data.batches import Shares, TrainingOrder
 from bids_segsr.training.loop.checkpoint import load_checkpoint
 from bids_segsr.training.loop.distributed import make_fabric
 from bids_segsr.training.loop.engine import Trainer
-from bids_segsr.training.loop.optimisers import Optimiser
 from bids_segsr.training.loop.run_log import read_log
+from bids_segsr.training.loop_tables import Optimiser
 from bids_segsr.training.recipe import Schedule
 
 # Adam divides gradients by their size, rounding errors among them: not a measure of likeness.

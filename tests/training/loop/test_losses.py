@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from bids_segsr.training.loop.losses import (
-    Loss,
     charbonnier,
     cross_entropy,
     l1,
@@ -15,6 +14,7 @@ from bids_segsr.training.loop.losses import (
     reconstruction,
     soft_dice,
 )
+from bids_segsr.training.loop_tables import Loss
 from bids_segsr.zoo.keras_import import load_keras
 
 
