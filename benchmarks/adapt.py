@@ -26,7 +26,8 @@ from search import train
 from bids_segsr.training.data_tables import UNLABELLED, LabelMaps, LabelSource
 from bids_segsr.training.recipe import Network, Recipe
 from bids_segsr.training.recipe_file import read_recipe
-from bids_segsr.zoo.store import TrainedModel, load_model
+from bids_segsr.zoo.find import load_model
+from bids_segsr.zoo.store import TrainedModel
 
 FROZEN = ('tissues*',)
 """All but the half for the intensity."""

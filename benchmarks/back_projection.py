@@ -27,7 +27,8 @@ from bids_segsr.imaging.back_projection import Slices, back_project
 from bids_segsr.imaging.conform import left_right_axis
 from bids_segsr.imaging.metrics import psnr, ssim
 from bids_segsr.inference.predict import predict
-from bids_segsr.zoo.store import DEFAULT_MODEL, TrainedModel, load_model
+from bids_segsr.zoo.find import DEFAULT_MODEL, load_model
+from bids_segsr.zoo.store import TrainedModel
 
 ADULTS = ('adult-head/training_seg_16.nii.gz', 'adult-brain/brain4_labels.nii.gz')
 FETUSES = ('fetal/GA32_operated_dseg.nii.gz',)

@@ -29,7 +29,8 @@ from bids_segsr.imaging.volume import load_mask, load_volume
 from bids_segsr.inference.brain_extraction import predict_brain_mask
 from bids_segsr.simulation.contrast import CONTRASTS
 from bids_segsr.simulation.heads import draw_levels, read_head
-from bids_segsr.zoo.store import BRAIN_MASK_MODEL, CARD_FILE, TrainedModel, load_model
+from bids_segsr.zoo.find import BRAIN_MASK_MODEL, load_model
+from bids_segsr.zoo.store import CARD_FILE, TrainedModel
 
 HEADS = tuple(f'adult-head/training_seg_{number}.nii.gz' for number in (17, 18, 19, 20))
 SEQUENCES = ('adult-T1w', 'adult-T2w')

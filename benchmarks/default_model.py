@@ -36,7 +36,8 @@ from bids_segsr.simulation.anatomy import CLASSES, read_anatomy
 from bids_segsr.simulation.contrast import CONTRASTS, paint
 from bids_segsr.simulation.synthesis import brain_of, classes_of
 from bids_segsr.zoo.card import ModelCard
-from bids_segsr.zoo.store import CARD_FILE, DEFAULT_MODEL, TrainedModel, load_model
+from bids_segsr.zoo.find import DEFAULT_MODEL, load_model
+from bids_segsr.zoo.store import CARD_FILE, TrainedModel
 
 SLICE_MM = 3.0
 """Of the scores on the card."""

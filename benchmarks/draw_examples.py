@@ -32,7 +32,8 @@ from bids_segsr.inference.predict import predict
 from bids_segsr.simulation.anatomy import CLASSES, read_anatomy
 from bids_segsr.simulation.contrast import CONTRASTS, paint
 from bids_segsr.simulation.synthesis import brain_of
-from bids_segsr.zoo.store import DEFAULT_MODEL, TrainedModel, load_model
+from bids_segsr.zoo.find import DEFAULT_MODEL, load_model
+from bids_segsr.zoo.store import TrainedModel
 
 LESION_MM = 9.0
 SHIFT_MM = 1.5

@@ -52,7 +52,7 @@ def measure(
         peak_memory_gb,
         resolve_patches,
     )
-    from bids_segsr.zoo.store import DEFAULT_MODEL, load_model
+    from bids_segsr.zoo.find import DEFAULT_MODEL, load_model
 
     torch.set_num_threads(threads)
     model = load_model(name or DEFAULT_MODEL)

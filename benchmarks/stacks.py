@@ -34,7 +34,8 @@ from bids_segsr.imaging.resample import (
 )
 from bids_segsr.imaging.volume import load_mask, load_volume
 from bids_segsr.inference.predict import predict
-from bids_segsr.zoo.store import DEFAULT_MODEL, TrainedModel, load_model
+from bids_segsr.zoo.find import DEFAULT_MODEL, load_model
+from bids_segsr.zoo.store import TrainedModel
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from bids_segsr.zoo.store import DEFAULT_MODEL
+from bids_segsr.zoo.find import DEFAULT_MODEL
 
 CASES = {
     'adult, 1 mm': ((180, 220, 180), (0.9, 0.9, 3.0), 1.0),

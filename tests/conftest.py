@@ -36,7 +36,8 @@ def brain_mask_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     from bids_segsr.networks import create
     from bids_segsr.zoo.card import InputContract, ModelCard
-    from bids_segsr.zoo.store import BRAIN_MASK_MODEL, FOLDER_VARIABLE, save_model
+    from bids_segsr.zoo.find import BRAIN_MASK_MODEL, FOLDER_VARIABLE
+    from bids_segsr.zoo.store import save_model
 
     options = {'base_filters': 2, 'classes': 2, 'intensity': False}
     torch.manual_seed(0)

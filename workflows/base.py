@@ -21,7 +21,7 @@ from bids_segsr.imaging.resample import auto_resolution, isotropic_grid
 from bids_segsr.imaging.volume import Volume, load_volume
 from bids_segsr.inference.tiling import full_resolution_filters, peak_memory_gb, resolve_patches
 from bids_segsr.zoo.contract import contract_warnings
-from bids_segsr.zoo.store import BRAIN_MASK_MODEL, find_card
+from bids_segsr.zoo.find import BRAIN_MASK_MODEL, find_card
 
 if TYPE_CHECKING:
     from bids_segsr.bids.query import Scan

@@ -168,7 +168,7 @@ def run_participants(settings: Settings) -> int:
 
 def _with_model(settings: Settings) -> tuple[Settings, ModelCard]:
     """Return the settings with the name of the model, and its card."""
-    from bids_segsr.zoo.store import DEFAULT_MODEL, find_card
+    from bids_segsr.zoo.find import DEFAULT_MODEL, find_card
 
     model = settings.model or DEFAULT_MODEL
     return replace(settings, model=model), find_card(model)
@@ -347,7 +347,7 @@ def _latest_run(settings: Settings, subject: str) -> Settings | None:
 
 def _write_boilerplate(settings: Settings, card: ModelCard) -> tuple[Path, Path]:
     from bids_segsr.bids.citation import MethodsFacts, methods_text, write_citation
-    from bids_segsr.zoo.store import BRAIN_MASK_MODEL, find_card
+    from bids_segsr.zoo.find import BRAIN_MASK_MODEL, find_card
 
     finder = find_card(BRAIN_MASK_MODEL)
     facts = MethodsFacts(

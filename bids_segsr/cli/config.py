@@ -19,7 +19,7 @@ from bids_segsr import __version__
 from bids_segsr.bids.files import write_text
 from bids_segsr.exceptions import UserError
 from bids_segsr.inference.tiling import resolve_patches
-from bids_segsr.zoo.store import DEFAULT_MODEL
+from bids_segsr.zoo.find import DEFAULT_MODEL
 
 if sys.version_info >= (3, 11):
     import tomllib

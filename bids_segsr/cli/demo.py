@@ -43,7 +43,7 @@ def run_demo(output: Path, model: str | None = None) -> int:
     status = app.main(arguments)
     if status:
         return status
-    from bids_segsr.zoo.store import DEFAULT_MODEL, find_card
+    from bids_segsr.zoo.find import DEFAULT_MODEL, find_card
 
     print('3/3 against the truth, inside the brain:')
     for line in _scores(

@@ -168,7 +168,7 @@ def check_model(name_or_path: str) -> None:
     Torch stays out of this process: its threads would not survive the fork of the workers.
 
     Args:
-        name_or_path: As `bids_segsr.zoo.store.load_model` takes it.
+        name_or_path: As `bids_segsr.zoo.find.load_model` takes it.
 
     Raises:
         UserError: If its hash, shapes or output are not those of its card.

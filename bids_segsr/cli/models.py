@@ -103,7 +103,7 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
 
 def _list(arguments: argparse.Namespace) -> int:
     from bids_segsr.networks import ARCHITECTURES
-    from bids_segsr.zoo.store import card_paths
+    from bids_segsr.zoo.find import card_paths
 
     models: list[dict[str, Any]] = []
     status = _each(card_paths(), lambda name: models.append(_at_hand(name)))
@@ -145,7 +145,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 def _at_hand(name: str) -> dict[str, Any]:
     from bids_segsr.zoo.card import read_card
-    from bids_segsr.zoo.store import DEFAULT_MODEL, card_paths
+    from bids_segsr.zoo.find import DEFAULT_MODEL, card_paths
 
     path = card_paths()[name]
     card = read_card(path)
@@ -181,7 +181,7 @@ def _succeeds(name: str, action: Callable[[str], object]) -> bool:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from bids_segsr.zoo.store import find_card
+    from bids_segsr.zoo.find import find_card
 
     print(describe(find_card(arguments.name)))
     return 0
@@ -235,7 +235,7 @@ def _fetch(arguments: argparse.Namespace) -> int:
 
 def _import(arguments: argparse.Namespace) -> int:
     from bids_segsr.zoo.fetch import git_blob_id
-    from bids_segsr.zoo.store import load_model
+    from bids_segsr.zoo.find import load_model
 
     path = arguments.file
     if not path.is_file():
@@ -257,7 +257,7 @@ def _import(arguments: argparse.Namespace) -> int:
 
 def _export(arguments: argparse.Namespace) -> int:
     from bids_segsr.zoo.export import export_model
-    from bids_segsr.zoo.store import load_model
+    from bids_segsr.zoo.find import load_model
 
     for path in export_model(load_model(arguments.name), arguments.format, arguments.output):
         print(path)
@@ -266,7 +266,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 def _blend(arguments: argparse.Namespace) -> int:
     from bids_segsr.zoo.blend import blend_models
-    from bids_segsr.zoo.store import load_model
+    from bids_segsr.zoo.find import load_model
 
     blended = blend_models(
         load_model(arguments.first), load_model(arguments.second), arguments.alpha
@@ -275,7 +275,7 @@ def _blend(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from bids_segsr.zoo.store import card_paths
+    from bids_segsr.zoo.find import card_paths
     from bids_segsr.zoo.verify import verify_model
 
     return _each(

@@ -14,7 +14,7 @@ from bids_segsr import __version__
 from bids_segsr.bids.query import MODALITIES
 from bids_segsr.cli.config import Settings, read_toml
 from bids_segsr.cli.folders import check_folders
-from bids_segsr.zoo.store import absolute_model
+from bids_segsr.zoo.find import absolute_model
 
 GIGABYTES = {'': 1e-3, 'B': 1e-9, 'K': 1e-6, 'M': 1e-3, 'G': 1.0, 'T': 1e3}
 # Past this number the steps of one image gain little from more threads (fMRIPrep's bound as well).

@@ -150,7 +150,7 @@ def describe(scan: Scan, settings: Settings, model: str) -> str:
 def _mask_source(scan: Scan, data: np.ndarray, settings: Settings) -> str:
     """Return where the brain mask of a scan would come from, or why it cannot."""
     from bids_segsr.imaging.brain_mask import find_template, is_skull_stripped
-    from bids_segsr.zoo.store import BRAIN_MASK_MODEL, find_card
+    from bids_segsr.zoo.find import BRAIN_MASK_MODEL, find_card
 
     if scan.brain_mask is not None:
         return str(scan.brain_mask)

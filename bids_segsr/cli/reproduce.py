@@ -143,7 +143,7 @@ def _run(
     from bids_segsr.evaluation.reproduce.published import published_scores
     from bids_segsr.evaluation.run import Settings, run_jobs
     from bids_segsr.training.data.subjects import read_csv
-    from bids_segsr.zoo.store import load_model
+    from bids_segsr.zoo.find import load_model
 
     out: Path = arguments.out
     data, training = write_data(scans, bases, out, _complain)

@@ -131,7 +131,7 @@ def _predict_all(arguments: argparse.Namespace) -> int:
     from bids_segsr.inference.predict import resolve_device, resolve_patches
     from bids_segsr.inference.single import Options, predict_file
     from bids_segsr.zoo.contract import check_restores
-    from bids_segsr.zoo.store import DEFAULT_MODEL, load_model
+    from bids_segsr.zoo.find import DEFAULT_MODEL, load_model
 
     inputs = [item for path in arguments.image for item in _listed(path)]
     for flag, given in (('mask', arguments.mask), ('guide', arguments.guide)):

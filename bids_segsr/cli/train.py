@@ -227,7 +227,7 @@ def _fit_alone(
 
     from bids_segsr.training.loop.distributed import make_fabric
     from bids_segsr.training.loop.engine import Trainer
-    from bids_segsr.zoo.store import load_model
+    from bids_segsr.zoo.find import load_model
 
     init = load_model(run.init) if run.init is not None else None
     fabric = make_fabric(run.device, run.devices, recipe.schedule.precision)
@@ -326,7 +326,7 @@ def _print_plan(recipe: Recipe, data: TrainingData, run: Run) -> None:
     from bids_segsr.training.loop.distributed import make_fabric
     from bids_segsr.training.loop.forward_pass import check_start, make_network
     from bids_segsr.training.loop.optimisers import freeze
-    from bids_segsr.zoo.store import load_model
+    from bids_segsr.zoo.find import load_model
 
     init = load_model(run.init) if run.init is not None else None
     if init is not None:

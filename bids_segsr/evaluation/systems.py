@@ -16,7 +16,8 @@ from bids_segsr.imaging.conform import left_right_axis
 from bids_segsr.inference.predict import predict
 from bids_segsr.training.loop.validation_scores import segment
 from bids_segsr.zoo.contract import check_guides, check_restores
-from bids_segsr.zoo.store import TrainedModel, load_model
+from bids_segsr.zoo.find import load_model
+from bids_segsr.zoo.store import TrainedModel
 
 SPLINE = 'spline'
 TRUTH = 'truth'
@@ -96,7 +97,7 @@ def read_systems(texts: Sequence[str]) -> list[System]:
     """Load what is to be compared, cubic spline first.
 
     Args:
-        texts: A model as `zoo.store.load_model` takes it (name, path, blend ``A:B:0.6``);
+        texts: A model as `zoo.find.load_model` takes it (name, path, blend ``A:B:0.6``);
             ``SR+SEGMENTER`` for a pipeline of two; either after ``NAME=``. `truth` is the true
             image.
 

@@ -18,7 +18,8 @@ from bids_segsr.imaging.conform import spacing_of
 from bids_segsr.imaging.resample import Grid, isotropic_grid, resample
 from bids_segsr.networks.standardise import standardise, volume_scale
 from bids_segsr.zoo.contract import FOUND_BY_NETWORK
-from bids_segsr.zoo.store import BRAIN_MASK_MODEL, TrainedModel, load_model
+from bids_segsr.zoo.find import BRAIN_MASK_MODEL, load_model
+from bids_segsr.zoo.store import TrainedModel
 
 FAR = 2.0
 """How much coarser the voxels of the first look are."""
@@ -51,7 +52,7 @@ def find_brain_mask(
             takes every voxel, `force` looks for it in any image.
         template: TemplateFlow name of a template that is registered to the image, with
             `:cohort-N` where the template has cohorts; None for the model
-            that finds brains (`zoo.store.BRAIN_MASK_MODEL`).
+            that finds brains (`zoo.find.BRAIN_MASK_MODEL`).
         suffix: Contrast of the template, `T1w` or `T2w`.
 
     Returns:

@@ -56,7 +56,7 @@ class SuperResolve(SimpleInterface):
         from bids_segsr.imaging.conform import acquired_axis, left_right_axis
         from bids_segsr.imaging.volume import load_mask, load_volume, save_volume
         from bids_segsr.inference.predict import predict
-        from bids_segsr.zoo.store import load_model
+        from bids_segsr.zoo.find import load_model
 
         torch.set_num_threads(self.inputs.num_threads)
         model = load_model(self.inputs.model)

@@ -13,7 +13,6 @@ from bids_segsr.zoo.verify import example_inputs
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMATS = ('torchscript', 'onnx', 'safetensors')
 ONNX_OPSET = 18
 
 
@@ -27,7 +26,7 @@ def export_model(model: TrainedModel, file_format: str, output: Path) -> list[Pa
 
     Args:
         model: The model.
-        file_format: One of FORMATS.
+        file_format: 'torchscript', 'onnx' or 'safetensors'.
         output: File to write; for safetensors, a folder.
 
     Returns:

@@ -20,16 +20,10 @@ from filelock import FileLock
 
 from bids_segsr.exceptions import ModelError
 from bids_segsr.zoo.card import read_card
+from bids_segsr.zoo.find import FOLDER_VARIABLE, local_folder
 from bids_segsr.zoo.keras_import import load_keras
 from bids_segsr.zoo.released import FOLDER, RELEASED, ReleasedWeights
-from bids_segsr.zoo.store import (
-    CARD_FILE,
-    FOLDER_VARIABLE,
-    WEIGHTS_FILE,
-    file_sha256,
-    local_folder,
-    save_model,
-)
+from bids_segsr.zoo.store import CARD_FILE, WEIGHTS_FILE, file_sha256, save_model
 
 if TYPE_CHECKING:
     from requests import Response

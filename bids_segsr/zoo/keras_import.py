@@ -13,14 +13,7 @@ import numpy as np
 
 from bids_segsr.exceptions import ModelError
 from bids_segsr.zoo.card import InputContract, ModelCard
-from bids_segsr.zoo.store import (
-    SIZE_LIMIT,
-    check_shapes,
-    check_size,
-    file_sha256,
-    outline,
-    shapes,
-)
+from bids_segsr.zoo.store import SIZE_LIMIT, check_shapes, check_size, file_sha256, outline, shapes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,8 +21,6 @@ if TYPE_CHECKING:
 _GROUP = re.compile(r'G(_unet)?(?P<conditional>_cond)?(?P<plain>_nn_residual)?')
 NAMES_LIMIT = 1000
 """Most tensors of one model; the standard generator has 52."""
-_CRITIC_GROUP = re.compile('DX(_cond)?')
-_CRITIC_TENSORS = 11
 _UNET_TENSORS = 34
 _STANDARD_TENSORS = 52
 
@@ -60,36 +51,6 @@ def load_keras(path: Path) -> tuple[nn.Module, ModelCard]:
     group, tensors = _read_group(path, _GROUP, 'generator')
     card = _card(path, group, tensors)
     return _fill(path, card.architecture, card.options, tensors, _generator_layers(card)), card
-
-
-def load_keras_critic(path: Path) -> nn.Module:
-    """Load the critic of a snapshot, to go on with a training.
-
-    Args:
-        path: HDF5 snapshot as the original training writes it; its generator is not read.
-
-    Returns:
-        The critic, for patches of 64 voxels. A conditional one takes the resolution as second
-        argument, which the original appends after the other channels.
-
-    Raises:
-        ModelError: If the file holds no critic of SegSRGAN, or is damaged.
-    """
-    group, tensors = _read_group(path, _CRITIC_GROUP, 'critic')
-    kernels = [value for value in tensors.values() if value.ndim == 5]
-    if len(tensors) != _CRITIC_TENSORS or not kernels:
-        raise ModelError(
-            f'{path}: its critic has {len(tensors)} tensors, that of SegSRGAN {_CRITIC_TENSORS}'
-        )
-    conditional = group.endswith('_cond')
-    options = {
-        'base_filters': int(kernels[0].shape[4]),
-        'in_channels': int(kernels[0].shape[3]) - conditional,
-        'conditional': conditional,
-    }
-    layers = {f'conv_dis_{index + 1}': f'layers.{2 * index}' for index in range(5)}
-    layers['dis_decision'] = 'decision'
-    return _fill(path, 'segsrgan-critic', options, tensors, layers)
 
 
 def read_keras_card(path: Path) -> ModelCard:
@@ -281,12 +242,12 @@ def _generator_layers(card: ModelCard) -> dict[str, str]:
 def _parts(module: str) -> tuple[str, ...]:
     if 'norm' in module:
         return 'scale', 'shift'
-    return ('weight', 'bias') if module.startswith('layers.') else ('weight',)
+    return ('weight',)
 
 
 def _target(name: str, layers: Mapping[str, str]) -> str | None:
     layer, _, variable = name.partition('/')
-    layer = re.sub('.*gen_|DX_(cond_)?', '', layer)
+    layer = re.sub('.*gen_', '', layer)
     if layer not in layers:
         # Keras numbers the layers of a model that is built twice: conv1_1, conv_dis_1_1.
         layer = re.sub(r'_\d+$', '', layer)

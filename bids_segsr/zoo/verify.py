@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from bids_segsr.exceptions import ModelError
 from bids_segsr.zoo.card import ModelCard
-from bids_segsr.zoo.store import TrainedModel, load_model
+from bids_segsr.zoo.find import load_model
+from bids_segsr.zoo.store import TrainedModel
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +20,7 @@ def verify_model(name_or_path: str | Path) -> TrainedModel:
     """Load a model, its hash and shapes compared with its card, and run it on a small patch.
 
     Args:
-        name_or_path: As `bids_segsr.zoo.store.load_model` takes it.
+        name_or_path: As `bids_segsr.zoo.find.load_model` takes it.
 
     Returns:
         The model.

@@ -121,7 +121,7 @@ def bench(
         return [root / f'group_{modality}.tsv', root / f'group_{modality}.html']
 
     for name, content in {
-        'bids_segsr.zoo.store': {
+        'bids_segsr.zoo.find': {
             'DEFAULT_MODEL': 'toy',
             'find_card': find_card,
             'BRAIN_MASK_MODEL': 'finder',

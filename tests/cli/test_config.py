@@ -11,7 +11,7 @@ import pytest
 from bids_segsr import __version__
 from bids_segsr.cli.config import PROCESSING_PARAMETERS, Settings, read_toml, write_toml
 from bids_segsr.exceptions import UserError
-from bids_segsr.zoo.store import DEFAULT_MODEL
+from bids_segsr.zoo.find import DEFAULT_MODEL
 
 BASE = {'bids_dir': Path('/data'), 'output_dir': Path('/out')}
 # One value that is not the default for every field.

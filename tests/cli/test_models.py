@@ -13,8 +13,9 @@ from test_keras_import import randomised, write_snapshot
 
 from bids_segsr.cli.segsr import main
 from bids_segsr.networks import ARCHITECTURES, create
+from bids_segsr.zoo.find import DEFAULT_MODEL, load_model
 from bids_segsr.zoo.released import RELEASED
-from bids_segsr.zoo.store import DEFAULT_MODEL, load_model, save_model
+from bids_segsr.zoo.store import save_model
 
 
 @pytest.fixture(autouse=True)

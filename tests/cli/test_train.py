@@ -21,7 +21,7 @@ from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.volume import load_volume, save_volume
 from bids_segsr.inference.predict import predict
 from bids_segsr.training.loop.run_log import read_log
-from bids_segsr.zoo.store import load_model
+from bids_segsr.zoo.find import load_model
 
 RECIPE = """
 name = "tiny"

@@ -12,7 +12,7 @@ import pytest
 from test_app_end_to_end import write_dataset, write_scan
 
 from bids_segsr import __version__
-from bids_segsr.zoo.store import DEFAULT_MODEL
+from bids_segsr.zoo.find import DEFAULT_MODEL
 
 from .conftest import ROOT, USER, documented, full, hand_over, run
 

@@ -15,7 +15,7 @@ from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.back_projection import back_project
 from bids_segsr.imaging.degrade import ForwardModel
 from bids_segsr.inference.predict import predict
-from bids_segsr.zoo.store import load_model
+from bids_segsr.zoo.find import load_model
 
 TILING = Tiling(16, 8, 'uniform')
 

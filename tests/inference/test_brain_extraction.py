@@ -19,7 +19,8 @@ from bids_segsr.networks import create
 from bids_segsr.training.recipe_file import read_recipe
 from bids_segsr.zoo.card import InputContract, ModelCard
 from bids_segsr.zoo.contract import mask_warnings
-from bids_segsr.zoo.store import BRAIN_MASK_MODEL, TrainedModel, load_model
+from bids_segsr.zoo.find import BRAIN_MASK_MODEL, load_model
+from bids_segsr.zoo.store import TrainedModel
 
 
 class Bright(torch.nn.Module):

@@ -31,7 +31,8 @@ from bids_segsr.training.loop.forward_pass import make_super_resolver
 from bids_segsr.training.recipe_file import read_recipe, recipe_text
 from bids_segsr.zoo.card import InputContract, ModelCard
 from bids_segsr.zoo.export import export_model
-from bids_segsr.zoo.store import CARD_FILE, TrainedModel, load_model
+from bids_segsr.zoo.find import load_model
+from bids_segsr.zoo.store import CARD_FILE, TrainedModel
 from bids_segsr.zoo.verify import verify_model
 
 FLAGS = ['--device', 'cpu', '--skull-strip', 'skip', '--patch-size', '16']

@@ -24,7 +24,7 @@ from bids_segsr.training.data.head_patches import HeadDataset, make_head_dataset
 from bids_segsr.training.data_tables import Sampling
 from bids_segsr.training.loop.validation_scores import scored_channels, segment
 from bids_segsr.training.recipe_file import parse_recipe, read_recipe, recipe_text
-from bids_segsr.zoo.store import load_model
+from bids_segsr.zoo.find import load_model
 
 SPACING = 2.0
 RECIPE = """

@@ -10,7 +10,8 @@ from bids_segsr.exceptions import ModelError
 from bids_segsr.networks import create
 from bids_segsr.zoo.blend import blend_cards, blend_models
 from bids_segsr.zoo.card import InputContract
-from bids_segsr.zoo.store import find_card, load_model, save_model
+from bids_segsr.zoo.find import find_card, load_model
+from bids_segsr.zoo.store import save_model
 
 
 @pytest.fixture

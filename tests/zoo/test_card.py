@@ -88,7 +88,8 @@ def test_impossible_back_projection_is_refused(share):
 
 def test_cards_are_read_without_torch():
     code = (
-        'import sys; from bids_segsr.zoo.store import list_models; list_models();'
+        'import sys; from bids_segsr.zoo.find import card_paths, find_card; '
+        '[find_card(name) for name in card_paths()];'
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0

@@ -6,11 +6,11 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from original_critic import load_keras_critic
 
 from bids_segsr.exceptions import ModelError
 from bids_segsr.networks import create
-from bids_segsr.zoo.keras_import import load_keras_critic
-from bids_segsr.zoo.store import find_card, load_model
+from bids_segsr.zoo.find import find_card, load_model
 
 FIXTURES = Path(__file__).parents[3] / 'shared' / 'fixtures' / 'segsrgan'
 
@@ -129,44 +129,6 @@ def test_conditional_unet(tmp_path):
         assert torch.equal(
             model.network(x, torch.tensor([3.0])), network(x, torch.tensor([2.0]) + 1)
         )
-
-
-def write_critic(path, critic, *, group='DX', suffix='', prefix=None):
-    names = [
-        f'{prefix or group}_conv_dis_{i}{suffix}/{variable}:0'
-        for i in range(1, 6)
-        for variable in ('kernel', 'bias')
-    ]
-    names.append(f'dis_decision{suffix}/kernel:0')
-    with h5py.File(path, 'w') as file:
-        model = file.create_group(group)
-        model.attrs['weight_names'] = np.array([name.encode() for name in names])
-        for name, parameter in zip(names, critic.parameters(), strict=True):
-            value = parameter.detach().numpy()
-            model[name] = value.transpose(2, 3, 4, 1, 0) if value.ndim == 5 else value
-    return path
-
-
-@pytest.mark.parametrize('prefix', [None, 'layer'])
-@pytest.mark.parametrize('suffix', ['', '_1', '_2'])
-def test_critic_names_that_end_in_numbers(tmp_path, suffix, prefix):
-    critic = create('segsrgan-critic', base_filters=2, in_channels=5)
-    path = write_critic(tmp_path / 'w', critic, suffix=suffix, prefix=prefix)
-    loaded = load_keras_critic(path)
-    assert loaded.in_channels == 5
-    for name, tensor in critic.state_dict().items():
-        assert tensor.equal(loaded.state_dict()[name])
-
-
-def test_files_without_critic_are_refused(tmp_path):
-    path = tmp_path / 'empty.h5'
-    h5py.File(path, 'w').close()
-    with pytest.raises(ModelError, match='no critic') as caught:
-        load_keras_critic(path)
-    assert str(path) in str(caught.value)
-    other = write_snapshot(tmp_path / 'w', randomised('segsrgan'))
-    with pytest.raises(ModelError, match='critic has 1 tensors'):
-        load_keras_critic(other)
 
 
 def rewrite(path, name, write):

@@ -10,8 +10,9 @@ from test_card import make_card
 from bids_segsr.exceptions import ModelError
 from bids_segsr.networks import create
 from bids_segsr.zoo import card as cards
-from bids_segsr.zoo import store
-from bids_segsr.zoo.store import find_card, load_model, outline, save_model
+from bids_segsr.zoo import find
+from bids_segsr.zoo.find import find_card, load_model
+from bids_segsr.zoo.store import SIZE_LIMIT, outline, save_model
 
 
 @pytest.fixture
@@ -126,12 +127,12 @@ def test_limit_leaves_room_for_every_architecture():
 
     for name in ARCHITECTURES:
         size = 4 * sum(parameter.numel() for parameter in outline(name, {}).parameters())
-        assert 0 < size < store.SIZE_LIMIT / 4
+        assert 0 < size < SIZE_LIMIT / 4
 
 
 def test_closed_home_does_not_hide_the_packaged_model(monkeypatch, tmp_path):
-    monkeypatch.delenv(store.FOLDER_VARIABLE, raising=False)
+    monkeypatch.delenv(find.FOLDER_VARIABLE, raising=False)
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'none'))
-    assert find_card(store.DEFAULT_MODEL).name == store.DEFAULT_MODEL
-    monkeypatch.setattr(store.os, 'access', lambda *_: False)
-    assert store.model_folders() == [store._PACKAGED]
+    assert find_card(find.DEFAULT_MODEL).name == find.DEFAULT_MODEL
+    monkeypatch.setattr(find.os, 'access', lambda *_: False)
+    assert find.model_folders() == [find._PACKAGED]

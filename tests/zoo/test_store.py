@@ -9,15 +9,15 @@ from test_card import make_card
 
 from bids_segsr.exceptions import ModelError
 from bids_segsr.networks import create
-from bids_segsr.zoo.store import (
+from bids_segsr.zoo.find import (
     BRAIN_MASK_MODEL,
     DEFAULT_MODEL,
     absolute_model,
+    card_paths,
     find_card,
-    list_models,
     load_model,
-    save_model,
 )
+from bids_segsr.zoo.store import save_model
 
 
 @pytest.fixture
@@ -73,12 +73,7 @@ def test_saving_twice_gives_the_same_bytes(tmp_path, network):
 def test_models_are_found_by_name(folder, monkeypatch):
     monkeypatch.setenv('BIDS_SEGSR_MODELS', str(folder.parent))
     assert load_model('tiny').card.name == 'tiny'
-    assert [card.name for card in list_models()] == [
-        DEFAULT_MODEL,
-        BRAIN_MASK_MODEL,
-        'segsrgan-synth',
-        'tiny',
-    ]
+    assert list(card_paths()) == [DEFAULT_MODEL, BRAIN_MASK_MODEL, 'segsrgan-synth', 'tiny']
 
 
 def test_unknown_name_lists_the_known_ones():

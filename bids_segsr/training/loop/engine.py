@@ -50,7 +50,8 @@ from bids_segsr.training.loop.training_step import Updater
 from bids_segsr.training.loop.validation import Validator
 from bids_segsr.training.recipe import Recipe, changed_key
 from bids_segsr.training.recipe_file import parse_recipe, recipe_text
-from bids_segsr.zoo.store import TrainedModel, load_model
+from bids_segsr.zoo.find import load_model
+from bids_segsr.zoo.store import TrainedModel
 
 logger = logging.getLogger(__name__)
 

@@ -3,12 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from original_critic import load_keras_critic
 from torch import nn
 
 from bids_segsr.networks import create
 from bids_segsr.training.loop.adversarial import critic_loss, generator_adversarial
 from bids_segsr.training.loop_tables import CriticSchedule
-from bids_segsr.zoo.keras_import import load_keras, load_keras_critic
+from bids_segsr.zoo.keras_import import load_keras
 
 
 class LinearCritic(nn.Module):

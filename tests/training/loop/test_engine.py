@@ -29,7 +29,7 @@ from bids_segsr.training.loop.progress import Progress
 from bids_segsr.training.loop.run_log import read_log
 from bids_segsr.training.loop_tables import CriticSchedule, Loss, Optimiser, Rates
 from bids_segsr.training.recipe import Network, Schedule, Task, Validation
-from bids_segsr.zoo.store import load_model
+from bids_segsr.zoo.find import load_model
 from bids_segsr.zoo.verify import verify_model
 
 

@@ -195,8 +195,9 @@ def tensor_name(keras: str) -> str:
     ],
 )
 def test_generator_gradients_equal_the_original(shared, kind, loss):
+    from original_critic import load_keras_critic
+
     from bids_segsr.training.loop.adversarial import generator_adversarial
-    from bids_segsr.zoo.keras_import import load_keras_critic
 
     folder = shared / 'fixtures' / 'segsrgan'
     with np.load(folder / 'train_step.npz') as arrays:
