@@ -10,6 +10,7 @@ alone, and of the network and a step of back-projection. DIR is as there.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,9 +25,9 @@ from default_model import (
 )
 
 from bids_segsr.imaging.back_projection import Slices, back_project
-from bids_segsr.imaging.conform import left_right_axis
 from bids_segsr.imaging.metrics import psnr, ssim
 from bids_segsr.inference.predict import predict
+from bids_segsr.inference.processing import Processing
 from bids_segsr.zoo.find import DEFAULT_MODEL, load_model
 from bids_segsr.zoo.store import TrainedModel
 
@@ -49,11 +50,11 @@ def score(case: Case, model: TrainedModel) -> list[str]:
     axis = 2 if case.axis is None else case.axis
     slices = make_slices(case, axis)
     grid, mask, spline = interpolate(case, slices)
-    # without the slices, there is no back-projection
-    network = predict(
-        model, spline, axis, left_right_axis=left_right_axis(grid.affine), mask=mask
-    ).image
     acquired = Slices(slices.scan, slices.affine, grid.affine)
+    contract = dataclasses.replace(model.card.contract, back_projection=0.0)
+    alone = dataclasses.replace(model, card=dataclasses.replace(model.card, contract=contract))
+    how = Processing(device='cpu')
+    network = predict(alone, spline, acquired, mask=mask, processing=how).image
     images = [spline, network, *(back_project(network, mask, acquired, s) for s in SHARES)]
     inside, truth = mask & slices.brain, slices.truth
     cells = [

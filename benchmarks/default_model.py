@@ -26,12 +26,13 @@ from nilearn import datasets
 
 from bids_segsr.imaging.back_projection import Slices
 from bids_segsr.imaging.components import topology
-from bids_segsr.imaging.conform import acquired_axis, left_right_axis
+from bids_segsr.imaging.conform import acquired_axis
 from bids_segsr.imaging.degrade import degrade, thick_slice_grid
 from bids_segsr.imaging.metrics import dice, psnr, ssim
 from bids_segsr.imaging.resample import Grid, isotropic_grid, resample
 from bids_segsr.imaging.volume import load_volume
 from bids_segsr.inference.predict import predict
+from bids_segsr.inference.processing import Processing
 from bids_segsr.simulation.anatomy import CLASSES, read_anatomy
 from bids_segsr.simulation.contrast import CONTRASTS, paint
 from bids_segsr.simulation.synthesis import brain_of, classes_of
@@ -225,10 +226,9 @@ def score(
     prediction = predict(
         model,
         spline,
-        axis,
-        left_right_axis=left_right_axis(grid.affine),
-        slices=Slices(slices.scan, slices.affine, grid.affine),
+        Slices(slices.scan, slices.affine, grid.affine),
         mask=mask,
+        processing=Processing(device='cpu'),
     )
     seconds = time.monotonic() - started
 

@@ -24,11 +24,12 @@ from scipy import ndimage
 
 from bids_segsr.imaging.back_projection import Slices
 from bids_segsr.imaging.bias_field import correct_bias_field
-from bids_segsr.imaging.conform import acquired_axis, left_right_axis, slice_axis
+from bids_segsr.imaging.conform import acquired_axis
 from bids_segsr.imaging.degrade import degrade, thick_slice_grid
 from bids_segsr.imaging.resample import auto_resolution, isotropic_grid, resample, resample_mask
 from bids_segsr.imaging.volume import load_mask, load_volume
 from bids_segsr.inference.predict import predict
+from bids_segsr.inference.processing import Processing
 from bids_segsr.simulation.anatomy import CLASSES, read_anatomy
 from bids_segsr.simulation.contrast import CONTRASTS, paint
 from bids_segsr.simulation.synthesis import brain_of
@@ -181,16 +182,12 @@ def draw(pictures: list[Picture], model: TrainedModel, path: Path) -> None:
         mask = resample_mask(picture.mask, picture.affine, grid)
         spline = np.where(mask, resample(picture.scan, picture.affine, grid), np.float32(0))
         nearest = resample(picture.scan, picture.affine, grid, order=0)
-        across = acquired_axis(picture.affine, grid.affine)
-        distance = float(np.linalg.norm(picture.affine[:3, slice_axis_of(picture)]))
         found = predict(
             model,
             spline,
-            across,
-            left_right_axis=left_right_axis(grid.affine),
-            slices=Slices(picture.scan, picture.affine, grid.affine),
+            Slices(picture.scan, picture.affine, grid.affine),
             mask=mask,
-            slice_thickness=distance,
+            processing=Processing(device='cpu'),
         )
         classes = (
             found.probabilities[1:].argmax(0)
@@ -229,12 +226,6 @@ def draw(pictures: list[Picture], model: TrainedModel, path: Path) -> None:
     figure.tight_layout(rect=(0, 0.03, 1, 1))
     figure.savefig(path, dpi=110, facecolor='white')
     plt.close(figure)
-
-
-def slice_axis_of(picture: Picture) -> int:
-    """Axis of the scan along which its slices follow each other."""
-    x, y, z = np.linalg.norm(picture.affine[:3, :3], axis=0)
-    return slice_axis((x, y, z))
 
 
 def main() -> None:

@@ -46,7 +46,9 @@ def measure(
     """Run the network over noise; return step, seconds, GB used and GB declared."""
     import torch
 
+    from bids_segsr.imaging.back_projection import Slices
     from bids_segsr.inference.predict import predict
+    from bids_segsr.inference.processing import Processing
     from bids_segsr.inference.tiling import (
         full_resolution_filters,
         peak_memory_gb,
@@ -58,10 +60,13 @@ def measure(
     model = load_model(name or DEFAULT_MODEL)
     image = np.random.default_rng(0).normal(500, 100, shape).astype(np.float32)
     mask = np.ones(shape, dtype=bool)
-    predict(model, image[:16, :16, :16], 2, patch_size=16)  # what torch allocates once
+    small = image[:16, :16, :16]
+    scan = Slices(image[:, :, 1::3], np.diag([1.0, 1, 3, 1]), np.eye(4))
+    how = Processing(patch_size=patch_size, device='cpu')
+    predict(model, small, scan, processing=how)  # what torch allocates once
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
-    predict(model, image, 2, mask=mask, patch_size=patch_size)
+    predict(model, image, scan, mask=mask, processing=how)
     seconds = time.perf_counter() - start
     used = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / 1e9
     size, step = resolve_patches(patch_size, None)

@@ -21,7 +21,7 @@ import torch
 
 from bids_segsr.imaging.back_projection import Slices
 from bids_segsr.imaging.bias_field import correct_bias_field
-from bids_segsr.imaging.conform import acquired_axis, left_right_axis, slice_axis
+from bids_segsr.imaging.conform import slice_axis
 from bids_segsr.imaging.fidelity import fidelity
 from bids_segsr.imaging.metrics import correlation, dice, nrmse
 from bids_segsr.imaging.resample import (
@@ -34,6 +34,7 @@ from bids_segsr.imaging.resample import (
 )
 from bids_segsr.imaging.volume import load_mask, load_volume
 from bids_segsr.inference.predict import predict
+from bids_segsr.inference.processing import Processing
 from bids_segsr.zoo.find import DEFAULT_MODEL, load_model
 from bids_segsr.zoo.store import TrainedModel
 
@@ -69,11 +70,9 @@ def restore(folder: Path, run: int, model: TrainedModel) -> Restored:
     prediction = predict(
         model,
         spline,
-        acquired_axis(scan.affine, grid.affine),
-        left_right_axis=left_right_axis(grid.affine),
-        slices=Slices(corrected, scan.affine, grid.affine, thickness),
+        Slices(corrected, scan.affine, grid.affine, thickness),
         mask=mask,
-        slice_thickness=thickness,
+        processing=Processing(device='cpu'),
     )
     images = {'spline': spline, 'network': prediction.image}
     residual = {

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bids_segsr.imaging.back_projection import Slices
+
 os.environ.setdefault('MPLBACKEND', 'agg')
 os.environ.setdefault('NO_ET', '1')
 os.environ.setdefault('NIPYPE_NO_ET', '1')
@@ -103,3 +105,22 @@ def centre_of_mass(data: np.ndarray, affine: np.ndarray) -> np.ndarray:
     from scipy.ndimage import center_of_mass
 
     return affine[:3, :3] @ np.array(center_of_mass(data.astype(float))) + affine[:3, 3]
+
+
+def laid(
+    image: np.ndarray,
+    axis: int = 2,
+    *,
+    left_right: int = 0,
+    distance: float = 3.0,
+) -> Slices:
+    """A scan for an image of 1 mm whose slices follow each other along an array axis.
+
+    For tests of what does not look at the voxels of the scan: they are those of the image.
+    """
+    order = [left_right, *(n for n in range(3) if n != left_right)]
+    fine = np.zeros((4, 4))
+    fine[range(3), order] = fine[3, 3] = 1
+    coarse = fine.copy()
+    coarse[:3, axis] *= distance
+    return Slices(image, coarse, fine)

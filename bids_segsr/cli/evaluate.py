@@ -157,7 +157,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from bids_segsr.evaluation.checks import check_structures
     from bids_segsr.evaluation.protocol_output import open_folder, write_result, write_settings
     from bids_segsr.evaluation.systems import read_systems
-    from bids_segsr.inference.predict import resolve_device, resolve_patches
+    from bids_segsr.inference.predict import resolve_device
+    from bids_segsr.inference.tiling import resolve_patches
     from bids_segsr.training.data.subjects import read_csv
 
     for flag in VARIED.get(arguments.protocol, ()):
@@ -213,19 +214,23 @@ def _varied(arguments: argparse.Namespace) -> dict[str, Any]:
 def _settings(arguments: argparse.Namespace) -> Settings:
     from bids_segsr.evaluation.cases import Imaging
     from bids_segsr.evaluation.run import Settings
-    from bids_segsr.evaluation.systems import Tiling
+    from bids_segsr.inference.processing import Processing
 
     forward, labels = _forward(arguments)
     noise, relative = arguments.scan_noise or (0.0, False)
     return Settings(
         out=arguments.out,
         imaging=Imaging(forward, noise, relative),
-        tiling=Tiling(arguments.patch_size, arguments.step, arguments.blending),
+        processing=Processing(
+            patch_size=arguments.patch_size,
+            step=arguments.step,
+            blending=arguments.blending,
+            device=arguments.device,
+        ),
         metrics=tuple(arguments.metrics) if arguments.metrics else None,
         labels=dict(arguments.label) if arguments.label else labels,
         parcellation=arguments.parcellation,
         seed=arguments.seed,
-        device=arguments.device,
         tell=lambda line: print(f'segsr: {line}', file=sys.stderr, flush=True),
     )
 

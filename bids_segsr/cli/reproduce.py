@@ -142,6 +142,7 @@ def _run(
     from bids_segsr.evaluation.reproduce.data import write_data
     from bids_segsr.evaluation.reproduce.published import published_scores
     from bids_segsr.evaluation.run import Settings, run_jobs
+    from bids_segsr.inference.processing import Processing
     from bids_segsr.training.data.subjects import read_csv
     from bids_segsr.zoo.find import load_model
 
@@ -160,10 +161,10 @@ def _run(
         out,
         Imaging(FORWARD),
         metrics=tuple(dict.fromkeys(number.metric for number in published)),
-        device=arguments.device,
+        processing=Processing(device=arguments.device),
         tell=_complain,
     )
-    jobs = make_jobs(published, make_systems(published, models))
+    jobs = make_jobs(published, make_systems(published, models), arguments.device)
     rows = run_jobs({'dHCP': read_csv(data)}, jobs, settings)
     compared = compare(published, rows.table)
     as_frame(compared).to_csv(out / TABLES_FILE, sep='\t', index=False, na_rep='n/a')

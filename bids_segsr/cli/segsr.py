@@ -128,8 +128,9 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 
 def _predict_all(arguments: argparse.Namespace) -> int:
-    from bids_segsr.inference.predict import resolve_device, resolve_patches
+    from bids_segsr.inference.predict import resolve_device
     from bids_segsr.inference.single import Options, predict_file
+    from bids_segsr.inference.tiling import resolve_patches
     from bids_segsr.zoo.contract import check_restores
     from bids_segsr.zoo.find import DEFAULT_MODEL, load_model
 

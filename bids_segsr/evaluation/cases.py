@@ -18,6 +18,8 @@ from bids_segsr.imaging.degrade import ForwardModel
 from bids_segsr.imaging.resample import Grid, resample_mask
 from bids_segsr.imaging.volume import Volume, load_map, load_mask, load_volume
 from bids_segsr.training.data.subjects import Subject, check_subjects
+from bids_segsr.zoo.card import ModelCard
+from bids_segsr.zoo.feeding import shown
 
 
 @dataclass(frozen=True)
@@ -66,14 +68,15 @@ class Case:
 
     Attributes:
         reference: The truth; its image has the contrast that was asked for.
-        interpolated: What models see: the scan, interpolated, 0 outside `seen`.
+        interpolated: The scan, interpolated by cubic splines, 0 outside `seen`.
         seen: Boolean array: brain mask of the scan, as the workflow brings it to the fine grid.
         inside: Boolean array: where results are scored, the brain of the truth that the scan
             covers and its mask holds.
-        slices: The scan; None where the forward model has no slices.
-        slice_axis: Array axis of the slices.
+        slices: The scan, and how it lies.
+        sliced: Whether it has slices.
+        acquisition: How it was made.
         resolution: Distance of the slices in mm.
-        thickness: Of the slices in mm; their distance where the forward model has no slices.
+        thickness: Of the slices in mm; the coarsest spacing where the forward model has none.
         across: Array axis whose slices show the axes that lost most; slice-wise scores run along
             it.
         seconds: Wall clock time of the interpolation.
@@ -84,13 +87,24 @@ class Case:
     interpolated: np.ndarray
     seen: np.ndarray
     inside: np.ndarray
-    slices: Slices | None
-    slice_axis: int
+    slices: Slices
+    sliced: bool
+    acquisition: Acquisition
     resolution: float
     thickness: float
     across: int
     seconds: float
     cpu_seconds: float
+
+    def fed(self, card: ModelCard) -> np.ndarray:
+        """Return the scan as a network sees it: interpolated and masked as its card says."""
+        kind = card.contract.interpolation
+        if kind == 'zero-fill' and self.acquisition.kind != 'k-space':
+            kind = 'cubic'
+        how = replace(self.acquisition, interpolation=kind)
+        shape, affine = self.reference.image.shape, self.reference.affine
+        image = interpolate(self.slices.data, shape, affine, how)
+        return np.where(shown(card, self.seen), image, np.float32(0))
 
 
 def load_reference(subject: Subject, labels: Mapping[str, tuple[int, ...]]) -> Reference:
@@ -157,7 +171,8 @@ def make_case(reference: Reference, imaging: Imaging, seed: int) -> Case:
     scan = scan + np.float32(level) * noise
 
     started, cpu_started = time.perf_counter(), time.process_time()
-    interpolated = interpolate(scan, image.shape, affine, acquisition)
+    spline = replace(acquisition, interpolation='cubic')
+    interpolated = interpolate(scan, image.shape, affine, spline)
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
 
     scan_brain = acquire(reference.brain.astype(np.float32), affine, acquisition)[0] > 0.5
@@ -167,14 +182,14 @@ def make_case(reference: Reference, imaging: Imaging, seed: int) -> Case:
     seen = resample_mask(scan_brain, grid.affine, Grid((i, j, k), affine))
     ratios = np.array(grid.spacing) / np.array(spacing_of(affine))
     thickness = acquisition.thickness or acquisition.resolution
-    thick = acquisition.kind == 'thick-slices'
     return Case(
         reference=replace(reference, image=image),
         interpolated=np.where(seen, interpolated, np.float32(0)),
         seen=seen,
         inside=seen & reference.brain & _covered(image.shape, scan.shape, ratios),
-        slices=Slices(scan, grid.affine, affine, thickness) if thick else None,
-        slice_axis=acquisition.axis,
+        slices=Slices(scan, grid.affine, affine, thickness),
+        sliced=acquisition.kind == 'thick-slices',
+        acquisition=acquisition,
         resolution=acquisition.resolution,
         thickness=thickness,
         across=_across(acquisition, ratios),

@@ -77,7 +77,7 @@ def write_settings(
     """
     import torch
 
-    device = resolve_device(settings.device)
+    device = resolve_device(settings.processing.device)
     content = {
         'protocol': protocol,
         'bids_segsr': __version__,
@@ -91,7 +91,7 @@ def write_settings(
             for name, path in lists.items()
         },
         'imaging': dataclasses.asdict(settings.imaging),
-        'tiling': dataclasses.asdict(settings.tiling),
+        'tiling': settings.processing.tiling,
         'varied': dict(varied),
         'metrics': settings.metrics,
         'labels': {name: list(numbers) for name, numbers in settings.labels.items()},

@@ -13,10 +13,11 @@ from bids_segsr.evaluation import article_figures as figures
 from bids_segsr.evaluation.pictures import load_picture
 from bids_segsr.evaluation.run import Job, Rows, Settings, run_jobs
 from bids_segsr.evaluation.scores import METRICS
-from bids_segsr.evaluation.systems import SPLINE, TRUTH, System, Tiling
+from bids_segsr.evaluation.systems import SPLINE, TRUTH, System
 from bids_segsr.evaluation.tables import paired_tests, paper_table, summarise
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.degrade import ForwardModel
+from bids_segsr.inference.processing import Processing
 from bids_segsr.training.data.subjects import Subject
 from bids_segsr.zoo.blend import blend_models
 
@@ -105,7 +106,7 @@ def steps(
     Args:
         systems: See `systems.read_systems`.
         datasets: Name to subjects.
-        settings: The patch size of its tiling holds for all steps.
+        settings: The patch size of its processing holds for all steps.
         distances: Steps in voxels.
 
     Returns:
@@ -116,9 +117,9 @@ def steps(
     """
     settings = _measuring(settings, ('dice', 'psnr', 'ssim', 'ncc'))
     jobs = [
-        Job(system, settings.imaging, tiling, {'step': step})
+        Job(system, settings.imaging, processing, {'step': step})
         for system in systems
-        for step, tiling in _tilings(system, settings, distances)
+        for step, processing in _processings(system, settings, distances)
     ]
     rows, metrics = _rows(datasets, jobs, settings)
     shown = ('seconds', 'cpu_seconds', *metrics)
@@ -142,7 +143,7 @@ def robustness(
         systems: See `systems.read_systems`; for Figures 10 to 12 the model trained with
             augmentation last, the one without first.
         datasets: Name to subjects.
-        settings: The patch size of its tiling holds for all steps.
+        settings: The patch size of its processing holds for all steps.
         noise: Standard deviation in the units of the images, or a share of the maximum.
         relative_noise: Whether it is a share.
         powers: Exponents of the contrast.
@@ -162,10 +163,10 @@ def robustness(
         **{f'power {p:g}': dataclasses.replace(plain, contrast=float(p)) for p in powers},
     }
     jobs = [
-        Job(system, imaging, tiling, {'variant': variant, 'step': step})
+        Job(system, imaging, processing, {'variant': variant, 'step': step})
         for variant, imaging in variants.items()
         for system in systems
-        for step, tiling in _tilings(system, settings, distances)
+        for step, processing in _processings(system, settings, distances)
     ]
     rows, metrics = _rows(datasets, jobs, settings)
     tables = {
@@ -208,7 +209,7 @@ def scales(
         )
         imaging = dataclasses.replace(settings.imaging, forward=forward)
         name = f'x({",".join(f"{f:g}" for f in factor)})'
-        jobs += [Job(s, imaging, settings.tiling, {'scale': name}) for s in systems]
+        jobs += [Job(s, imaging, settings.processing, {'scale': name}) for s in systems]
     rows, metrics = _rows(datasets, jobs, settings)
     tables = {
         f'Test scales, {METRICS[metric].label}': paper_table(
@@ -272,12 +273,12 @@ def blends(
             '--models: a blending sweep takes two models, the one trained for PSNR first.'
         )
     first, second = (system.models[0] for system in models)
-    jobs = [Job(System(SPLINE), settings.imaging, settings.tiling, {'alpha': ''})]
+    jobs = [Job(System(SPLINE), settings.imaging, settings.processing, {'alpha': ''})]
     jobs += [
         Job(
             System('blend', (blend_models(first, second, alpha),)),
             settings.imaging,
-            settings.tiling,
+            settings.processing,
             {'alpha': alpha},
         )
         for alpha in alphas
@@ -306,7 +307,7 @@ def _run(
     systems: Sequence[System], datasets: Datasets, settings: Settings
 ) -> tuple[Rows, list[str]]:
     """Run every system once, nothing varied."""
-    jobs = [Job(system, settings.imaging, settings.tiling) for system in systems]
+    jobs = [Job(system, settings.imaging, settings.processing) for system in systems]
     return _rows(datasets, jobs, settings)
 
 
@@ -327,13 +328,13 @@ def _measuring(settings: Settings, metrics: tuple[str, ...]) -> Settings:
     return settings if settings.metrics else dataclasses.replace(settings, metrics=metrics)
 
 
-def _tilings(
+def _processings(
     system: System, settings: Settings, distances: Sequence[int]
-) -> list[tuple[int | str, Tiling]]:
+) -> list[tuple[int | str, Processing]]:
     """Cubic spline has no patches: it is run once."""
     if not system.models:
-        return [('', settings.tiling)]
-    return [(step, dataclasses.replace(settings.tiling, step=step)) for step in distances]
+        return [('', settings.processing)]
+    return [(step, dataclasses.replace(settings.processing, step=step)) for step in distances]
 
 
 def _result(rows: Rows, tables: dict[str, pd.DataFrame], drawings: dict[str, Figure]) -> Result:

@@ -21,10 +21,11 @@ from bids_segsr.evaluation.checks import model_warnings
 from bids_segsr.evaluation.pictures import save_picture
 from bids_segsr.evaluation.result_rows import Store
 from bids_segsr.evaluation.scores import METRICS, Score, Scorer, check_metrics
-from bids_segsr.evaluation.systems import Output, System, Tiling, run_system
+from bids_segsr.evaluation.systems import Output, System, run_system
 from bids_segsr.exceptions import ImageError, UserError
 from bids_segsr.imaging.naturalness import NaturalModel, brain_slices, fit_natural_model
 from bids_segsr.inference.predict import resolve_device
+from bids_segsr.inference.processing import Processing
 from bids_segsr.training.data.subjects import Subject
 from bids_segsr.zoo.store import file_sha256
 
@@ -38,25 +39,24 @@ class Settings:
     Attributes:
         out: Folder of the results.
         imaging: How low-resolution images are made, where the protocol does not vary it.
-        tiling: How networks are put over a volume, where the protocol does not vary it.
+        processing: How networks are put over a volume, where the protocol does not vary it: patch
+            size, step, blending and device.
         metrics: What is measured; None for what the article's tables show.
         labels: Structure to its numbers in the label images.
         parcellation: TorchScript or ONNX file, for M_h.
         seed: Of the noise and of ranges in the forward model.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
         tell: Takes a line about each image.
     """
 
     out: Path
     imaging: Imaging
-    tiling: Tiling = dataclasses.field(default_factory=Tiling)
+    processing: Processing = dataclasses.field(default_factory=Processing)
     metrics: tuple[str, ...] | None = None
     labels: Mapping[str, tuple[int, ...]] = dataclasses.field(
         default_factory=lambda: {'cortex': (1,)}
     )
     parcellation: Path | None = None
     seed: int = 0
-    device: str = 'auto'
     tell: Callable[[str], None] = logger.info
 
 
@@ -67,13 +67,13 @@ class Job:
     Attributes:
         system: What is run.
         imaging: How the low-resolution image is made.
-        tiling: How the networks are put over it.
+        processing: How the networks are put over it.
         varied: Columns of the table that tell what the protocol varies, and their values.
     """
 
     system: System
     imaging: Imaging
-    tiling: Tiling
+    processing: Processing
     varied: Mapping[str, str | float] = dataclasses.field(default_factory=dict)
 
 
@@ -192,7 +192,7 @@ class _Run:
         for key, job in jobs.items():
             self._warn(job.system, case, image.path)
             try:
-                output = run_system(job.system, case, job.tiling, settings.device)
+                output = run_system(job.system, case, job.processing)
                 scores = self._scorer.score(job.system, case, output)
             except (UserError, ValueError, RuntimeError) as error:
                 reason = str(error).strip().partition('\n')[0]
@@ -264,7 +264,7 @@ def _common_identity(
         'metrics': sorted(metrics),
         'labels': {name: list(numbers) for name, numbers in settings.labels.items()},
         'seed': settings.seed,
-        'device': resolve_device(settings.device),
+        'device': resolve_device(settings.processing.device),
     }
     if settings.parcellation is not None:
         identity['parcellation'] = file_sha256(settings.parcellation)
@@ -303,7 +303,7 @@ def _content(
         'system': job.system.name,
         'models': job.system.identity,
         'imaging': dataclasses.asdict(job.imaging),
-        'tiling': dataclasses.asdict(job.tiling),
+        'tiling': job.processing.tiling,
         'varied': dict(job.varied),
     }
     if Path(job.imaging.forward.profile).is_file():

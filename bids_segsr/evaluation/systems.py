@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import re
 import time
 from collections.abc import Sequence
@@ -12,32 +14,19 @@ import numpy as np
 
 from bids_segsr.evaluation.cases import Case
 from bids_segsr.exceptions import UserError
-from bids_segsr.imaging.conform import left_right_axis
 from bids_segsr.inference.predict import predict
+from bids_segsr.inference.processing import Processing
 from bids_segsr.training.loop.validation_scores import segment
 from bids_segsr.zoo.contract import check_guides, check_restores
 from bids_segsr.zoo.find import load_model
 from bids_segsr.zoo.store import TrainedModel
 
+logger = logging.getLogger(__name__)
+
 SPLINE = 'spline'
 TRUTH = 'truth'
 """The true image itself, for measures without a reference (mDCSRN, Table 2)."""
 _NAMED = re.compile(r'([^=/]+)=(.+)')
-
-
-@dataclass(frozen=True)
-class Tiling:
-    """How a model is put over a volume; see `bids_segsr.inference.predict`.
-
-    Attributes:
-        patch_size: Edge of a patch in voxels; 0 for the whole volume, None for the default.
-        step: Distance of the patches in voxels; None for the default.
-        blending: `gaussian`, or `uniform` as in SegSRGAN.
-    """
-
-    patch_size: int | None = None
-    step: int | None = None
-    blending: str = 'gaussian'
 
 
 @dataclass(frozen=True)
@@ -132,14 +121,13 @@ def read_system(text: str) -> System:
     return System(name or ' + '.join(model.card.name for model in models), models)
 
 
-def run_system(system: System, case: Case, tiling: Tiling, device: str) -> Output:
-    """Run a system over an interpolated image.
+def run_system(system: System, case: Case, processing: Processing) -> Output:
+    """Run a system over a simulated scan.
 
     Args:
         system: What to run.
-        case: The image.
-        tiling: How the networks are put over it.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        case: The scan.
+        processing: Patch size, step, blending and device.
 
     Returns:
         Image, segmentation and cost. A pipeline gives the image of its first model and the
@@ -156,27 +144,22 @@ def run_system(system: System, case: Case, tiling: Tiling, device: str) -> Outpu
     for model in system.models:
         if model.card.contract.guides:
             check_guides(model.card, len(guides), 'the columns Guide_image')
+    first, *_ = models = [fitting(model, case) for model in system.models]
+    image, images = case.fed(first.card), []
     started, cpu_started = time.perf_counter(), time.process_time()
-    image, images = case.interpolated, []
-    for model in system.models:
+    for model in models:
         prediction = predict(
             model,
             image,
-            case.slice_axis,
-            left_right_axis=left_right_axis(case.reference.affine),
-            slices=case.slices,
+            case.slices,
             guides=guides if model.card.contract.guides else (),
-            slice_thickness=case.resolution,
             mask=case.seen,
-            patch_size=tiling.patch_size,
-            step=tiling.step,
-            blending=tiling.blending,
-            device=device,
+            processing=processing,
         )
         image = prediction.image
         images.append(image)
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
-    channels = system.models[-1].card.channels
+    channels = models[-1].card.channels
     return Output(
         image=images[0],
         structures=segment(np.concatenate([image[None], prediction.probabilities]), channels),
@@ -184,3 +167,13 @@ def run_system(system: System, case: Case, tiling: Tiling, device: str) -> Outpu
         cpu_seconds=cpu_seconds,
         device=prediction.device,
     )
+
+
+def fitting(model: TrainedModel, case: Case) -> TrainedModel:
+    """Return a model as far as a simulated scan allows: without slices, nothing is put back."""
+    contract = model.card.contract
+    if case.sliced or not contract.back_projection:
+        return model
+    logger.warning('%s: no back-projection, for the scan has no slices', model.card.name)
+    contract = dataclasses.replace(contract, back_projection=0.0)
+    return dataclasses.replace(model, card=dataclasses.replace(model.card, contract=contract))

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from scipy import ndimage
+from skimage.filters import threshold_otsu
 
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.components import keep_largest_component
@@ -55,6 +56,25 @@ def foreground_mask(data: np.ndarray) -> np.ndarray:
         Boolean array.
     """
     return ndimage.binary_fill_holes(keep_largest_component(data > data.min()))
+
+
+def otsu_foreground(data: np.ndarray) -> np.ndarray:
+    """Return the brain on a background that is not quite empty, such as noise or ringing.
+
+    Args:
+        data: Image of three axes that shows a brain alone.
+
+    Returns:
+        Boolean array: the largest component that is nearer to the bright of Otsu's two classes
+        than to the dark one, holes filled; every voxel where all are equal.
+    """
+    low, high = float(data.min()), float(data.max())
+    if low == high:
+        return np.ones(data.shape, dtype=bool)
+    bright: np.ndarray = data > threshold_otsu(data)
+    # in a gap between dark and bright every threshold is as good to Otsu, who takes the lowest
+    bright = data > (float(data[bright].mean()) + float(data[~bright].mean())) / 2
+    return ndimage.binary_fill_holes(keep_largest_component(bright))
 
 
 def find_template(name: str, suffix: str) -> tuple[Path, Path]:

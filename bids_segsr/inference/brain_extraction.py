@@ -16,8 +16,8 @@ from bids_segsr.imaging.brain_mask import (
 from bids_segsr.imaging.components import keep_largest_component
 from bids_segsr.imaging.conform import spacing_of
 from bids_segsr.imaging.resample import Grid, isotropic_grid, resample
-from bids_segsr.networks.standardise import standardise, volume_scale
 from bids_segsr.zoo.contract import FOUND_BY_NETWORK
+from bids_segsr.zoo.feeding import feed, scales
 from bids_segsr.zoo.find import BRAIN_MASK_MODEL, load_model
 from bids_segsr.zoo.store import TrainedModel
 
@@ -131,15 +131,18 @@ def _look(data: np.ndarray, affine: np.ndarray, grid: Grid) -> np.ndarray:
 @torch.inference_mode()
 def _probability(model: TrainedModel, image: np.ndarray) -> np.ndarray:
     """Probability of the brain, (i, j, k); what the axes lack is 0, as in the training."""
-    normalisation = model.card.contract.normalisation
-    learnt = model.card.contract.patch_size
+    card = model.card
+    learnt = card.contract.patch_size
     wanted = (max(n + -n % _AXIS_MULTIPLE, learnt) for n in image.shape)
     pads = [(0, edge - n) for edge, n in zip(wanted, image.shape, strict=True)]
-    scaled = np.pad(image / np.float32(volume_scale(image, normalisation)), pads)
-    seen = torch.from_numpy(scaled)[None, None]
-    if normalisation == 'patch-standard':
-        seen = standardise(seen)[0]
-    output = model.network(seen)[0, 1].numpy()
+    output = feed(
+        model.network,
+        card,
+        torch.from_numpy(np.pad(image, pads))[None, None],
+        scales=scales(card, [image], np.ones(image.shape, dtype=bool)),
+        resolution=max(card.contract.slice_thickness_mm),
+        mirror_axis=None,
+    )
     i, j, k = image.shape
-    probability: np.ndarray = output[:i, :j, :k]
+    probability: np.ndarray = output[0, 1, :i, :j, :k].numpy()
     return probability

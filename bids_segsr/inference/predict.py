@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,9 +14,10 @@ from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
 from bids_segsr.exceptions import UserError
-from bids_segsr.imaging.back_projection import Slices, back_project
-from bids_segsr.inference.tiling import AXIS_MULTIPLE, resolve_patches
-from bids_segsr.networks.standardise import restore, standardise, volume_scale
+from bids_segsr.imaging.back_projection import Slices
+from bids_segsr.inference.processing import Processing
+from bids_segsr.inference.tiling import AXIS_MULTIPLE
+from bids_segsr.zoo import feeding
 from bids_segsr.zoo.contract import check_guides
 from bids_segsr.zoo.store import TrainedModel
 
@@ -71,78 +73,62 @@ def resolve_device(device: str) -> str:
 def predict(
     model: TrainedModel,
     image: np.ndarray,
-    slice_axis: int,
+    scan: Slices,
     *,
-    left_right_axis: int | None = None,
-    slices: Slices | None = None,
-    guides: Sequence[np.ndarray] = (),
-    slice_thickness: float | None = None,
     mask: np.ndarray | None = None,
-    patch_size: int | None = None,
-    step: int | None = None,
-    blending: str = 'gaussian',
-    device: str = 'cpu',
+    guides: Sequence[np.ndarray] = (),
+    processing: Processing | None = None,
     progress: bool = False,
 ) -> Prediction:
-    """Run a generator over an interpolated image.
+    """Run a generator over an interpolated image, fed as its card says (`zoo.feeding`).
 
-    Patches of `patch_size` lie `step` voxels apart (the last one of each axis is moved back to end
-    at the border) and are averaged with uniform weights, as in SegSRGAN (2020, section 3.2.3), or
-    with a Gaussian that trusts the middle of a patch more than its edge. Patches without brain
-    are skipped.
+    Patches lie a step apart (the last one of each axis is moved back to end at the border) and are
+    averaged with uniform weights, as in SegSRGAN (2020, section 3.2.3), or with a Gaussian that
+    trusts the middle of a patch more than its edge. Patches that show nothing are skipped.
 
     Args:
         model: Generator and card.
         image: Interpolated image (X, Y, Z) on an isotropic grid, float.
-        slice_axis: Array axis along which the acquired slices followed each other; it becomes the
-            network's last where the card asks for that.
-        left_right_axis: Array axis closest to from left to right. Given for a model that was
-            trained on mirrored heads, it sees every patch and its mirror image; None for the
-            patches alone.
-        slices: What the image was interpolated from. Given for a model whose card asks for a step
-            of back-projection, the restored image gets it.
+        scan: What it was interpolated from, and how the two lie.
+        mask: Brain mask, boolean array of the image's shape; None for every voxel. A network that
+            was trained on brains is shown nothing else, and gives 0 outside.
         guides: Images of other contrasts on the same grid (X, Y, Z), registered, in the order of
             the training; each is masked and normalised by itself, as the image is.
-        slice_thickness: Of the acquired slices in mm; conditional generators are told.
-        mask: Boolean array of the image's shape; what lies outside is set to 0 before and after.
-        patch_size: Edge of the cubic patches in voxels, a multiple of 4; 0 for the whole volume
-            in one piece; 96 by default.
-        step: Distance of the patches in voxels; two thirds of the patch by default.
-        blending: `gaussian` or `uniform`.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        processing: Patch size, step, blending and device; the rest is not used.
         progress: Show a progress bar.
 
     Returns:
         The maps. When the GPU runs out of memory, the CPU takes over and a warning says so.
 
     Raises:
-        UserError: The device cannot be used, or patch size and step do not fit each other.
+        UserError: The device cannot be used.
         ModelError: The model was trained with another number of guides.
-        ValueError: The generator is conditional and the slice thickness is not given; a guide has
-            another shape than the image.
+        ValueError: A guide has another shape than the image.
     """
-    check_guides(model.card, len(guides), 'the argument guides')
+    card = model.card
+    check_guides(card, len(guides), 'the argument guides')
     if any(guide.shape != image.shape for guide in guides):
         raise ValueError('a guide has another shape than the image')
-    patch_size, step = resolve_patches(patch_size, step)
-    if not model.card.contract.slice_axis_last:
-        slice_axis = 2
-    mirrored = None
-    if model.card.contract.mirrored and left_right_axis is not None:
-        order = [*(axis for axis in range(3) if axis != slice_axis), slice_axis]
-        mirrored = order.index(left_right_axis)
-    if mask is None:
-        mask = np.ones(image.shape, dtype=bool)
+    how = processing or Processing()
+    mask = feeding.shown(card, np.ones(image.shape, dtype=bool) if mask is None else mask)
+    last, mirror_axis = feeding.axes(card, scan)
+    scales = feeding.scales(card, (image, *guides), mask)
+    forward = partial(
+        feeding.feed,
+        model.network,
+        card,
+        scales=scales,
+        resolution=feeding.resolution(scan),
+        mirror_axis=mirror_axis,
+    )
     box = _bounding_box(mask, MARGIN_VOXELS)
     inside = [np.where(mask[box], part[box], 0).astype(np.float32) for part in (image, *guides)]
     stack = np.stack([*inside, mask[box].astype(np.float32)])
-    stack = np.ascontiguousarray(np.moveaxis(stack, slice_axis + 1, -1))
-    scales = [volume_scale(part, model.card.contract.normalisation) for part in inside]
-    forward = _forward(model, scales, slice_thickness, mirrored)
+    stack = np.ascontiguousarray(np.moveaxis(stack, last + 1, -1))
 
     warnings: list[str] = []
-    device = resolve_device(device)
-    tiling = _Tiling(patch_size, step, blending, progress)
+    device = resolve_device(how.device)
+    tiling = _Tiling(*how.patches, how.blending, progress)
     try:
         output = tiling.run(model.network, forward, torch.from_numpy(stack)[None], device)
     except torch.cuda.OutOfMemoryError:
@@ -153,7 +139,7 @@ def predict(
         output = tiling.run(model.network, forward, torch.from_numpy(stack)[None], device)
 
     # Channel by channel: there may be many, and all of them together are most of the memory.
-    maps = np.moveaxis(output.numpy(), -1, slice_axis + 1)
+    maps = np.moveaxis(output.numpy(), -1, last + 1)
     inside_mask = mask[box]
 
     def whole(channel: np.ndarray) -> np.ndarray:
@@ -172,10 +158,8 @@ def predict(
         disagreement = whole(np.sqrt(np.where(variance > ROUNDING, variance, 0)))
         entropy = whole(binary_entropy(first))
     restored = whole(np.where(inside_mask, maps[0], 0))
-    if model.card.contract.back_projection and slices is not None:
-        restored = back_project(restored, mask, slices, model.card.contract.back_projection)
     return Prediction(
-        image=restored,
+        image=feeding.projected_back(card, restored, mask, scan),
         probabilities=probabilities,
         entropy=entropy,
         disagreement=disagreement,
@@ -240,46 +224,6 @@ class _Tiling:
         )
         assert isinstance(output, Tensor)  # noqa: S101 - narrows MONAI's union
         return output[0]
-
-
-def _forward(
-    model: TrainedModel,
-    scales: Sequence[float],
-    slice_thickness: float | None,
-    mirrored: int | None,
-) -> Callable[[Tensor], Tensor]:
-    """Wrap the network in what its card asks for: intensity scale, mirror image."""
-    network: Callable[[Tensor], Tensor] = model.network
-    if model.card.options.get('conditional'):
-        if slice_thickness is None:
-            raise ValueError('a conditional generator needs the slice thickness')
-        resolution = slice_thickness
-
-        def network(patch: Tensor) -> Tensor:
-            told: Tensor = model.network(patch, patch.new_full((len(patch),), resolution))
-            return told
-
-    def patch_standard(patch: Tensor) -> Tensor:
-        scaled, mean, sd = standardise(patch)
-        output = network(scaled)
-        intensity = restore(output[:, :1], mean[:, :1], sd[:, :1])
-        return torch.cat([intensity, output[:, 1:]], dim=1)
-
-    def whole_volume(patch: Tensor) -> Tensor:
-        output = network(patch / patch.new_tensor(scales).reshape(-1, 1, 1, 1))
-        return torch.cat([output[:, :1] * scales[0], output[:, 1:]], dim=1)
-
-    scaled = whole_volume
-    if model.card.contract.normalisation == 'patch-standard':
-        scaled = patch_standard
-    if mirrored is None:
-        return scaled
-    axis = mirrored + 2  # after batch and channel
-
-    def both(patch: Tensor) -> Tensor:
-        return (scaled(patch) + scaled(patch.flip(axis)).flip(axis)) / 2
-
-    return both
 
 
 def _bounding_box(mask: np.ndarray, margin: int) -> tuple[slice, slice, slice]:

@@ -15,7 +15,7 @@ from bids_segsr.exceptions import ImageError
 from bids_segsr.imaging.back_projection import Slices
 from bids_segsr.imaging.bias_field import correct_bias_field
 from bids_segsr.imaging.components import keep_largest_component, topology
-from bids_segsr.imaging.conform import acquired_axis, left_right_axis, slice_axis
+from bids_segsr.imaging.conform import slice_axis
 from bids_segsr.imaging.fidelity import fidelity
 from bids_segsr.imaging.resample import (
     Grid,
@@ -27,6 +27,7 @@ from bids_segsr.imaging.resample import (
 from bids_segsr.imaging.volume import Volume, load_mask, load_volume, save_volume
 from bids_segsr.inference.brain_extraction import find_brain_mask
 from bids_segsr.inference.predict import predict
+from bids_segsr.inference.processing import Blending, Processing
 from bids_segsr.zoo.contract import check_guides, check_restores, contract_warnings, mask_warnings
 from bids_segsr.zoo.store import TrainedModel
 
@@ -61,7 +62,7 @@ class Options:
     slice_thickness: float | None = None
     patch_size: int | None = None
     step: int | None = None
-    blending: str = 'gaussian'
+    blending: Blending = 'gaussian'
     threshold: float = 0.5
     keep_largest: bool = False
     device: str = 'auto'
@@ -132,16 +133,15 @@ def predict_file(
     prediction = predict(
         model,
         interpolated,
-        acquired_axis(scan.affine, grid.affine),
-        left_right_axis=left_right_axis(grid.affine),
-        slices=Slices(corrected, scan.affine, grid.affine, thickness),
+        Slices(corrected, scan.affine, grid.affine, thickness),
         guides=[data for data, _ in guiding],
-        slice_thickness=thickness,
         mask=inside,
-        patch_size=options.patch_size,
-        step=options.step,
-        blending=options.blending,
-        device=options.device,
+        processing=Processing(
+            patch_size=options.patch_size,
+            step=options.step,
+            blending=options.blending,
+            device=options.device,
+        ),
         progress=progress,
     )
     warnings = [

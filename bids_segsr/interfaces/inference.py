@@ -53,9 +53,9 @@ class SuperResolve(SimpleInterface):
 
         from bids_segsr.exceptions import ModelError
         from bids_segsr.imaging.back_projection import Slices
-        from bids_segsr.imaging.conform import acquired_axis, left_right_axis
         from bids_segsr.imaging.volume import load_mask, load_volume, save_volume
         from bids_segsr.inference.predict import predict
+        from bids_segsr.inference.processing import Processing
         from bids_segsr.zoo.find import load_model
 
         torch.set_num_threads(self.inputs.num_threads)
@@ -63,19 +63,17 @@ class SuperResolve(SimpleInterface):
         if model.card.to_json() != self.inputs.card_json:
             raise ModelError(f'{model.path}: the model changed during the run; start it again.')
         image, scan = load_volume(self.inputs.in_file), load_volume(self.inputs.scan_file)
-        thickness = self._given('slice_thickness')
         prediction = predict(
             model,
             image.data,
-            acquired_axis(scan.affine, image.affine),
-            left_right_axis=left_right_axis(image.affine),
-            slices=Slices(scan.data, scan.affine, image.affine, thickness),
-            slice_thickness=thickness,
+            Slices(scan.data, scan.affine, image.affine, self._given('slice_thickness')),
             mask=load_mask(self.inputs.mask_file, image),
-            patch_size=self._given('patch_size'),
-            step=self._given('step'),
-            blending=self.inputs.blending,
-            device=self.inputs.device,
+            processing=Processing(
+                patch_size=self._given('patch_size'),
+                step=self._given('step'),
+                blending=self.inputs.blending,
+                device=self.inputs.device,
+            ),
         )
         if prediction.device != 'cpu':
             torch.cuda.empty_cache()  # the worker process lives on and would keep it

@@ -141,6 +141,7 @@ def _common_contract(both: str, one: InputContract, other: InputContract) -> Inp
         'guides',
         'mirrored',
         'back_projection',
+        'interpolation',
     ):
         _agree(both, what, getattr(one, what), getattr(other, what))
     modalities = tuple(m for m in one.modalities if m in other.modalities)

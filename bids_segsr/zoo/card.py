@@ -7,7 +7,7 @@ import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bids_segsr.exceptions import ModelError
 
@@ -27,6 +27,13 @@ NORMALISATIONS = {
 }
 """What networks expect of intensities."""
 
+Interpolation = Literal['cubic', 'linear', 'zero-fill']
+INTERPOLATIONS: dict[Interpolation, int] = {'cubic': 3, 'linear': 1, 'zero-fill': 3}
+"""How the images of a training came to the fine grid; the order of the spline that does it here.
+
+Zeros that a scanner fills k-space with cannot be had from an image: cubic splines come closest.
+"""
+
 MOST_GUIDES = 16
 """More guide images than any network of the articles has: a damaged card."""
 
@@ -45,13 +52,16 @@ class InputContract:
             (by the mean of its voxels above 0).
         spacing_mm: Finest and coarsest spacing of the isotropic grid, mm.
         slice_thickness_mm: Thinnest and thickest slices, mm.
-        skull_stripped: Whether everything but the brain must be 0.
+        skull_stripped: Whether everything but the brain must be 0; else the network is shown, and
+            restores, the whole head.
         slice_axis_last: Whether the through-plane axis must be the last one.
         guides: Images of other contrasts, registered to the image, that the network needs as
             further input channels, each normalised like the image.
         mirrored: Whether it saw heads and their mirror images alike: the prediction then is the
             mean of what it makes of both.
         patch_size: Edge of the patches that it was trained on, voxels; 0 where that is not told.
+        interpolation: How the training brought its images to the fine grid: `cubic` or `linear`
+            splines, or `zero-fill` (of k-space).
         back_projection: Share of what the slices show and the restored image lacks that is put
             back (`imaging.back_projection`), 0 to 1.
     """
@@ -66,6 +76,7 @@ class InputContract:
     mirrored: bool = False
     patch_size: int = 0
     back_projection: float = 0.0
+    interpolation: Interpolation = 'cubic'
 
     def __post_init__(self) -> None:
         if self.normalisation not in NORMALISATIONS:
@@ -81,6 +92,11 @@ class InputContract:
             )
         if not 0 <= self.back_projection <= 1:
             raise ModelError(f'back_projection is {self.back_projection!r}; give 0 to 1')
+        if self.interpolation not in INTERPOLATIONS:
+            raise ModelError(
+                f'unknown interpolation {self.interpolation!r}; known are '
+                f'{", ".join(INTERPOLATIONS)}'
+            )
 
 
 @dataclass(frozen=True)
@@ -131,6 +147,11 @@ class ModelCard:
         return 'brain' in self.channels[1:]
 
     @property
+    def conditional(self) -> bool:
+        """Whether the network is told the distance of the slices."""
+        return bool(self.options.get('conditional'))
+
+    @property
     def regions(self) -> tuple[str, ...]:
         """Classes of the region map, without its background; none for most models.
 
@@ -174,12 +195,19 @@ class ModelCard:
                 contract[name] = tuple(contract[name])
             # cards were written without it, and the option alone told
             contract.setdefault('guides', content.get('options', {}).get('guides', 0))
+            contract.setdefault('interpolation', _interpolation(content.get('training', {})))
             for name in ('channels', 'limitations', 'citation'):
                 content[name] = tuple(content.get(name, ()))
             content['labels'] = {int(value): name for value, name in content['labels'].items()}
             return cls(contract=InputContract(**contract), **content)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(f'incomplete or wrong field ({error})') from error
+
+
+def _interpolation(training: dict[str, Any]) -> str:
+    """Read from the recipe how a training interpolated: cards were written without the field."""
+    found = re.search(r"^interpolation\s*=\s*['\"]([\w-]+)", training.get('recipe_file', ''), re.M)
+    return found[1] if found else 'cubic'
 
 
 def read_card(path: Path) -> ModelCard:

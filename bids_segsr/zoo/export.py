@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_segsr.exceptions import ModelError
+from bids_segsr.zoo.feeding import example_inputs
 from bids_segsr.zoo.store import CARD_FILE, WEIGHTS_FILE, TrainedModel, save_model
-from bids_segsr.zoo.verify import example_inputs
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,7 +12,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import oblique_affine
+from conftest import laid, oblique_affine
 from scipy.ndimage import gaussian_filter
 
 from bids_segsr.cli import run_folder, train
@@ -20,6 +20,7 @@ from bids_segsr.cli.run_folder import locked
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.volume import load_volume, save_volume
 from bids_segsr.inference.predict import predict
+from bids_segsr.inference.processing import Processing
 from bids_segsr.training.loop.run_log import read_log
 from bids_segsr.zoo.find import load_model
 
@@ -120,7 +121,7 @@ def test_a_list_of_images_becomes_a_model(recipe, images, tmp_path, capsys):
     assert not model.card.contract.mirrored
     assert model.card.contract.patch_size == 16
     image = load_volume(tmp_path / 'sub-2_T2w.nii.gz').data
-    found = predict(model, image, 2, patch_size=16)
+    found = predict(model, image, laid(image), processing=Processing(patch_size=16))
     assert found.image.shape == image.shape
     assert np.isfinite(found.image).all()
     assert found.probabilities.shape == (1, *image.shape)

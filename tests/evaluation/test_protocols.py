@@ -18,10 +18,11 @@ from bids_segsr.evaluation.article_figures import save_figure
 from bids_segsr.evaluation.cases import Imaging, load_reference, make_case
 from bids_segsr.evaluation.pictures import load_picture
 from bids_segsr.evaluation.run import Settings
-from bids_segsr.evaluation.systems import Tiling, read_systems, run_system
+from bids_segsr.evaluation.systems import read_systems, run_system
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.degrade import ForwardModel
 from bids_segsr.imaging.metrics import dice, psnr
+from bids_segsr.inference.processing import Processing
 from bids_segsr.training.data.subjects import Subject, content_digest
 from bids_segsr.training.loop.model_card import SEEN
 from bids_segsr.zoo.store import CARD_FILE
@@ -47,11 +48,13 @@ def models(root: Path, *names: str) -> Any:
     return read_systems([str(root / name) for name in names])
 
 
+def how(patch_size: int, step: int) -> Processing:
+    return Processing(patch_size=patch_size, step=step, blending='uniform', device='cpu')
+
+
 def settings(out: Path, **changes: Any) -> Settings:
     out.mkdir(exist_ok=True)
-    return Settings(
-        out=out, imaging=IMAGING, tiling=Tiling(16, 16, 'uniform'), device='cpu', **changes
-    )
+    return Settings(out=out, imaging=IMAGING, processing=how(16, 16), **changes)
 
 
 def value(rows: pd.DataFrame, **where: Any) -> float:
@@ -79,7 +82,7 @@ def test_compare(root: Path, heads: list[Subject], tmp_path: Path) -> None:
         case = make_case(reference, IMAGING, 0)
         inside = case.inside
         for system in systems:
-            output = run_system(system, case, Tiling(16, 16, 'uniform'), 'cpu')
+            output = run_system(system, case, how(16, 16))
             where = {'subject': subject.name, 'system': system.name}
             assert value(result.rows, metric='psnr', **where) == pytest.approx(
                 psnr(reference.image, output.image, inside)
@@ -233,7 +236,7 @@ def test_steps(root: Path, heads: list[Subject], tmp_path: Path) -> None:
     assert table['step'].tolist() == ['', '8', '12', '16']
     reference = load_reference(heads[1], {'cortex': (1,)})
     case = make_case(reference, IMAGING, 0)
-    output = run_system(models(root, 'one')[1], case, Tiling(16, 12, 'uniform'), 'cpu')
+    output = run_system(models(root, 'one')[1], case, how(16, 12))
     found = value(result.rows, subject='sub-2', system='one', step=12, metric='psnr')
     assert found == pytest.approx(psnr(reference.image, output.image, case.inside))
     check_figures(result, tmp_path, 'steps')
@@ -296,7 +299,7 @@ def test_blends(root: Path, heads: list[Subject], tmp_path: Path) -> None:
     reference = load_reference(heads[0], {})
     case = make_case(reference, IMAGING, 0)
     for alpha, end in ((0.0, 'one'), (1.0, 'two')):
-        output = run_system(models(root, end)[1], case, Tiling(16, 16, 'uniform'), 'cpu')
+        output = run_system(models(root, end)[1], case, how(16, 16))
         found = value(result.rows, subject='sub-1', alpha=alpha, metric='psnr')
         assert found == pytest.approx(psnr(reference.image, output.image, case.inside))
     key = result.rows[result.rows['alpha'] == 0.5]['key'].iloc[0]

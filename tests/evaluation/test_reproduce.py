@@ -186,8 +186,8 @@ def test_jobs_cover_the_tables_once():
     for job in jobs:
         assert job.imaging.noise == (2 if job.varied['image'] == 'noisy' else 0)
         assert job.imaging.forward.spacing_mm == (3, 3)
-        assert (job.tiling.patch_size, job.tiling.blending) == (128, 'uniform')
-        assert job.tiling.step == job.varied['step']
+        assert (job.processing.patch_size, job.processing.blending) == (128, 'uniform')
+        assert job.processing.step == job.varied['step']
 
 
 def row(system, step, image, metric, value, subject='a', structure=''):

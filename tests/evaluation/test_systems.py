@@ -10,14 +10,15 @@ import pytest
 from evaluation_phantoms import write_head, write_model
 
 from bids_segsr.evaluation.cases import Case, Imaging, load_reference, make_case
-from bids_segsr.evaluation.systems import System, Tiling, read_system, read_systems, run_system
+from bids_segsr.evaluation.systems import System, read_system, read_systems, run_system
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.back_projection import back_project
 from bids_segsr.imaging.degrade import ForwardModel
 from bids_segsr.inference.predict import predict
+from bids_segsr.inference.processing import Processing
 from bids_segsr.zoo.find import load_model
 
-TILING = Tiling(16, 8, 'uniform')
+HOW = Processing(patch_size=16, step=8, blending='uniform', device='cpu')
 
 
 @pytest.fixture(scope='module')
@@ -40,11 +41,10 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 def test_a_model(folder: Path, case: Case) -> None:
     system = read_system(str(folder / 'one'))
-    output = run_system(system, case, TILING, 'cpu')
+    output = run_system(system, case, HOW)
     direct = predict(
-        load_model(folder / 'one'), case.interpolated, 2, mask=case.seen,
-        patch_size=16, step=8, blending='uniform',
-    )  # fmt: skip
+        load_model(folder / 'one'), case.interpolated, case.slices, mask=case.seen, processing=HOW
+    )
     np.testing.assert_array_equal(output.image, direct.image)
     np.testing.assert_array_equal(output.structures['cortex'], direct.probabilities[0] > 0.5)
     assert 0 < output.structures['cortex'].mean() < 1
@@ -58,9 +58,9 @@ def test_back_projection_takes_the_scan_of_the_case(folder: Path, case: Case) ->
     contract = dataclasses.replace(model.card.contract, back_projection=0.5)
     asking = dataclasses.replace(model, card=dataclasses.replace(model.card, contract=contract))
     plain, found = (
-        run_system(System('one', (used,)), case, TILING, 'cpu').image for used in (model, asking)
+        run_system(System('one', (used,)), case, HOW).image for used in (model, asking)
     )
-    assert case.slices is not None
+    assert case.sliced
     np.testing.assert_array_equal(found, back_project(plain, case.seen, case.slices, 0.5))
     assert not np.array_equal(found, plain)
 
@@ -68,43 +68,48 @@ def test_back_projection_takes_the_scan_of_the_case(folder: Path, case: Case) ->
 def test_without_slices_nothing_is_projected_back(tmp_path: Path) -> None:
     reference = load_reference(write_head(tmp_path, 'sub-1', 1), {'cortex': (1,)})
     forward = ForwardModel(kind='isotropic', factor=(2.0, 2.0))
-    assert make_case(reference, Imaging(forward), 0).slices is None
+    case = make_case(reference, Imaging(forward), 0)
+    assert not case.sliced
+    model = load_model(write_model(tmp_path, 'one'))
+    contract = dataclasses.replace(model.card.contract, back_projection=0.5)
+    asking = dataclasses.replace(model, card=dataclasses.replace(model.card, contract=contract))
+    plain, found = (run_system(System('one', (m,)), case, HOW).image for m in (model, asking))
+    np.testing.assert_array_equal(found, plain)
 
 
 def test_a_pipeline_segments_what_the_first_model_made(folder: Path, case: Case) -> None:
     system = read_system(f'SR + U-Net={folder / "one"}+{folder / "unet"}')
     assert system.name == 'SR + U-Net'
-    output = run_system(system, case, TILING, 'cpu')
-    image = run_system(read_system(str(folder / 'one')), case, TILING, 'cpu').image
+    output = run_system(system, case, HOW)
+    image = run_system(read_system(str(folder / 'one')), case, HOW).image
     np.testing.assert_array_equal(output.image, image)
     direct = predict(
-        load_model(folder / 'unet'), image, 2, mask=case.seen,
-        patch_size=16, step=8, blending='uniform',
-    )  # fmt: skip
+        load_model(folder / 'unet'), image, case.slices, mask=case.seen, processing=HOW
+    )
     np.testing.assert_array_equal(output.structures['cortex'], direct.probabilities[0] > 0.5)
     assert len(system.identity) == 2
 
 
 def test_class_channels_compete(folder: Path, case: Case) -> None:
-    output = run_system(read_system(str(folder / 'classes')), case, TILING, 'cpu')
+    output = run_system(read_system(str(folder / 'classes')), case, HOW)
     assert set(output.structures) == {'cortex', 'background', 'cortical', 'white'}
     classes = np.stack([output.structures[n] for n in ('background', 'cortical', 'white')])
     np.testing.assert_array_equal(classes.sum(axis=0), 1)
 
 
 def test_a_blend_lies_between(folder: Path, case: Case) -> None:
-    one = run_system(read_system(str(folder / 'one')), case, TILING, 'cpu')
-    end = run_system(read_system(f'{folder / "one"}:{folder / "two"}:0'), case, TILING, 'cpu')
+    one = run_system(read_system(str(folder / 'one')), case, HOW)
+    end = run_system(read_system(f'{folder / "one"}:{folder / "two"}:0'), case, HOW)
     np.testing.assert_array_equal(one.image, end.image)
 
 
 def test_spline_is_always_among_them(folder: Path, case: Case) -> None:
     for given in ([], ['spline'], [str(folder / 'one')]):
         assert read_systems(given)[0].name == 'spline'
-    output = run_system(read_systems([])[0], case, TILING, 'cpu')
+    output = run_system(read_systems([])[0], case, HOW)
     np.testing.assert_array_equal(output.image, case.interpolated)
     assert output.structures == {}
-    truth = run_system(read_system('truth'), case, TILING, 'cpu')
+    truth = run_system(read_system('truth'), case, HOW)
     np.testing.assert_array_equal(truth.image, case.reference.image)
 
 

@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from conftest import centre_of_mass, gaussian_blob, oblique_affine
+from conftest import centre_of_mass, gaussian_blob, laid, oblique_affine
 from evaluation_phantoms import SHAPE, write_head, write_model
 from torch import nn
 
@@ -19,12 +19,13 @@ from bids_segsr.cli import app, evaluate, train
 from bids_segsr.cli.models import describe
 from bids_segsr.cli.segsr import main
 from bids_segsr.evaluation.cases import Imaging, load_reference, make_case
-from bids_segsr.evaluation.systems import System, Tiling, run_system
+from bids_segsr.evaluation.systems import System, run_system
 from bids_segsr.exceptions import ImageError, ModelError, UserError
 from bids_segsr.imaging.degrade import ForwardModel
 from bids_segsr.imaging.volume import load_volume, save_volume
 from bids_segsr.inference import single
 from bids_segsr.inference.predict import predict
+from bids_segsr.inference.processing import Processing
 from bids_segsr.inference.single import Options, predict_file
 from bids_segsr.training.data.subjects import Subject
 from bids_segsr.training.loop.forward_pass import make_super_resolver
@@ -139,12 +140,13 @@ def test_a_trained_model_predicts_what_its_network_gives(
     model = load_model(trained)
     image, guide = (load_volume(p).data[:16, :20, :24] for p in subjects[2].files[::3])
     assert np.abs(image - guide).max() > 50
-    found = predict(model, image, 2, guides=[guide], patch_size=0)
+    whole = Processing(patch_size=0)
+    found = predict(model, image, laid(image), guides=[guide], processing=whole)
     stack = np.stack([image / image.max(), guide / guide.max()])
     with torch.inference_mode():
         direct = model.network(torch.from_numpy(stack)[None])[0, 0].numpy() * image.max()
     np.testing.assert_allclose(found.image, direct, rtol=1e-5, atol=1e-3)
-    other = predict(model, image, 2, guides=[guide[::-1]], patch_size=0)
+    other = predict(model, image, laid(image), guides=[guide[::-1]], processing=whole)
     assert np.abs(other.image - found.image).max() > 1e-3
 
 
@@ -161,12 +163,14 @@ def test_a_trained_model_is_evaluated_with_the_guides_of_the_list(
         load_reference(subjects[2], {}), Imaging(ForwardModel(kind='isotropic', factor=(2, 2))), 0
     )
     model = load_model(trained)
-    output = run_system(System('guided', (model,)), case, Tiling(), 'cpu')
-    direct = predict(model, case.interpolated, 2, guides=case.reference.guides, mask=case.seen)
+    output = run_system(System('guided', (model,)), case, Processing())
+    direct = predict(
+        model, case.fed(model.card), case.slices, guides=case.reference.guides, mask=case.seen
+    )
     np.testing.assert_array_equal(output.image, direct.image)
     bare = dataclasses.replace(case, reference=dataclasses.replace(case.reference, guides=()))
     with pytest.raises(ModelError, match=r'1 guide image .* 0 given; .* Guide_image'):
-        run_system(System('guided', (model,)), bare, Tiling(), 'cpu')
+        run_system(System('guided', (model,)), bare, Processing())
 
 
 def test_guides_of_a_reference_follow_its_axes(subjects: list[Subject], tmp_path: Path) -> None:
@@ -193,7 +197,12 @@ def test_guides_are_cut_and_scaled_as_the_image(axis: int, patch_size: int) -> N
     mask = np.zeros(image.shape, dtype=bool)
     mask[1:13, 2:12, 3:19] = True
     found = predict(
-        last_guide(2), image, axis, guides=[first, second], mask=mask, patch_size=patch_size
+        last_guide(2),
+        image,
+        laid(image, axis),
+        guides=[first, second],
+        mask=mask,
+        processing=Processing(patch_size=patch_size),
     )
     expected = np.where(mask, second / second[mask].max() * image[mask].max(), 0)
     np.testing.assert_allclose(found.image, expected, rtol=1e-4)
@@ -202,7 +211,9 @@ def test_guides_are_cut_and_scaled_as_the_image(axis: int, patch_size: int) -> N
 def test_guides_are_standardised_for_themselves() -> None:
     rng = np.random.default_rng(1)
     image, guide = (rng.uniform(1, top, (16, 12, 8)) for top in (900, 5))
-    found = predict(last_guide(1, 'patch-standard'), image, 2, guides=[guide], patch_size=0)
+    how = Processing(patch_size=0)
+    standard = last_guide(1, 'patch-standard')
+    found = predict(standard, image, laid(image), guides=[guide], processing=how)
     expected = (guide - guide.mean()) / guide.std() * image.std() + image.mean()
     np.testing.assert_allclose(found.image, expected, rtol=1e-3, atol=0.1)
 
@@ -221,7 +232,7 @@ def test_another_number_of_guides_is_refused(
 ) -> None:
     image = np.ones((8, 8, 8), dtype=np.float32)
     with pytest.raises(ModelError, match=words):
-        predict(last_guide(wanted), image, 2, guides=[image] * given)
+        predict(last_guide(wanted), image, laid(image), guides=[image] * given)
     # told before the files are looked at
     missing = tmp_path / 'nothing.nii'
     with pytest.raises(ModelError, match=f'{words}; .*--guide'):
@@ -229,8 +240,9 @@ def test_another_number_of_guides_is_refused(
 
 
 def test_a_guide_of_another_shape_is_refused() -> None:
+    image = np.ones((8, 8, 8))
     with pytest.raises(ValueError, match='another shape'):
-        predict(last_guide(1), np.ones((8, 8, 8)), 2, guides=[np.ones((8, 8, 9))])
+        predict(last_guide(1), image, laid(image), guides=[np.ones((8, 8, 9))])
 
 
 @pytest.mark.parametrize('spacing', [(0.8, 0.8, 0.8), (1.3, 0.9, 2.0)])
@@ -376,7 +388,7 @@ def test_models_without_guides_ignore_those_of_a_subject(
     model = load_model(write_model(tmp_path, 'plain'))
     case = make_case(load_reference(subjects[2], {}), Imaging(ForwardModel(spacing_mm=(3, 3))), 0)
     assert case.reference.guides[0].shape == SHAPE
-    found = run_system(System('plain', (model,)), case, Tiling(16), 'cpu')
+    found = run_system(System('plain', (model,)), case, Processing(patch_size=16))
     bare = dataclasses.replace(case, reference=dataclasses.replace(case.reference, guides=()))
-    direct = run_system(System('plain', (model,)), bare, Tiling(16), 'cpu')
+    direct = run_system(System('plain', (model,)), bare, Processing(patch_size=16))
     np.testing.assert_array_equal(found.image, direct.image)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import SHARED
+from conftest import SHARED, laid
 from torch import nn
 
 from bids_segsr.exceptions import UserError
@@ -19,6 +19,7 @@ from bids_segsr.inference.predict import (
     predict,
     resolve_device,
 )
+from bids_segsr.inference.processing import Processing
 from bids_segsr.inference.tiling import peak_memory_gb, resolve_patches
 from bids_segsr.zoo.card import InputContract, ModelCard
 from bids_segsr.zoo.store import TrainedModel
@@ -71,10 +72,8 @@ def test_an_identity_network_gives_the_image_back(
     result = predict(
         model(Ramp(), normalisation),
         image,
-        2,
-        patch_size=patch_size,
-        step=step,
-        blending=blending,
+        laid(image),
+        processing=Processing(patch_size=patch_size, step=step, blending=blending, device='cpu'),
     )
     np.testing.assert_allclose(result.image, image, rtol=2e-5)
     assert result.probabilities.shape == (1, *image.shape)
@@ -91,7 +90,7 @@ def test_intensities_are_relative_to_those_inside_the_mask(normalisation, scale)
     mask = np.zeros(image.shape, dtype=bool)
     mask[4:12, 4:12, 4:12] = True
     image[mask] = np.resize([0.0, 0.0, 1.0, 2.0, 4.0, 2.0, 1.0, 8.0], 512)  # mean above 0: 3
-    result = predict(model(Seen(), normalisation), image, 2, mask=mask)
+    result = predict(model(Seen(), normalisation), image, laid(image), mask=mask)
     np.testing.assert_allclose(result.probabilities[0][mask], image[mask] / scale / 100, rtol=1e-5)
     np.testing.assert_allclose(result.image[mask], image[mask], rtol=1e-5)
 
@@ -108,7 +107,8 @@ def test_uniform_mean_and_disagreement_equal_a_plain_loop(image):
                 total[where] += ramp
                 squares[where] += ramp**2
                 count[where] += 1
-    result = predict(model(Ramp()), image, 2, patch_size=size, step=step, blending='uniform')
+    how = Processing(patch_size=size, step=step, blending='uniform')
+    result = predict(model(Ramp()), image, laid(image), processing=how)
     np.testing.assert_allclose(result.probabilities[0], total / count, atol=1e-5)
     deviation = np.sqrt(np.maximum(squares / count - (total / count) ** 2, 0))
     np.testing.assert_allclose(result.disagreement, deviation, atol=2e-3)
@@ -128,7 +128,8 @@ def test_uniform_weights_equal_the_original_where_no_padding_differs(case):
     canvas = np.zeros(padded, dtype=np.float32)
     inner = tuple(slice(a, a + n) for a, n in zip(low, image.shape, strict=True))
     canvas[inner] = image
-    result = predict(model(Ramp()), canvas, 2, patch_size=size, step=step, blending='uniform')
+    how = Processing(patch_size=size, step=step, blending='uniform')
+    result = predict(model(Ramp()), canvas, laid(canvas), processing=how)
     np.testing.assert_allclose(result.image[inner], data[f'sr{case}'], atol=1e-5)
     np.testing.assert_allclose(result.probabilities[0][inner], data[f'ramp{case}'], atol=1e-5)
 
@@ -150,8 +151,8 @@ def test_card_asks_for_back_projection(image, share):
     grid = thick_slice_grid(image.shape, affine, 3.0, 2)
     slices = Slices(degrade(image, affine, grid) + 1, grid.affine, affine)
     mask = image > np.median(image)
-    plain = predict(toy, image, 2, mask=mask)
-    found = predict(toy, image, 2, mask=mask, slices=slices)
+    plain = predict(model(Ramp()), image, slices, mask=mask)
+    found = predict(toy, image, slices, mask=mask)
     np.testing.assert_array_equal(found.probabilities, plain.probabilities)
     if share:
         np.testing.assert_array_equal(found.image, back_project(plain.image, mask, slices, share))
@@ -173,9 +174,8 @@ def test_what_saw_mirrored_heads_sees_both(image, slices, left_right, patch_size
         seen[mirrored] = predict(
             dataclasses.replace(toy, card=card),
             image,
-            slices,
-            left_right_axis=left_right,
-            patch_size=patch_size,
+            laid(image, slices, left_right=left_right),
+            processing=Processing(patch_size=patch_size),
         )
     np.testing.assert_allclose(seen[True].image, image, rtol=1e-5)
     axes = [*(axis for axis in range(3) if axis != slices), slices]
@@ -188,7 +188,9 @@ def test_what_saw_mirrored_heads_sees_both(image, slices, left_right, patch_size
 
 @pytest.mark.parametrize('axis', [0, 1, 2])
 def test_the_slice_direction_is_the_last_axis_of_the_network(image, axis):
-    result = predict(model(LastAxis()), image, axis, patch_size=0)
+    result = predict(
+        model(LastAxis()), image, laid(image, axis), processing=Processing(patch_size=0)
+    )
     profile = result.probabilities[0].mean(axis=tuple(a for a in range(3) if a != axis))
     assert (np.diff(profile) > 0).all()
     for other in {0, 1, 2} - {axis}:
@@ -207,7 +209,8 @@ def test_outside_of_the_mask_is_zero_and_far_patches_are_skipped(image):
     mask = np.zeros(image.shape, dtype=bool)
     mask[2:6, 3:7, 4:9] = True
     mask[25:29, 20:25, 15:20] = True
-    result = predict(model(Counting()), image, 1, mask=mask, patch_size=8, step=8)
+    small = Processing(patch_size=8, step=8)
+    result = predict(model(Counting()), image, laid(image, 1), mask=mask, processing=small)
     for channel in (result.image, result.probabilities[0], result.entropy, result.disagreement):
         assert (channel[~mask] == 0).all()
     np.testing.assert_allclose(result.image[mask], image[mask], rtol=1e-5)
@@ -217,7 +220,7 @@ def test_outside_of_the_mask_is_zero_and_far_patches_are_skipped(image):
 
 def test_a_small_image_is_padded_and_cropped_again():
     tiny = np.random.default_rng(1).uniform(1, 2, (7, 9, 5)).astype(np.float32)
-    result = predict(model(Ramp()), tiny, 0)
+    result = predict(model(Ramp()), tiny, laid(tiny, 0))
     assert result.image.shape == tiny.shape
     np.testing.assert_allclose(result.image, tiny, rtol=1e-5)
 
@@ -261,7 +264,7 @@ def test_gpu_out_of_memory_falls_back_to_the_cpu(image, monkeypatch):
 
     monkeypatch.setattr(module._Tiling, 'run', failing)
     monkeypatch.setattr(module, 'resolve_device', lambda device: device)
-    result = predict(model(Ramp()), image, 2, device='cuda')
+    result = predict(model(Ramp()), image, laid(image), processing=Processing(device='cuda'))
     assert devices == ['cuda', 'cpu']
     assert result.device == 'cpu'
     assert 'ran out of memory' in result.warnings[0]
@@ -275,7 +278,7 @@ def test_memory_estimate_grows_with_the_patch_not_beyond_the_volume():
     assert peak_memory_gb((20, 20, 20), 96, 16, 2) == peak_memory_gb((20, 20, 20), 0, 16, 2)
 
 
-def test_a_conditional_generator_is_told_the_slice_thickness(image):
+def test_a_conditional_generator_is_told_the_distance_of_the_slices_as_in_its_training(image):
     class Told(nn.Module):
         def forward(self, x: torch.Tensor, resolution: torch.Tensor) -> torch.Tensor:
             assert resolution.shape == (len(x),)
@@ -283,7 +286,6 @@ def test_a_conditional_generator_is_told_the_slice_thickness(image):
 
     card = dataclasses.replace(CARD, options={'conditional': 'film'})
     conditional = TrainedModel(Told(), card, Path('toy'))
-    result = predict(conditional, image, 2, slice_thickness=3.5, patch_size=16)
+    scan = dataclasses.replace(laid(image, distance=3.5), thickness=3.0)
+    result = predict(conditional, image, scan, processing=Processing(patch_size=16))
     np.testing.assert_allclose(result.probabilities[0], 0.35, atol=1e-6)
-    with pytest.raises(ValueError, match='slice thickness'):
-        predict(conditional, image, 2)

@@ -12,8 +12,9 @@ from bids_segsr.evaluation.cases import Imaging
 from bids_segsr.evaluation.reproduce.published import SPLINE, TITLES, PublishedScore
 from bids_segsr.evaluation.run import Job
 from bids_segsr.evaluation.scores import METRICS
-from bids_segsr.evaluation.systems import System, Tiling
+from bids_segsr.evaluation.systems import System
 from bids_segsr.imaging.degrade import ForwardModel
+from bids_segsr.inference.processing import Processing
 from bids_segsr.zoo.store import TrainedModel
 
 FORWARD = ForwardModel(kind='thick-slices', spacing_mm=(3.0, 3.0))
@@ -62,12 +63,15 @@ def make_systems(
     return systems
 
 
-def make_jobs(published: Iterable[PublishedScore], systems: Mapping[str, System]) -> list[Job]:
+def make_jobs(
+    published: Iterable[PublishedScore], systems: Mapping[str, System], device: str = 'auto'
+) -> list[Job]:
     """List what has to be run for the tables.
 
     Args:
         published: Numbers of the article.
         systems: Name in the tables' column ``system`` to what was trained.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
 
     Returns:
         One job for every system, step and kind of image that a table has.
@@ -77,7 +81,7 @@ def make_jobs(published: Iterable[PublishedScore], systems: Mapping[str, System]
         Job(
             system=systems[name],
             imaging=Imaging(FORWARD, noise=NOISE if image == 'noisy' else 0.0),
-            tiling=Tiling(PATCH, step, 'uniform'),
+            processing=Processing(patch_size=PATCH, step=step, blending='uniform', device=device),
             varied={'step': step, 'image': image},
         )
         for name, step, image in wanted

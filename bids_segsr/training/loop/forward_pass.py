@@ -14,6 +14,7 @@ from bids_segsr.networks import create
 from bids_segsr.networks.standardise import restore, standardise
 from bids_segsr.training.recipe import Network, Recipe
 from bids_segsr.zoo.contract import check_restores
+from bids_segsr.zoo.feeding import feed, first_stage_misfit, told
 from bids_segsr.zoo.store import TrainedModel
 
 logger = logging.getLogger(__name__)
@@ -78,16 +79,15 @@ def prepare(
 
 def apply_network(network: nn.Module, batch: Batch, conditional: bool) -> Tensor:
     """Run a generator, (B, C, X, Y, Z); a conditional one is told the resolution."""
-    output: Tensor = (
-        network(batch.image, batch.resolution) if conditional else network(batch.image)
-    )
-    return output
+    return told(network, batch.image, batch.resolution, conditional=conditional)
 
 
 def make_super_resolver(
     model: TrainedModel, recipe: Recipe, device: torch.device
 ) -> SuperResolver:
     """Wrap a trained model as the first stage of a pipeline.
+
+    It sees every patch once: that of a training lies as it comes, and is mirrored as often as not.
 
     Args:
         model: The model; it is not trained further.
@@ -98,30 +98,33 @@ def make_super_resolver(
         The function.
 
     Raises:
-        UserError: If the model restores no image, expects intensities that the recipe does not
-            give, or guide images.
+        UserError: If the model restores no image, or the recipe feeds it otherwise than it was
+            trained.
     """
     check_restores(model.card)
-    if model.card.contract.guides:
+    misfit = first_stage_misfit(
+        model.card,
+        {
+            'normalisation': recipe.sampling.normalisation,
+            'interpolation': recipe.forward.interpolation,
+            'skull_stripped': recipe.task.skull_stripped,
+            'slice_axis_last': recipe.slice_axis_last,
+        },
+    )
+    if misfit:
         raise UserError(
-            f'{model.path}: needs guide images, which a first stage does not get; '
-            'set super_resolved_by in [task] of the recipe to another model'
+            f'{model.path}: {misfit}; change that in the recipe, or give another model with '
+            'super_resolved_by in [task]'
         )
     network = model.network.to(device).requires_grad_(False).eval()
-    conditional = bool(model.card.options.get('conditional'))
-    standard = model.card.contract.normalisation == 'patch-standard'
-    if not standard and recipe.sampling.normalisation != 'volume-max':
-        raise UserError(
-            f'{model.path}: expects images divided by their maximum; '
-            "set normalisation = 'volume-max' in [sampling] of the recipe"
-        )
 
     @torch.no_grad()
     def super_resolve(image: Tensor, resolution: Tensor) -> Tensor:
-        scaled, mean, sd = standardise(image) if standard else (image, None, None)
-        output = network(scaled, resolution) if conditional else network(scaled)
-        intensity: Tensor = output[:, :1]
-        return intensity if mean is None or sd is None else restore(intensity, mean, sd)
+        # the patches are divided already, by the same number as a prediction would take
+        output = feed(
+            network, model.card, image, scales=None, resolution=resolution, mirror_axis=None
+        )
+        return output[:, :1]
 
     return super_resolve
 

@@ -172,6 +172,7 @@ def write_model(
             mirrored=recipe.label_maps is not None,
             patch_size=recipe.sampling.patch_size,
             back_projection=recipe.task.back_projection,
+            interpolation=recipe.forward.interpolation,
         ),
         channels=channels,
         labels={1: channels[1]} if 'cortex' in channels or len(channels) == 2 else {},

@@ -1,0 +1,100 @@
+"""How an image is processed: every choice that a person has, in one frozen object."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from bids_segsr.exceptions import UserError
+from bids_segsr.inference.tiling import resolve_patches
+
+Blending = Literal['gaussian', 'uniform']
+SkullStrip = Literal['auto', 'skip', 'force']
+
+
+@dataclass(frozen=True)
+class Processing:
+    """The choices that decide what is made of an image, model and contrast apart.
+
+    Attributes:
+        resolution: Spacing of the isotropic grid in mm; None for automatic.
+        slice_thickness: FWHM of the slice profile in mm; None for what the sidecar tells, else
+            the distance of the slices.
+        patch_size: Edge of a patch in voxels; 0 for the whole volume, None for the default.
+        step: Distance of the patches in voxels; None for the default.
+        blending: Weights of overlapping patches, `gaussian` or `uniform`.
+        threshold: Above which probability a voxel is cortex, 0 to 1. A network that tells tissues
+            apart needs none: there, the cortex is where it is the likeliest.
+        keep_largest: Whether only the largest connected component of the cortex is kept.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        skull_strip: Brain extraction: `auto` (when needed), `skip` or `force`.
+        skull_strip_template: TemplateFlow name of the template that is registered to find the
+            brain; None for the packaged network.
+
+    Raises:
+        UserError: A value is outside its range; names the flag.
+    """
+
+    resolution: float | None = None
+    slice_thickness: float | None = None
+    patch_size: int | None = None
+    step: int | None = None
+    blending: Blending = 'gaussian'
+    threshold: float = 0.5
+    keep_largest: bool = False
+    device: str = 'auto'
+    skull_strip: SkullStrip = 'auto'
+    skull_strip_template: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ('resolution', 'slice_thickness'):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise UserError(f'{flag(name)} is {value:g}: give a positive number of mm')
+        if not 0 <= self.threshold <= 1:
+            raise UserError(
+                f'--threshold is {self.threshold:g}: give a probability between 0 and 1'
+            )
+        if not re.fullmatch(r'auto|cpu|cuda(:\d+)?', self.device):
+            raise UserError(f'--device is {self.device!r}: give auto, cpu, cuda or cuda:N')
+        for name, allowed in (('blending', Blending), ('skull_strip', SkullStrip)):
+            if getattr(self, name) not in get_args(allowed):
+                raise UserError(
+                    f'{flag(name)} is {getattr(self, name)!r}: give one of '
+                    f'{", ".join(get_args(allowed))}'
+                )
+        resolve_patches(self.patch_size, self.step)
+
+    @property
+    def patches(self) -> tuple[int, int]:
+        """Patch size and step in voxels, defaults filled in."""
+        return resolve_patches(self.patch_size, self.step)
+
+    @property
+    def tiling(self) -> dict[str, int | str]:
+        """How the network is put over a volume, by the names of the choices, for records."""
+        patch_size, step = self.patches
+        return {'patch_size': patch_size, 'step': step, 'blending': self.blending}
+
+    def settled(self, *, resolution: float, slice_thickness: float) -> Processing:
+        """Return the choices for one image, with nothing left to a default.
+
+        Args:
+            resolution: Of the grid in mm, where none was asked for.
+            slice_thickness: In mm, where none was given.
+        """
+        patch_size, step = self.patches
+        return replace(
+            self,
+            resolution=self.resolution or resolution,
+            slice_thickness=self.slice_thickness or slice_thickness,
+            patch_size=patch_size,
+            step=step,
+        )
+
+
+def flag(name: str) -> str:
+    """Return the flag of a choice, as both command lines spell it."""
+    return '--' + name.replace('_', '-')

@@ -1,0 +1,212 @@
+"""How a network is fed and what its output means, from its card alone.
+
+Prediction, brain mask, the first stage of a training, evaluation and `segsr models verify` all go
+through here: a property of a card changes what happens to an image in this file and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bids_segsr.imaging.back_projection import Slices, back_project
+from bids_segsr.imaging.brain_mask import otsu_foreground
+from bids_segsr.imaging.conform import acquired_axis, left_right_axis, slice_axis, spacing_of
+from bids_segsr.imaging.resample import Grid, resample
+from bids_segsr.networks.standardise import restore, standardise, volume_scale
+from bids_segsr.zoo.card import INTERPOLATIONS, ModelCard
+
+EXAMPLE_EDGE = 32
+"""Voxels along each axis of the patch that models are tried on."""
+
+
+def interpolated(card: ModelCard, scan: Slices, shape: Sequence[int]) -> np.ndarray:
+    """Bring a scan to the fine grid as the network's training did.
+
+    Args:
+        card: Card of the model.
+        scan: The scan and the affine of the grid.
+        shape: Of the grid.
+
+    Returns:
+        float32 array of that shape, nothing masked.
+    """
+    i, j, k = shape
+    order = INTERPOLATIONS[card.contract.interpolation]
+    return resample(scan.data, scan.affine, Grid((i, j, k), scan.fine_affine), order)
+
+
+def shown(card: ModelCard, mask: np.ndarray) -> np.ndarray:
+    """Return where the network sees the image, boolean: in the brain, or everywhere.
+
+    Args:
+        card: Card of the model. One that was trained on whole heads is shown whole heads.
+        mask: Brain mask, boolean array.
+    """
+    return mask if card.contract.skull_stripped else np.ones_like(mask)
+
+
+def axes(card: ModelCard, scan: Slices) -> tuple[int, int | None]:
+    """Tell which way the network sees the fine grid.
+
+    Args:
+        card: Card of the model.
+        scan: The scan and the affine of the grid.
+
+    Returns:
+        The array axis that becomes the network's last: that of the slices, where the card asks for
+        it. And the axis, in the order in which the network sees them, along which left and right
+        are mirrored for a second look; None for a model that did not see mirrored heads.
+    """
+    last = acquired_axis(scan.affine, scan.fine_affine) if card.contract.slice_axis_last else 2
+    if not card.contract.mirrored:
+        return last, None
+    order = [*(axis for axis in range(3) if axis != last), last]
+    return last, order.index(left_right_axis(scan.fine_affine))
+
+
+def resolution(scan: Slices) -> float:
+    """Return what a conditional network is told: the distance of the slices in mm."""
+    spacing = spacing_of(scan.affine)
+    return spacing[slice_axis(spacing)]
+
+
+def scales(card: ModelCard, images: Sequence[np.ndarray], mask: np.ndarray) -> list[float]:
+    """Find what intensities are divided by, image and guides each for themselves.
+
+    The mean of a brain must be that of a brain: where the mask takes every voxel, Otsu's
+    foreground stands for it, for the background seldom is exactly 0.
+
+    Args:
+        card: Card of the model.
+        images: (X, Y, Z) each.
+        mask: Boolean array: what the network is shown.
+
+    Returns:
+        A positive number an image; for 'patch-standard' the numbers are not used by `feed`.
+    """
+    contract = card.contract
+    found = []
+    for image in images:
+        inside = mask
+        if contract.normalisation == 'volume-mean' and contract.skull_stripped and mask.all():
+            inside = otsu_foreground(image)
+        found.append(volume_scale(np.where(inside, image, 0), contract.normalisation))
+    return found
+
+
+def feed(
+    network: nn.Module,
+    card: ModelCard,
+    patches: Tensor,
+    *,
+    scales: Sequence[float] | None,
+    resolution: Tensor | float,
+    mirror_axis: int | None,
+) -> Tensor:
+    """Run a network on patches of an image, in the units of the image.
+
+    Args:
+        network: The network of the card.
+        card: The card.
+        patches: Image and guides, (B, 1 + guides, X, Y, Z), 0 where nothing is shown.
+        scales: From `scales`; None for patches that are divided already.
+        resolution: Distance of the slices in mm, one number or (B,).
+        mirror_axis: From `axes`: the network sees the patches and their mirror images, and its
+            outputs are averaged. None for the patches alone.
+
+    Returns:
+        (B, C, X, Y, Z): the intensity in the units of the patches, then probabilities.
+    """
+    if mirror_axis is not None:
+        axis = mirror_axis + 2  # after batch and channel
+        once, again = (
+            feed(network, card, seen, scales=scales, resolution=resolution, mirror_axis=None)
+            for seen in (patches, patches.flip(axis))
+        )
+        return (once + again.flip(axis)) / 2
+    if card.contract.normalisation == 'patch-standard':
+        scaled, mean, sd = standardise(patches)
+        output = told(network, scaled, resolution, conditional=card.conditional)
+        intensity = restore(output[:, :1], mean[:, :1], sd[:, :1])
+    else:
+        factors = patches.new_tensor(scales or [1.0] * patches.shape[1]).reshape(-1, 1, 1, 1)
+        output = told(network, patches / factors, resolution, conditional=card.conditional)
+        intensity = output[:, :1] * factors[0]
+    return torch.cat([intensity, output[:, 1:]], dim=1)
+
+
+def told(
+    network: nn.Module, patches: Tensor, resolution: Tensor | float, *, conditional: bool
+) -> Tensor:
+    """Run a network; a conditional one is told the distance of the slices in mm, (B,)."""
+    output: Tensor = (
+        network(patches, patches.new_ones(len(patches)) * resolution)
+        if conditional
+        else network(patches)
+    )
+    return output
+
+
+def projected_back(
+    card: ModelCard, restored: np.ndarray, mask: np.ndarray, scan: Slices
+) -> np.ndarray:
+    """Put back into a restored image what its slices show, as far as the card asks for it.
+
+    Args:
+        card: Card of the model.
+        restored: Image (X, Y, Z), 0 outside the mask.
+        mask: Boolean array of its shape.
+        scan: What it was restored from.
+
+    Returns:
+        Array of the same shape.
+    """
+    share = card.contract.back_projection
+    return back_project(restored, mask, scan, share) if share else restored
+
+
+def example_inputs(card: ModelCard) -> tuple[Tensor, ...]:
+    """Make up what a network takes: always the same random numbers.
+
+    Args:
+        card: Card of the model.
+
+    Returns:
+        A patch (1, 1 + guides, 32, 32, 32), 0 to 1; for a conditional network also the distance
+        of the slices (1,) in mm, the smallest that the card allows.
+    """
+    shape = (1, 1 + card.contract.guides, *[EXAMPLE_EDGE] * 3)
+    patch = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    if not card.conditional:
+        return (patch,)
+    return patch, torch.tensor([card.contract.slice_thickness_mm[0]])
+
+
+def first_stage_misfit(card: ModelCard, recipe: Mapping[str, Any]) -> str | None:
+    """Compare what a model is fed with what the recipe of a second stage gives it.
+
+    Args:
+        card: Card of the first stage.
+        recipe: What its patches are like: 'normalisation', 'interpolation', 'skull_stripped',
+            'slice_axis_last'; the names of the card's contract.
+
+    Returns:
+        What to set in the recipe, or None where the model is fed as it was trained.
+    """
+    contract = card.contract
+    if contract.guides:
+        return 'it needs guide images, which a first stage does not get: take another model'
+    for name, given in recipe.items():
+        wanted = getattr(contract, name)
+        if name == 'normalisation' and wanted == 'patch-standard':
+            continue  # it scales every patch for itself, whatever the unit
+        if name == 'slice_axis_last' and not wanted:
+            continue
+        if wanted != given:
+            return f'it was trained with {name} = {wanted!r}, the recipe gives {given!r}'
+    return None
