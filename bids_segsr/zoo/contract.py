@@ -93,7 +93,7 @@ def mask_warnings(method: str) -> list[str]:
     """Tell what a reader should know about how a brain mask came about.
 
     Args:
-        method: From `inference.brain_mask.find_brain_mask`.
+        method: From `inference.brain_extraction.find_brain_mask`.
 
     Returns:
         A sentence where a network found the brain, whose masks are not those of a person.
