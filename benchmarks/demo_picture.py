@@ -11,9 +11,9 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 
-from bids_segsr.cli.demo import SUBJECT, icbm_template
 from bids_segsr.imaging.resample import Grid, resample, resample_mask
 from bids_segsr.imaging.volume import load_map, load_volume
+from bids_segsr.simulation.demo_dataset import SUBJECT, icbm_template
 from bids_segsr.zoo.find import DEFAULT_MODEL, find_card
 
 CUT_MM = {'sagittal': -12.0, 'coronal': -20.0}

@@ -27,9 +27,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from bids_segsr.cli.demo import _write_dataset, icbm_template
 from bids_segsr.imaging.volume import save_volume
 from bids_segsr.inference.qc import QUANTITIES
+from bids_segsr.simulation.demo_dataset import icbm_template, write_demo_dataset
 
 APP = [sys.executable, '-m', 'bids_segsr.cli.app']
 COHORTS = (1_500, 100_000)
@@ -80,7 +80,7 @@ def scan(folder: Path, image: Path | None, threads: int, cores: int) -> None:
     raw, out, work = (folder / name for name in ('bids', 'out', 'work'))
     modality = 'T1w' if image is None else 'T2w'
     if image is None:
-        _write_dataset(raw, *icbm_template())
+        write_demo_dataset(raw, *icbm_template())
     else:
         target = raw / 'sub-01' / 'anat' / f'sub-01_T2w{"".join(image.suffixes[-2:])}'
         target.parent.mkdir(parents=True)

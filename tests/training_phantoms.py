@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
+from bids_segsr.training.data.data_summary import TrainingData
 from bids_segsr.training.data.patches import Patch
 from bids_segsr.training.data_tables import Sampling
 from bids_segsr.training.loop.distributed import make_fabric
 from bids_segsr.training.loop.engine import Trainer
-from bids_segsr.training.loop.model_card import TrainingData
 from bids_segsr.training.loop_tables import CriticSchedule, Loss, Optimiser
 from bids_segsr.training.recipe import Network, Recipe, Schedule, Task, Validation
 

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import warnings
 from pathlib import Path
 
 import numpy as np
 
 from bids_segsr.cli import app
 from bids_segsr.exceptions import UserError
-
-SUBJECT = 'icbm152'
-SLICE_THICKNESS_MM = 3.0
-NOISE = 0.01
-SEED = 152
+from bids_segsr.simulation.demo_dataset import SUBJECT, icbm_template, write_demo_dataset
 
 
 def run_demo(output: Path, model: str | None = None) -> int:
@@ -35,7 +29,7 @@ def run_demo(output: Path, model: str | None = None) -> int:
         raise UserError(f'{output}: not empty; give a new folder for the demonstration.')
     print('1/3 the ICBM 152 T1w average, acquired with 1 x 1 x 3 mm slices')
     truth, affine = icbm_template()
-    _write_dataset(bids_dir, truth, affine)
+    write_demo_dataset(bids_dir, truth, affine)
     print('2/3 bids_segsr, participant and group level (a few minutes)', flush=True)
     arguments = [str(bids_dir), str(derivatives), 'participant', 'group', '--modality', 'T1w']
     arguments += ['-w', str(output / 'work'), '--skip-bids-validation']
@@ -52,47 +46,6 @@ def run_demo(output: Path, model: str | None = None) -> int:
         print(line)
     print(f'Report: {derivatives / f"sub-{SUBJECT}.html"}')
     return 0
-
-
-def icbm_template() -> tuple[np.ndarray, np.ndarray]:
-    """Return the stripped ICBM 152 T1w average at 1 mm (largest value 1000) and its affine."""
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        from nilearn.datasets import load_mni152_template
-
-        template = load_mni152_template(resolution=1)
-    data = np.asarray(template.dataobj, dtype=np.float32)
-    return data * np.float32(1000 / data.max()), template.affine
-
-
-def _write_dataset(root: Path, truth: np.ndarray, affine: np.ndarray) -> None:
-    from bids_segsr.imaging.degrade import degrade, thick_slice_grid
-    from bids_segsr.imaging.volume import save_volume
-
-    grid = thick_slice_grid(truth.shape, affine, SLICE_THICKNESS_MM, axis=2)
-    scan = degrade(truth, affine, grid)
-    noise = np.random.default_rng(SEED).normal(0, NOISE * truth.max(), scan.shape)
-    scan = np.where(scan > 0.02 * truth.max(), np.maximum(scan + noise, 0), 0)
-    folder = root / f'sub-{SUBJECT}' / 'anat'
-    folder.mkdir(parents=True, exist_ok=True)
-    save_volume(folder / f'sub-{SUBJECT}_T1w.nii.gz', scan.astype(np.float32), grid.affine)
-    for path, content in {
-        folder / f'sub-{SUBJECT}_T1w.json': {
-            'SliceThickness': SLICE_THICKNESS_MM,
-            'Description': 'ICBM 152 2009 average, degraded by a Gaussian slice profile',
-        },
-        root / 'dataset_description.json': {
-            'Name': 'ICBM 152 with thick slices',
-            'BIDSVersion': '1.10.0',
-            'DatasetType': 'raw',
-        },
-    }.items():
-        path.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
-    (root / 'README').write_text(
-        'The ICBM 152 2009 nonlinear average (Fonov et al. 2011), as nilearn carries it, degraded '
-        'to 1 x 1 x 3 mm with a Gaussian slice profile and 1 % noise for a demonstration.\n',
-        encoding='utf-8',
-    )
 
 
 def _scores(

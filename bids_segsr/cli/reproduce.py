@@ -180,9 +180,11 @@ def _train(recipe: Recipe, training: Path, arguments: argparse.Namespace) -> Pat
     Returns:
         The folder of the model; None if the training was stopped by a signal.
     """
-    from bids_segsr.cli.train import Run, train_recipe
+    from bids_segsr.cli.train import train
     from bids_segsr.evaluation.reproduce.published import SUPER_RESOLVER
+    from bids_segsr.training.data.collection import data_of_subjects
     from bids_segsr.training.data.subjects import read_csv
+    from bids_segsr.training.loop.training_run import Run, image_sets
 
     out: Path = arguments.out
     if recipe.task.super_resolved_by is not None:
@@ -191,7 +193,10 @@ def _train(recipe: Recipe, training: Path, arguments: argparse.Namespace) -> Pat
             recipe, task=dataclasses.replace(recipe.task, super_resolved_by=first)
         )
     run = Run(device=arguments.device, workers=arguments.workers)
-    return train_recipe(recipe, read_csv(training), out / recipe.name, str(training), run)
+    subjects, folder = read_csv(training), out / recipe.name
+    data = data_of_subjects(recipe, subjects, str(training))
+    outcome = train(recipe, data, image_sets(subjects), folder, run)
+    return None if outcome is None or outcome.stopped_by is not None else folder / 'model'
 
 
 def _complain(line: str) -> None:

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import math
 import sys
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_segsr.bids.files import make_folder
 from bids_segsr.bids.names import bids_uri
 from bids_segsr.bids.query import MODALITIES
-from bids_segsr.cli.simulated_dataset import (
+from bids_segsr.exceptions import UserError
+from bids_segsr.simulation.simulated_dataset import (
     AXES,
     FineImage,
     check_output,
     dataset_links,
-    make_sidecar,
     name_of,
     settings_of,
-    write_json,
+    simulate_image,
     write_root,
 )
-from bids_segsr.exceptions import UserError
 
 if TYPE_CHECKING:
     from bids_segsr.imaging.degrade import ForwardModel
@@ -137,7 +133,7 @@ def _succeeds(
 ) -> bool:
     """Degrade one image; a failure is told in one line."""
     try:
-        print(_simulate_one(image, root, model, settings))
+        print(simulate_image(image, root, model, settings))
     except UserError as error:
         text = str(error)
         text = text if str(image.path) in text else f'{image.path}: {text}'
@@ -267,34 +263,3 @@ def _of_file(path: Path, arguments: argparse.Namespace) -> FineImage:
         label = ''.join(letter for letter in stem if letter.isascii() and letter.isalnum())
         entities = {'subject': label or 'image', 'suffix': arguments.modality}
     return FineImage(path, entities, {}, path.resolve().as_uri())
-
-
-def _simulate_one(
-    image: FineImage, root: Path, model: ForwardModel, settings: Mapping[str, Any]
-) -> Path:
-    """Write one image and its sidecar; return the path of the image."""
-    import numpy as np
-
-    from bids_segsr.imaging.acquisition import acquire, draw_acquisition
-    from bids_segsr.imaging.conform import spacing_of, to_canonical
-    from bids_segsr.imaging.volume import load_volume, save_volume
-
-    volume = load_volume(image.path)
-    data, affine = to_canonical(volume.data, volume.affine)
-    # by its name, so that an image is the same whatever others are simulated with it
-    name = name_of(image, '.nii.gz')
-    rng = np.random.default_rng([settings['seed'], zlib.crc32(str(name).encode())])
-    acquisition = draw_acquisition(model, spacing_of(affine), rng)
-    low, grid = acquire(data, affine, acquisition)
-    if acquisition.kind == 'k-space':  # which keeps the field of view, not the spacing
-        acquisition = dataclasses.replace(acquisition, spacing=grid.spacing)
-    sd = settings['noise'] * float(low.max())
-    low = low + np.float32(sd) * rng.standard_normal(low.shape, dtype=np.float32)
-    make_folder((root / name).parent)
-    try:
-        save_volume(root / name, low, grid.affine)
-    except OSError as error:
-        raise UserError(f'{root / name}: cannot be written ({error.strerror}).') from None
-    sidecar = make_sidecar(image, acquisition, spacing_of(affine), sd, settings)
-    write_json(root / name_of(image, '.json'), sidecar)
-    return root / name

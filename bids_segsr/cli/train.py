@@ -8,48 +8,18 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_segsr.bids.files import make_folder
-from bids_segsr.cli.run_folder import CACHE_FOLDER, check_out, is_first, locked
 from bids_segsr.exceptions import UserError
 
 if TYPE_CHECKING:
-    from lightning_fabric import Fabric
-
-    from bids_segsr.training.data.batches import PatchSource
-    from bids_segsr.training.data.subjects import Subject
-    from bids_segsr.training.loop.model_card import Outcome, TrainingData
+    from bids_segsr.training.data.data_summary import TrainingData
+    from bids_segsr.training.loop.model_card import Outcome
+    from bids_segsr.training.loop.training_run import Run, Sets
     from bids_segsr.training.recipe import Recipe
 
-logger = logging.getLogger(__name__)
-
 REPORT_FILE = 'report.html'
-
-Sets = Callable[['Recipe', Path], 'tuple[PatchSource, PatchSource]']
-"""Makes training and validation patches; takes the folder for decompressed volumes."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """How a training is run, whatever its recipe.
-
-    Attributes:
-        device: 'auto', 'cpu', 'cuda' or 'cuda:N'.
-        devices: GPUs, or processes on a CPU; None for one, or for what torchrun started.
-        workers: Processes that make samples, for each training process; None for a choice by the
-            number of cores.
-        init: Name or path of the model to start from.
-        freeze: Glob patterns of parameter names that are not trained.
-    """
-
-    device: str = 'auto'
-    devices: int | None = None
-    workers: int | None = None
-    init: str | None = None
-    freeze: tuple[str, ...] = ()
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -129,15 +99,17 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _train_all(arguments: argparse.Namespace) -> int:
-    from bids_segsr.cli.training_data import (
+    from bids_segsr.training.data.collection import (
         data_of_label_maps,
         data_of_subjects,
         find_subjects,
         with_validation,
     )
+    from bids_segsr.training.loop.run_folder import check_out
+    from bids_segsr.training.loop.training_run import Run, describe_run, image_sets, label_map_sets
     from bids_segsr.training.recipe_file import read_recipe
 
-    _start_log()
+    start_log()
     if arguments.derivatives and (arguments.data is None or not arguments.data.is_dir()):
         raise UserError(
             f'{arguments.derivatives}: --derivatives goes with a BIDS dataset (--data)'
@@ -152,7 +124,7 @@ def _train_all(arguments: argparse.Namespace) -> int:
     )
     if arguments.label_maps is not None:
         data = data_of_label_maps(recipe, arguments.label_maps)
-        sets = _label_map_sets(arguments.label_maps)
+        sets = label_map_sets(arguments.label_maps)
     elif recipe.heads is not None:
         raise UserError(
             f'{arguments.recipe}: has a table [heads]; give label maps (--label-maps) to make '
@@ -171,12 +143,14 @@ def _train_all(arguments: argparse.Namespace) -> int:
             arguments.data,
         )
         data = data_of_subjects(recipe, subjects, str(arguments.data))
-        sets = _image_sets(subjects)
+        sets = image_sets(subjects)
     if arguments.dry_run:
         check_out(arguments.out)
-        _print_plan(recipe, data, run)
+        for name, value in describe_run(recipe, data, run).items():
+            print(f'{name:9} {value}')
+        print('Nothing was written.')
         return 0
-    outcome = _fit(recipe, data, sets, arguments.out, run)
+    outcome = train(recipe, data, sets, arguments.out, run)
     if outcome is None:
         return 0
     if outcome.stopped_by is not None:
@@ -186,100 +160,33 @@ def _train_all(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def train_recipe(
-    recipe: Recipe, subjects: Sequence[Subject], out: Path, source: str, run: Run
-) -> Path | None:
-    """Train a recipe on a list of subjects; taken up where the folder says.
+def train(recipe: Recipe, data: TrainingData, sets: Sets, out: Path, run: Run) -> Outcome | None:
+    """Train with a log on the terminal, and write the report.
 
     Args:
         recipe: What is trained.
-        subjects: Training and validation subjects, checked by `check_subjects`.
-        out: Folder of the run.
-        source: Where the list comes from, for messages and the card.
+        data: Summary of the data.
+        sets: Makes the patches.
+        out: Folder of the run; taken up where it stands.
         run: Device and start.
 
     Returns:
-        The folder of the model; None if the training was stopped by a signal.
+        How it ended; None in all processes but the first.
 
     Raises:
-        UserError: If recipe, subjects, device and folder do not fit each other.
+        UserError: If recipe, data, device and folder do not fit each other.
     """
-    from bids_segsr.cli.training_data import data_of_subjects
-
-    _start_log()
-    data = data_of_subjects(recipe, subjects, source)
-    outcome = _fit(recipe, data, _image_sets(subjects), out, run)
-    return None if outcome is None or outcome.stopped_by is not None else out / 'model'
-
-
-def _fit(recipe: Recipe, data: TrainingData, sets: Sets, out: Path, run: Run) -> Outcome | None:
-    """Train; the outcome is None in all processes but the first."""
-    check_out(out)
-    make_folder(out)
-    with locked(out):
-        return _fit_alone(recipe, data, sets, out, run)
-
-
-def _fit_alone(
-    recipe: Recipe, data: TrainingData, sets: Sets, out: Path, run: Run
-) -> Outcome | None:
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    from bids_segsr.training.loop.distributed import make_fabric
-    from bids_segsr.training.loop.engine import Trainer
-    from bids_segsr.zoo.find import load_model
-
-    init = load_model(run.init) if run.init is not None else None
-    fabric = make_fabric(run.device, run.devices, recipe.schedule.precision)
-    fabric.launch()
-    _share_threads(fabric)
-    workers = _workers(fabric.world_size) if run.workers is None else run.workers
-    # The first process decompresses the volumes, the others find them.
-    with fabric.rank_zero_first():
-        training, validation = sets(recipe, out / CACHE_FOLDER)
-    trainer = Trainer(
-        recipe,
-        training,
-        validation,
-        out,
-        data,
-        fabric,
-        init=init,
-        freeze=run.freeze,
-        workers=workers,
-    )
-    with logging_redirect_tqdm():
-        outcome = trainer.fit()
-    if not fabric.is_global_zero:
-        return None
     from bids_segsr.reports.training import write_report
+    from bids_segsr.training.loop.training_run import run_training
 
-    write_report(out, out / REPORT_FILE)
+    start_log()
+    with logging_redirect_tqdm():
+        outcome = run_training(recipe, data, sets, out, run)
+    if outcome is not None:
+        write_report(out, out / REPORT_FILE)
     return outcome
-
-
-def _image_sets(subjects: Sequence[Subject]) -> Sets:
-    def make(recipe: Recipe, cache: Path) -> tuple[PatchSource, PatchSource]:
-        from bids_segsr.training.data.patches import make_dataset
-
-        training = make_dataset(recipe, subjects, 'train', recipe.seed, cache)
-        return training, make_dataset(recipe, subjects, 'validation', recipe.seed + 1, cache)
-
-    return make
-
-
-def _label_map_sets(folder: Path) -> Sets:
-    def make(recipe: Recipe, cache: Path) -> tuple[PatchSource, PatchSource]:
-        from bids_segsr.training.data.head_patches import make_head_dataset
-        from bids_segsr.training.data.label_patches import make_label_map_dataset
-
-        made: Callable[..., PatchSource] = (
-            make_label_map_dataset if recipe.heads is None else make_head_dataset
-        )
-        training = made(recipe, folder, 'train', recipe.seed, cache)
-        return training, made(recipe, folder, 'validation', recipe.seed + 1, cache)
-
-    return make
 
 
 def _overridden(recipe: Recipe, arguments: argparse.Namespace) -> Recipe:
@@ -298,7 +205,10 @@ def _overridden(recipe: Recipe, arguments: argparse.Namespace) -> Recipe:
     return dataclasses.replace(recipe, schedule=schedule, seed=seed)
 
 
-def _start_log() -> None:
+def start_log() -> None:
+    """Show what a training tells on the terminal, from its first process alone."""
+    from bids_segsr.training.loop.run_folder import is_first
+
     logging.basicConfig(
         level=logging.WARNING,
         format='%(asctime)s %(message)s',
@@ -307,56 +217,6 @@ def _start_log() -> None:
     )
     logging.getLogger('bids_segsr').setLevel(logging.INFO if is_first() else logging.ERROR)
     logging.getLogger('lightning_fabric').setLevel(logging.WARNING)
-
-
-def _share_threads(fabric: Fabric) -> None:
-    import torch
-
-    if fabric.world_size > 1 and fabric.device.type == 'cpu':
-        torch.set_num_threads(max(1, torch.get_num_threads() // fabric.world_size))
-
-
-def _workers(processes: int) -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-    return max(1, min(8, (cores or 1) // processes - 1))
-
-
-def _print_plan(recipe: Recipe, data: TrainingData, run: Run) -> None:
-    from bids_segsr.inference.predict import resolve_device
-    from bids_segsr.training.loop.distributed import make_fabric
-    from bids_segsr.training.loop.forward_pass import check_start, make_network
-    from bids_segsr.training.loop.optimisers import freeze
-    from bids_segsr.zoo.find import load_model
-
-    init = load_model(run.init) if run.init is not None else None
-    if init is not None:
-        check_start(recipe, init)
-    if recipe.task.super_resolved_by is not None:
-        load_model(recipe.task.super_resolved_by)
-    make_fabric(run.device, run.devices, recipe.schedule.precision)
-    network, fresh = make_network(recipe.network, init)
-    frozen = freeze(network, run.freeze)
-    schedule = recipe.schedule
-    limits = {'epochs': schedule.epochs, 'steps': schedule.steps, 'minutes': schedule.minutes}
-    low, high = data.spacing_mm
-    rows = {
-        'recipe': f'{recipe.name} ({recipe.reference or "no reference"})',
-        'network': f'{recipe.network.architecture}, '
-        f'{sum(p.numel() for p in network.parameters()):,} parameters',
-        'critic': recipe.critic.architecture if recipe.adversarial and recipe.critic else 'none',
-        'start': f'{run.init}, fresh: {", ".join(fresh) or "nothing"}'
-        if init
-        else 'random weights',
-        'frozen': f'{len(frozen)} parameter tensors',
-        'subjects': ', '.join(f'{count} {split}' for split, count in data.counts.items()),
-        'images': f'{low:g} mm' if low == high else f'{low:g} to {high:g} mm',
-        'patches': f'{recipe.sampling.patch_size} voxels an edge, {schedule.batch_size} a batch',
-        'length': ', '.join(f'{value:g} {name}' for name, value in limits.items() if value),
-        'device': resolve_device(run.device),
-    }
-    for name, value in rows.items():
-        print(f'{name:9} {value}')
-    print('Nothing was written.')
 
 
 def _say(line: str) -> None:

@@ -15,12 +15,13 @@ import pytest
 from conftest import laid, oblique_affine
 from scipy.ndimage import gaussian_filter
 
-from bids_segsr.cli import run_folder, train
-from bids_segsr.cli.run_folder import locked
+from bids_segsr.cli import train
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.volume import load_volume, save_volume
 from bids_segsr.inference.predict import predict
 from bids_segsr.inference.processing import Processing
+from bids_segsr.training.loop import run_folder
+from bids_segsr.training.loop.run_folder import locked
 from bids_segsr.training.loop.run_log import read_log
 from bids_segsr.zoo.find import load_model
 
@@ -289,7 +290,7 @@ def test_a_stopped_process_tells_how_to_go_on(recipe, images, tmp_path):
 HOLD = """
 import signal, sys
 from pathlib import Path
-from bids_segsr.cli.run_folder import locked
+from bids_segsr.training.loop.run_folder import locked
 with locked(Path(sys.argv[1])):
     print('held', flush=True)
     signal.pause()

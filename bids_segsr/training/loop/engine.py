@@ -27,6 +27,7 @@ from bids_segsr.training.data.batches import (
     make_loader,
     seed_update,
 )
+from bids_segsr.training.data.data_summary import TrainingData, changed_file
 from bids_segsr.training.loop.adversarial import generator_adversarial
 from bids_segsr.training.loop.checkpoint import (
     load_checkpoint,
@@ -36,15 +37,10 @@ from bids_segsr.training.loop.checkpoint import (
 )
 from bids_segsr.training.loop.distributed import added, largest
 from bids_segsr.training.loop.forward_pass import apply_network, make_super_resolver
-from bids_segsr.training.loop.model_card import (
-    Outcome,
-    TrainingData,
-    changed_file,
-    write_model,
-    write_summary,
-)
+from bids_segsr.training.loop.model_card import Outcome, write_model, write_summary
 from bids_segsr.training.loop.networks import Networks
 from bids_segsr.training.loop.progress import Length, Progress, StopSignals, steps_per_epoch
+from bids_segsr.training.loop.run_folder import RECIPE_FILE
 from bids_segsr.training.loop.run_log import RunLog
 from bids_segsr.training.loop.training_step import Updater
 from bids_segsr.training.loop.validation import Validator
@@ -56,7 +52,6 @@ from bids_segsr.zoo.store import TrainedModel
 logger = logging.getLogger(__name__)
 
 LAST, BEST = 'checkpoints/last', 'checkpoints/best'
-RECIPE_FILE = 'recipe.toml'
 MODEL_FOLDER = 'model'
 
 

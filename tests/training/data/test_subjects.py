@@ -13,9 +13,9 @@ from conftest import all_orientations, oblique_affine
 from bids_segsr.exceptions import ImageError, UserError
 from bids_segsr.imaging.acquisition import acquire, draw_acquisition
 from bids_segsr.imaging.degrade import ForwardModel
+from bids_segsr.training.data.data_summary import DataFile, changed_file
 from bids_segsr.training.data.subjects import Subject, content_digest, read_csv
 from bids_segsr.training.data.volumes import store_subject, store_volume
-from bids_segsr.training.loop.model_card import DataFile, changed_file
 
 AFFINE = oblique_affine((0.8, 0.8, 0.8), (4, -3, 6))
 

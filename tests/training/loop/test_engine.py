@@ -19,11 +19,11 @@ from training_phantoms import (
 
 from bids_segsr.exceptions import UserError
 from bids_segsr.training.data.batches import CRITIC_OFFSET
+from bids_segsr.training.data.data_summary import DataFile
 from bids_segsr.training.data_tables import Sampling
 from bids_segsr.training.loop.checkpoint import load_checkpoint
 from bids_segsr.training.loop.distributed import make_fabric
 from bids_segsr.training.loop.forward_pass import check_start
-from bids_segsr.training.loop.model_card import DataFile
 from bids_segsr.training.loop.networks import Networks
 from bids_segsr.training.loop.progress import Progress
 from bids_segsr.training.loop.run_log import read_log

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bids_segsr.exceptions import UserError
 
+RECIPE_FILE = 'recipe.toml'
 CACHE_FOLDER = 'cache'
 LOCK_FILE = '.lock'
 
@@ -26,8 +27,6 @@ def check_out(out: Path) -> None:
     Raises:
         UserError: It cannot be written, or holds something else than a run.
     """
-    from bids_segsr.training.loop.engine import RECIPE_FILE
-
     if out.exists():
         # A run that was refused before its first step leaves these alone.
         others = (path.name for path in out.iterdir()) if out.is_dir() else iter([out.name])

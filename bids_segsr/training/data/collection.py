@@ -19,6 +19,7 @@ from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.conform import spacing_of
 from bids_segsr.imaging.degrade import ForwardModel
 from bids_segsr.simulation.heads import SLICE_MM
+from bids_segsr.training.data.data_summary import DataFile, TrainingData
 from bids_segsr.training.data.label_patches import find_label_maps
 from bids_segsr.training.data.subjects import (
     Split,
@@ -29,7 +30,6 @@ from bids_segsr.training.data.subjects import (
 )
 from bids_segsr.training.data.suitability import check_fit
 from bids_segsr.training.data_tables import LabelMaps
-from bids_segsr.training.loop.model_card import DataFile, TrainingData
 from bids_segsr.training.recipe import Recipe
 
 logger = logging.getLogger(__name__)

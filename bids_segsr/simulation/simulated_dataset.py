@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_segsr import __version__
 from bids_segsr.bids.description import BIDS_VERSION
-from bids_segsr.bids.files import write_text
+from bids_segsr.bids.files import make_folder, write_text
 from bids_segsr.bids.names import derivative_name
 from bids_segsr.exceptions import UserError
 
@@ -256,3 +257,49 @@ def name_of(image: FineImage, extension: str) -> Path:
     except ValueError as error:
         raise UserError(f'{image.path}: no BIDS name ({error}); rename it.') from None
     return Path(name)
+
+
+def simulate_image(
+    image: FineImage, root: Path, model: ForwardModel, settings: Mapping[str, Any]
+) -> Path:
+    """Degrade one image and write it with its sidecar.
+
+    Args:
+        image: The fine image.
+        root: Of the dataset.
+        model: Forward model; what it leaves open is drawn with the seed and the name of the image.
+        settings: See `settings_of`.
+
+    Returns:
+        The file of the degraded image, on canonical axes (RAS+).
+
+    Raises:
+        ImageError: The image cannot be read.
+        UserError: It cannot be degraded so, or the result cannot be written.
+    """
+    # here, since the flags of the command line come from this module
+    import numpy as np
+
+    from bids_segsr.imaging.acquisition import acquire, draw_acquisition
+    from bids_segsr.imaging.conform import spacing_of, to_canonical
+    from bids_segsr.imaging.volume import load_volume, save_volume
+
+    volume = load_volume(image.path)
+    data, affine = to_canonical(volume.data, volume.affine)
+    # by its name, so that an image is the same whatever others are simulated with it
+    name = name_of(image, '.nii.gz')
+    rng = np.random.default_rng([settings['seed'], zlib.crc32(str(name).encode())])
+    acquisition = draw_acquisition(model, spacing_of(affine), rng)
+    low, grid = acquire(data, affine, acquisition)
+    if acquisition.kind == 'k-space':  # which keeps the field of view, not the spacing
+        acquisition = dataclasses.replace(acquisition, spacing=grid.spacing)
+    sd = settings['noise'] * float(low.max())
+    low = low + np.float32(sd) * rng.standard_normal(low.shape, dtype=np.float32)
+    make_folder((root / name).parent)
+    try:
+        save_volume(root / name, low, grid.affine)
+    except OSError as error:
+        raise UserError(f'{root / name}: cannot be written ({error.strerror}).') from None
+    sidecar = make_sidecar(image, acquisition, spacing_of(affine), sd, settings)
+    write_json(root / name_of(image, '.json'), sidecar)
+    return root / name

@@ -1,0 +1,176 @@
+"""A training from its recipe and data to a model of the zoo, in a folder that it can go on in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+
+from bids_segsr.bids.files import make_folder
+from bids_segsr.inference.predict import resolve_device
+from bids_segsr.training.data.batches import PatchSource
+from bids_segsr.training.data.data_summary import TrainingData
+from bids_segsr.training.data.head_patches import make_head_dataset
+from bids_segsr.training.data.label_patches import make_label_map_dataset
+from bids_segsr.training.data.patches import make_dataset
+from bids_segsr.training.data.subjects import Subject
+from bids_segsr.training.loop.distributed import make_fabric
+from bids_segsr.training.loop.engine import Trainer
+from bids_segsr.training.loop.forward_pass import check_start, make_network
+from bids_segsr.training.loop.model_card import Outcome
+from bids_segsr.training.loop.optimisers import freeze
+from bids_segsr.training.loop.run_folder import CACHE_FOLDER, check_out, locked
+from bids_segsr.training.recipe import Recipe
+from bids_segsr.zoo.find import load_model
+
+Sets = Callable[[Recipe, Path], tuple[PatchSource, PatchSource]]
+"""Makes training and validation patches; takes the folder for decompressed volumes."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a training is run, whatever its recipe.
+
+    Attributes:
+        device: 'auto', 'cpu', 'cuda' or 'cuda:N'.
+        devices: GPUs, or processes on a CPU; None for one, or for what torchrun started.
+        workers: Processes that make samples, for each training process; None for a choice by the
+            number of cores.
+        init: Name or path of the model to start from.
+        freeze: Glob patterns of parameter names that are not trained.
+    """
+
+    device: str = 'auto'
+    devices: int | None = None
+    workers: int | None = None
+    init: str | None = None
+    freeze: tuple[str, ...] = ()
+
+
+def run_training(
+    recipe: Recipe, data: TrainingData, sets: Sets, out: Path, run: Run
+) -> Outcome | None:
+    """Train; a run that was stopped or killed is taken up where it was.
+
+    Args:
+        recipe: What is trained.
+        data: Summary of the data, for the card of the model.
+        sets: Makes the patches, see `image_sets` and `label_map_sets`.
+        out: Folder of the run; the model will lie in its folder `model`.
+        run: Device and start.
+
+    Returns:
+        How it ended; None in all processes but the first.
+
+    Raises:
+        UserError: If recipe, data, device and folder do not fit each other.
+    """
+    check_out(out)
+    make_folder(out)
+    with locked(out):
+        init = load_model(run.init) if run.init is not None else None
+        fabric = make_fabric(run.device, run.devices, recipe.schedule.precision)
+        fabric.launch()
+        _share_threads(fabric)
+        # The first process decompresses the volumes, the others find them.
+        with fabric.rank_zero_first():
+            training, validation = sets(recipe, out / CACHE_FOLDER)
+        outcome = Trainer(
+            recipe,
+            training,
+            validation,
+            out,
+            data,
+            fabric,
+            init=init,
+            freeze=run.freeze,
+            workers=_workers(fabric.world_size) if run.workers is None else run.workers,
+        ).fit()
+    return outcome if fabric.is_global_zero else None
+
+
+def describe_run(recipe: Recipe, data: TrainingData, run: Run) -> dict[str, str]:
+    """Check what a training needs, and tell what it would be.
+
+    Args:
+        recipe: What would be trained.
+        data: Summary of the data.
+        run: Device and start.
+
+    Returns:
+        Name of a fact to the fact.
+
+    Raises:
+        UserError: If recipe, start and device do not fit each other.
+    """
+    init = load_model(run.init) if run.init is not None else None
+    if init is not None:
+        check_start(recipe, init)
+    if recipe.task.super_resolved_by is not None:
+        load_model(recipe.task.super_resolved_by)
+    make_fabric(run.device, run.devices, recipe.schedule.precision)
+    network, fresh = make_network(recipe.network, init)
+    frozen = freeze(network, run.freeze)
+    schedule = recipe.schedule
+    limits = {'epochs': schedule.epochs, 'steps': schedule.steps, 'minutes': schedule.minutes}
+    low, high = data.spacing_mm
+    return {
+        'recipe': f'{recipe.name} ({recipe.reference or "no reference"})',
+        'network': f'{recipe.network.architecture}, '
+        f'{sum(p.numel() for p in network.parameters()):,} parameters',
+        'critic': recipe.critic.architecture if recipe.adversarial and recipe.critic else 'none',
+        'start': f'{run.init}, fresh: {", ".join(fresh) or "nothing"}'
+        if init
+        else 'random weights',
+        'frozen': f'{len(frozen)} parameter tensors',
+        'subjects': ', '.join(f'{count} {split}' for split, count in data.counts.items()),
+        'images': f'{low:g} mm' if low == high else f'{low:g} to {high:g} mm',
+        'patches': f'{recipe.sampling.patch_size} voxels an edge, {schedule.batch_size} a batch',
+        'length': ', '.join(f'{value:g} {name}' for name, value in limits.items() if value),
+        'device': resolve_device(run.device),
+    }
+
+
+def image_sets(subjects: Sequence[Subject]) -> Sets:
+    """Patches of images.
+
+    Args:
+        subjects: Training and validation subjects, checked by `subjects.check_subjects`.
+    """
+
+    def make(recipe: Recipe, cache: Path) -> tuple[PatchSource, PatchSource]:
+        training = make_dataset(recipe, subjects, 'train', recipe.seed, cache)
+        return training, make_dataset(recipe, subjects, 'validation', recipe.seed + 1, cache)
+
+    return make
+
+
+def label_map_sets(folder: Path) -> Sets:
+    """Patches of brains or heads that are made from label maps.
+
+    Args:
+        folder: Holds the label maps.
+    """
+
+    def make(recipe: Recipe, cache: Path) -> tuple[PatchSource, PatchSource]:
+        made: Callable[..., PatchSource] = (
+            make_label_map_dataset if recipe.heads is None else make_head_dataset
+        )
+        training = made(recipe, folder, 'train', recipe.seed, cache)
+        return training, made(recipe, folder, 'validation', recipe.seed + 1, cache)
+
+    return make
+
+
+def _share_threads(fabric: Fabric) -> None:
+    if fabric.world_size > 1 and fabric.device.type == 'cpu':
+        torch.set_num_threads(max(1, torch.get_num_threads() // fabric.world_size))
+
+
+def _workers(processes: int) -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    return max(1, min(8, (cores or 1) // processes - 1))
