@@ -11,5 +11,9 @@ class ImageError(UserError):
     """An image (or mask) that cannot be processed."""
 
 
+class MissingContentError(ImageError):
+    """An image whose content was not fetched: what was made of it before still holds."""
+
+
 class ModelError(UserError):
     """A model that cannot be found, read, verified or applied."""

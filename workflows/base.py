@@ -18,7 +18,7 @@ from bids_segsr.bids.names import bids_uri
 from bids_segsr.bids.sidecars import Provenance, software_versions
 from bids_segsr.imaging.conform import slice_axis
 from bids_segsr.imaging.resample import auto_resolution, isotropic_grid
-from bids_segsr.imaging.volume import Volume, load_volume
+from bids_segsr.imaging.volume import Volume, load_scan
 from bids_segsr.inference.tiling import full_resolution_filters, peak_memory_gb, resolve_patches
 from bids_segsr.zoo.contract import contract_warnings
 from bids_segsr.zoo.find import BRAIN_MASK_MODEL, find_card
@@ -72,7 +72,7 @@ def init_single_image_wf(
     Returns:
         The workflow.
     """
-    volume = load_volume(scan.path)
+    volume = load_scan(scan.path)
     resolution = settings.resolution or auto_resolution(volume.spacing)
     grid = isotropic_grid(volume.data.shape, volume.affine, resolution)
     thickness, warnings = slice_thickness(scan.metadata, volume.spacing)
@@ -91,6 +91,7 @@ def init_single_image_wf(
         slice_thickness=thickness,
         skull_stripped=masked,
     )
+    warnings = [*volume.warnings, *warnings]
     warnings += contract_warnings(
         card,
         modality=scan.entities['suffix'],

@@ -124,9 +124,9 @@ def describe(scan: Scan, settings: Settings, model: str) -> str:
         A few lines: image, grid, source of the mask and name of the super-resolved image.
     """
     from bids_segsr.imaging.resample import auto_resolution, isotropic_grid
-    from bids_segsr.imaging.volume import load_volume
+    from bids_segsr.imaging.volume import load_scan
 
-    volume = load_volume(scan.path)
+    volume = load_scan(scan.path)
     resolution = settings.resolution or auto_resolution(volume.spacing)
     grid = isotropic_grid(volume.data.shape, volume.affine, resolution)
     output = derivative_name(

@@ -13,49 +13,42 @@ from scipy import ndimage
 from skimage.filters import threshold_otsu
 
 from bids_segsr.exceptions import UserError
-from bids_segsr.imaging.components import keep_largest_component
+from bids_segsr.imaging.components import drop_specks, keep_largest_component
+from bids_segsr.imaging.intensities import outer_background
 from bids_segsr.imaging.resample import Grid, isotropic_grid, resample
 
-BACKGROUND_SHARE = 0.1
-EMPTY_FACE_SHARE = 0.995
+SPECK_SHARE = 0.01
+"""Of the foreground of a stripped image: a smaller piece is no part of the brain."""
+
 REGISTRATION_SPACING_MM = 2.0
 
 
 def is_skull_stripped(data: np.ndarray) -> bool:
     """Tell whether an image holds a brain only, on an empty background.
 
-    As fMRIPrep does, the outermost planes are looked at: they are empty around a stripped brain,
-    and cut through neck, scalp or noise otherwise. Empty means that at least 99.5 % of the plane
-    has one and the same value, which must be the image's lowest and fill a tenth of the image. A
-    stripped image that is cut so tightly that the brain reaches a border is not recognised.
-
     Args:
         data: Image of three axes.
 
     Returns:
-        Whether it is stripped.
+        Whether it is stripped (see `intensities.outer_background`).
     """
-    background = data.min()
-    empty = data == background
-    if empty.mean() < BACKGROUND_SHARE:
-        return False
-    return all(
-        np.take(empty, plane, axis=axis).mean() >= EMPTY_FACE_SHARE
-        for axis in range(3)
-        for plane in (0, -1)
-    )
+    return outer_background(data) is not None
 
 
 def foreground_mask(data: np.ndarray) -> np.ndarray:
-    """Return the brain of a stripped image: the largest foreground component, holes filled.
+    """Return the brain of a stripped image: its foreground without specks, holes filled.
+
+    Whoever stripped the image left the brain: a lost slice, or a cut, makes several pieces of it.
 
     Args:
-        data: Stripped image of three axes; its lowest value is the background.
+        data: Stripped image of three axes.
 
     Returns:
         Boolean array.
     """
-    return ndimage.binary_fill_holes(keep_largest_component(data > data.min()))
+    background = outer_background(data)
+    foreground = data != (data.min() if background is None else background)
+    return ndimage.binary_fill_holes(drop_specks(foreground, SPECK_SHARE))
 
 
 def otsu_foreground(data: np.ndarray) -> np.ndarray:

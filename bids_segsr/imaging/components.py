@@ -76,3 +76,18 @@ def keep_largest_component(mask: np.ndarray, connectivity: int = 26) -> np.ndarr
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
     return labels == sizes.argmax()
+
+
+def drop_specks(mask: np.ndarray, smallest_share: float, connectivity: int = 26) -> np.ndarray:
+    """Return a boolean array without the connected components that are a small share of it.
+
+    Args:
+        mask: Boolean array of three axes.
+        smallest_share: Of the voxels inside, 0 to 1; smaller components are dropped.
+        connectivity: 26 (faces, edges, corners) or 6 (faces).
+    """
+    labels, _ = ndimage.label(np.asarray(mask, dtype=bool), _STRUCTURES[connectivity])
+    sizes = np.bincount(labels.ravel())
+    kept = sizes >= smallest_share * sizes[1:].sum()
+    kept[0] = False
+    return kept[labels]

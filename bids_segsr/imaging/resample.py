@@ -108,7 +108,8 @@ def resample(data: np.ndarray, affine: np.ndarray, grid: Grid, order: int = 3) -
     With order 3 (cubic B-spline, mirrored at the borders), an axis along which the grid is
     coarser than the image is smoothed first by a Gaussian whose FWHM is the root of the
     difference of the squared spacings, so that nothing aliases. Voxel centres of the grid outside
-    the field of view of the image take the nearest voxel.
+    the field of view of the image take the nearest voxel. An image of two voxels along an axis is
+    interpolated linearly: ITK's spline needs three, and reads memory beyond its coefficients else.
 
     Args:
         data: Image of three axes.
@@ -122,6 +123,7 @@ def resample(data: np.ndarray, affine: np.ndarray, grid: Grid, order: int = 3) -
     data = np.asarray(data, dtype=np.float32)
     if order == 3:
         data = _antialias(data, affine, grid)
+        order = 3 if min(data.shape) > 2 else 1
     reference = sitk.Image([int(n) for n in grid.shape], sitk.sitkUInt8)
     _set_geometry(reference, grid.affine)
     resampler = sitk.ResampleImageFilter()

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-import locale
-import math
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 from nibabel.affines import apply_affine
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 
 from bids_segsr.exceptions import ImageError
-from bids_segsr.imaging.conform import mend_affine, spacing_of
+from bids_segsr.imaging.conform import slice_axis, spacing_of
+from bids_segsr.imaging.dicom import read_series
+from bids_segsr.imaging.intensities import fill_lost_slices, settle
+from bids_segsr.imaging.nifti import read_image
 
-LARGEST_DEFLATE_RATIO = 1100
+FEWEST_VOXELS = 3
+"""Along any axis of a scan: between two slices a cubic spline has nothing to go by."""
 
-NIFTI_SUFFIXES = ('.nii', '.nii.gz')
+VOXEL_SIZES_MM = (0.05, 25.0)
+"""Distances of voxels that a scan of a head can have."""
+
+FIELDS_OF_VIEW_MM = (10.0, 1000.0)
+"""Extents in plane of a scan that can show a brain: from a part of a fetal one to the bore."""
+
+SMALL_FIELD_OF_VIEW_MM = 40.0
+"""Extent in plane below which no whole brain can be in view: at 20 weeks of gestation the head
+is some 47 mm wide."""
+
+FURTHEST_MM = 10_000.0
+"""Largest distance from the origin: beyond, a float32 header cannot hold a thousandth of a mm."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +41,15 @@ class Volume:
         data: Intensities, float32, array axes (i, j, k) as stored in the file.
         affine: Voxel index to RAS+ mm (4 x 4), axes orthogonal.
         notes: What had to be mended in the header, one sentence each.
+        warnings: What may be wrong with place, size or intensities, one sentence each.
+        slice_thickness: In mm, where the file itself tells it (DICOM).
     """
 
     data: np.ndarray
     affine: np.ndarray
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    slice_thickness: float | None = None
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -44,25 +57,64 @@ class Volume:
         return spacing_of(self.affine)
 
 
-def load_volume(path: str | Path) -> Volume:
-    """Read a NIfTI file or a folder of DICOM slices, and check that it can be processed.
+def load_scan(path: str | Path, mem_gb: float | None = None) -> Volume:
+    """Read a scan as acquired: what no scan of a head can be is refused, the rest is settled.
+
+    Beyond what `load_volume` does, the size of voxels and field of view must be possible, slices
+    without any signal inside the stack are filled (`intensities.fill_lost_slices`), and
+    intensities begin at 0 (`intensities.settle`), which all that follows takes for granted.
 
     Args:
         path: A `.nii` or `.nii.gz` file, or a folder that holds one DICOM series.
+        mem_gb: Memory that may be used, GB; None for what the machine or container allows.
+
+    Returns:
+        The image in its stored axis order.
+
+    Raises:
+        ImageError: As `load_volume`; or there are fewer than three voxels along an axis, voxels
+            outside 0.05 to 25 mm, a field of view outside 10 to 1000 mm in plane (and below 1000
+            mm through it), a place further than 10 m from the origin, or intensities out of range.
+    """
+    path = Path(path)
+    volume = load_volume(path, mem_gb)
+    warnings = [*volume.warnings, *_check_geometry(volume, path)]
+    try:
+        data, told = settle(volume.data)
+        warnings += told
+        data, told = fill_lost_slices(data, slice_axis(volume.spacing))
+        warnings += told
+    except ValueError as error:
+        raise ImageError(f'{path}: {error}; convert the image again.') from error
+    return replace(volume, data=data, warnings=tuple(warnings))
+
+
+def load_volume(path: str | Path, mem_gb: float | None = None) -> Volume:
+    """Read a NIfTI file or a folder of DICOM slices, and check that it is an image.
+
+    Args:
+        path: A `.nii` or `.nii.gz` file, or a folder that holds one DICOM series.
+        mem_gb: Memory that may be used, GB; None for what the machine or container allows.
 
     Returns:
         The image in its stored axis order, its header mended (see `conform.mend_affine`).
 
     Raises:
-        ImageError: The file is missing, empty, truncated or no NIfTI; is not 3-D; has a single
-            slice; holds NaN, infinite or only constant voxels; or no affine can be inverted.
+        ImageError: The file is missing, empty, damaged or no NIfTI; is not 3-D; has a single
+            slice; does not fit the memory; holds NaN, infinite or only constant voxels; or no
+            affine can be inverted.
     """
     path = Path(path)
     if path.is_dir():
-        volume = _load_dicom_folder(path)
+        series = read_series(path)
+        volume = Volume(series.data, series.affine, (), series.warnings, series.slice_thickness)
     else:
-        data, affine, notes = _load_nifti(path)
-        volume = Volume(data, affine, notes)
+        volume = _load_nifti(path, mem_gb)
+    if min(volume.data.shape) < 2:
+        raise ImageError(
+            f'{path}: a single slice (shape {volume.data.shape}) cannot be super-resolved; '
+            'give the whole stack.'
+        )
     _check_voxels(volume.data, path)
     return volume
 
@@ -82,7 +134,8 @@ def load_mask(path: str | Path, like: Volume) -> np.ndarray:
             0.1 mm away), or is empty.
     """
     path = Path(path)
-    data, affine, _ = _load_nifti(path)
+    found = _load_nifti(path)
+    data, affine = found.data, found.affine
     corners = np.stack(np.meshgrid(*[(0, n - 1) for n in like.data.shape]), -1).reshape(-1, 3)
     if data.shape != like.data.shape or not np.allclose(
         apply_affine(affine, corners),
@@ -105,7 +158,7 @@ def load_map(path: str | Path) -> Volume:
     Raises:
         ImageError: The file cannot be read.
     """
-    return Volume(*_load_nifti(Path(path)))
+    return _load_nifti(Path(path))
 
 
 def save_volume(
@@ -141,100 +194,46 @@ def save_volume(
     return Path(path)
 
 
-def _load_nifti(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    if not path.name.endswith(NIFTI_SUFFIXES):
-        raise ImageError(f'{path}: not a NIfTI file name; give a .nii or .nii.gz file.')
-    if not path.is_file():
-        raise ImageError(f'{path}: no such file; check the path.')
-    if path.stat().st_size == 0:
-        raise ImageError(f'{path}: the file is empty; copy or convert it again.')
-    try:
-        image = nib.load(path)
-    except (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError) as error:
-        raise ImageError(
-            f'{path}: not readable as NIfTI ({_one_line(error)}); convert it again.'
-        ) from error
-    if not isinstance(image, nib.Nifti1Image):
-        raise ImageError(f'{path}: not a NIfTI file; convert it to .nii.gz.')
+def _load_nifti(path: Path, mem_gb: float | None = None) -> Volume:
+    data, placement = read_image(path, mem_gb)
+    return Volume(data, placement.affine, placement.notes, placement.warnings)
 
-    shape = image.shape
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
-    if len(shape) != 3:
+
+def _check_geometry(volume: Volume, path: Path) -> list[str]:
+    """Refuse sizes that no scan of a head has; return a warning where no whole brain fits."""
+    shape, spacing = volume.data.shape, volume.spacing
+    told = f'{_times(shape)} voxels of {_times(spacing)} mm'
+    remedy = 'check the voxel sizes and the unit of length (xyzt_units) in the header.'
+    if min(shape) < FEWEST_VOXELS:
         raise ImageError(
-            f'{path}: the image has {len(shape)} dimensions {shape}; give one 3-D image.'
-        )
-    if min(shape) < 2:
-        raise ImageError(
-            f'{path}: a single slice (shape {shape}) cannot be super-resolved; '
+            f'{path}: {told}: at least {FEWEST_VOXELS} are needed along each axis; '
             'give the whole stack.'
         )
-    if image.get_data_dtype().kind not in 'iuf':
+    least, most = VOXEL_SIZES_MM
+    if not all(least <= size <= most for size in spacing):
         raise ImageError(
-            f'{path}: voxels of type {image.get_data_dtype()} are not intensities; '
-            'give a magnitude image.'
+            f'{path}: {told}: no head is scanned with voxels outside {least:g} to {most:g} mm; '
+            f'{remedy}'
         )
-    # deflate packs at most 1032 bytes into one: a header that promises more is damaged
-    promised = math.prod(shape) * image.get_data_dtype().itemsize
-    if promised > LARGEST_DEFLATE_RATIO * path.stat().st_size:
+    extents = [n * size for n, size in zip(shape, spacing, strict=True)]
+    least, most = FIELDS_OF_VIEW_MM
+    across = slice_axis(spacing)
+    in_plane = [extent for axis, extent in enumerate(extents) if axis != across]
+    if min(in_plane) < least or max(extents) > most:
         raise ImageError(
-            f'{path}: truncated or damaged (the header promises {promised} bytes of voxels); '
-            'copy or convert it again.'
+            f'{path}: {told}: a field of view of {_times(extents)} mm shows no brain (in plane '
+            f'{least:g} to {most:g} mm); {remedy}'
         )
-    try:
-        affine, notes = mend_affine(image.header, shape)
-    except ValueError as error:
+    if np.abs(volume.affine[:3, 3]).max() > FURTHEST_MM:
         raise ImageError(
-            f'{path}: {_one_line(error)} (zero or degenerate); mend the header, '
-            'for example by converting from DICOM again.'
-        ) from error
-    try:
-        data = np.asarray(image.dataobj, dtype=np.float32).reshape(shape)
-    except (OSError, EOFError, zlib.error, ValueError, MemoryError) as error:
-        raise ImageError(
-            f'{path}: truncated or damaged ({_one_line(error)}); copy or convert it again.'
-        ) from error
-    return data, affine, notes
-
-
-@contextmanager
-def same_locale() -> Iterator[None]:
-    """Undo that GDCM sets the locale of the whole process to C when it touches DICOM files."""
-    before = locale.setlocale(locale.LC_ALL)
-    try:
-        yield
-    finally:
-        locale.setlocale(locale.LC_ALL, before)
-
-
-@same_locale()
-def _load_dicom_folder(path: Path) -> Volume:
-    import SimpleITK as sitk
-
-    from bids_segsr.imaging.resample import from_sitk
-
-    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(path))
-    if len(series) != 1:
-        raise ImageError(
-            f'{path}: {len(series)} DICOM series in this folder; give a folder that holds one.'
+            f'{path}: the header puts the image {np.abs(volume.affine[:3, 3]).max():.3g} mm from '
+            'the origin; mend the affine.'
         )
-    names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(path), series[0])
-    if len(names) < 2:
-        raise ImageError(
-            f'{path}: a single DICOM file; give the folder of the whole stack, '
-            'or convert it with dcm2niix.'
-        )
-    try:
-        image = sitk.ReadImage(names, sitk.sitkFloat32)
-    except RuntimeError as error:
-        raise ImageError(
-            f'{path}: the DICOM series cannot be read ({_one_line(error)}); '
-            'convert it with dcm2niix.'
-        ) from error
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        raise ImageError(f'{path}: the DICOM series is not one 3-D image of intensities.')
-    data, affine = from_sitk(image)
-    return Volume(data, affine)
+    if min(in_plane) < SMALL_FIELD_OF_VIEW_MM:
+        return [
+            f'The field of view is {_times(extents)} mm, too small for any whole brain: {remedy}'
+        ]
+    return []
 
 
 def _check_voxels(data: np.ndarray, path: Path) -> None:
@@ -250,5 +249,5 @@ def _check_voxels(data: np.ndarray, path: Path) -> None:
         )
 
 
-def _one_line(error: Exception) -> str:
-    return ' '.join(str(error).split()) or type(error).__name__
+def _times(values: Sequence[float]) -> str:
+    return ' x '.join(f'{value:.4g}' for value in values)

@@ -24,7 +24,7 @@ from bids_segsr.imaging.resample import (
     resample,
     resample_mask,
 )
-from bids_segsr.imaging.volume import Volume, load_mask, load_volume, save_volume
+from bids_segsr.imaging.volume import Volume, load_mask, load_scan, save_volume
 from bids_segsr.inference.brain_extraction import find_brain_mask
 from bids_segsr.inference.predict import predict
 from bids_segsr.inference.processing import Blending, Processing
@@ -103,13 +103,13 @@ def predict_file(
     """
     check_restores(model.card)
     check_guides(model.card, len(guides), '--guide')
-    scan = load_volume(image)
-    others = [load_volume(guide) for guide in guides]
+    scan = load_scan(image)
+    others = [load_scan(guide) for guide in guides]
     existing = load_mask(mask, scan) if mask is not None else None
     for note in scan.notes:
         tell(note)
     for guide, other in zip(guides, others, strict=True):
-        for note in other.notes:
+        for note in (*other.notes, *other.warnings):
             tell(f'{guide.name}: {note}')
     tell('bias field')
     corrected = correct_bias_field(scan.data, scan.affine, existing)
@@ -129,7 +129,8 @@ def predict_file(
         _on_grid(guide, other, grid, inside) for guide, other in zip(guides, others, strict=True)
     ]
     tell(f'network {model.card.name} on {grid.shape} voxels of {resolution:g} mm')
-    thickness = options.slice_thickness or scan.spacing[slice_axis(scan.spacing)]
+    distance = scan.spacing[slice_axis(scan.spacing)]
+    thickness = options.slice_thickness or scan.slice_thickness or distance
     prediction = predict(
         model,
         interpolated,
@@ -145,6 +146,7 @@ def predict_file(
         progress=progress,
     )
     warnings = [
+        *scan.warnings,
         *mask_warnings(method),
         *contract_warnings(
             model.card,

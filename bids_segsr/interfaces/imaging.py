@@ -25,15 +25,15 @@ class _ConformOutputSpec(TraitedSpec):
 
 
 class Conform(SimpleInterface):
-    """Check a scan and mend its header; voxels keep their order and place."""
+    """Check a scan, mend its header and let intensities begin at 0; voxels keep their place."""
 
     input_spec = _ConformInputSpec
     output_spec = _ConformOutputSpec
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
-        from bids_segsr.imaging.volume import load_volume, save_volume
+        from bids_segsr.imaging.volume import load_scan, save_volume
 
-        volume = load_volume(self.inputs.in_file)
+        volume = load_scan(self.inputs.in_file)
         self._results['out_file'] = str(
             save_volume(Path(runtime.cwd, 'scan.nii.gz'), volume.data, volume.affine)
         )

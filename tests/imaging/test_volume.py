@@ -18,7 +18,8 @@ from bids_segsr.imaging.conform import (
     slice_axis,
     to_canonical,
 )
-from bids_segsr.imaging.volume import load_mask, load_volume, same_locale, save_volume
+from bids_segsr.imaging.dicom import same_locale
+from bids_segsr.imaging.volume import load_mask, load_volume, save_volume
 
 SHAPE = (12, 14, 6)
 
@@ -160,7 +161,8 @@ def test_sheared_sform_gives_way_to_the_qform():
     affine = oblique_affine((1.0, 1.0, 3.0), (5, 0, 10))
     sheared = affine.copy()
     sheared[:3, 2] += 0.2 * sheared[:3, 0]
-    mended, notes = mend_affine(header_with(sheared, affine), SHAPE)
+    placement = mend_affine(header_with(sheared, affine), SHAPE)
+    mended, notes = placement.affine, placement.notes
     np.testing.assert_allclose(mended, affine, atol=1e-5)
     assert len(notes) == 1
     assert 'sheared' in notes[0]
@@ -170,7 +172,8 @@ def test_sheared_sform_alone_is_made_orthogonal_about_the_centre():
     affine = oblique_affine((1.0, 1.0, 3.0), (5, 0, 10))
     sheared = affine.copy()
     sheared[:3, 2] += 0.02 * sheared[:3, 0]
-    mended, notes = mend_affine(header_with(sheared, None), SHAPE)
+    placement = mend_affine(header_with(sheared, None), SHAPE)
+    mended, notes = placement.affine, placement.notes
     axes = mended[:3, :3] / np.linalg.norm(mended[:3, :3], axis=0)
     np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-9)
     centre = (np.array(SHAPE) - 1) / 2
@@ -184,14 +187,14 @@ def test_disagreement_and_missing_orientation_are_reported():
     affine = oblique_affine((1.0, 1.0, 3.0))
     moved = affine.copy()
     moved[:3, 3] += 4
-    mended, notes = mend_affine(header_with(affine, moved), SHAPE)
-    np.testing.assert_allclose(mended, affine, atol=1e-5)
-    assert 'disagree by up to 6.93 mm' in notes[0]
-    _, notes = mend_affine(header_with(affine, moved, sform_code=0, qform_code=0), SHAPE)
-    assert 'no orientation' in notes[0]
-    mended, notes = mend_affine(header_with(affine, moved, sform_code=0), SHAPE)
-    np.testing.assert_allclose(mended, moved, atol=1e-5)
-    assert notes == ()
+    placement = mend_affine(header_with(affine, moved), SHAPE)
+    np.testing.assert_allclose(placement.affine, affine, atol=1e-5)
+    assert 'disagree by up to 6.93 mm' in placement.notes[0]
+    placement = mend_affine(header_with(affine, moved, sform_code=0, qform_code=0), SHAPE)
+    assert 'no orientation' in placement.warnings[0]
+    placement = mend_affine(header_with(affine, moved, sform_code=0), SHAPE)
+    np.testing.assert_allclose(placement.affine, moved, atol=1e-5)
+    assert (placement.notes, placement.warnings) == ((), ())
 
 
 def test_saved_images_carry_affine_codes_units_and_types(tmp_path):

@@ -7,20 +7,16 @@ import hashlib
 import logging
 import os
 import re
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-import nibabel as nib
 import numpy as np
 from nibabel.affines import apply_affine
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 
 from bids_segsr.exceptions import ImageError, UserError
-from bids_segsr.imaging.conform import mend_affine
+from bids_segsr.imaging.nifti import read_header
 
 logger = logging.getLogger(__name__)
 
@@ -250,27 +246,8 @@ def _name(image: Path) -> str:
 
 
 def _grid(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
-    if not path.is_file():
-        raise ImageError(f'{path}: no such file; check the path.')
-    try:
-        image = nib.load(path)
-        shape = tuple(int(n) for n in image.shape)
-        while len(shape) > 3 and shape[-1] == 1:
-            shape = shape[:-1]
-        return shape, mend_affine(image.header, shape)[0]
-    except (
-        ImageFileError,
-        HeaderDataError,
-        OSError,
-        EOFError,
-        zlib.error,
-        ValueError,
-        # headers of other formats hold no sform
-        AttributeError,
-        KeyError,
-    ) as error:
-        text = ' '.join(str(error).split())
-        raise ImageError(f'{path}: not readable as NIfTI ({text}); convert it again.') from None
+    header = read_header(path)
+    return header.shape, header.placement.affine
 
 
 def _same_corners(shape: Sequence[int], first: np.ndarray, second: np.ndarray) -> bool:
