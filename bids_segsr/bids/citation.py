@@ -33,7 +33,9 @@ class MethodsFacts:
         step: Distance of neighbouring patches in voxels; None for the default.
         blending: 'gaussian' or 'uniform'.
         mirrored: Whether the network sees every patch and its mirror image.
-        back_projection: Share of the difference to the scan that is put back.
+        back_projection: Share of the difference to the scan that a step puts back.
+        back_projection_steps: How many such steps follow the network.
+        input_back_projection_steps: How many the network's input gets.
         threshold: Cortex probability above which a voxel is cortex.
         keep_largest: Whether only the largest component is kept.
         skull_strip: 'auto', 'skip' or 'force'.
@@ -51,6 +53,8 @@ class MethodsFacts:
     blending: str = 'gaussian'
     mirrored: bool = False
     back_projection: float = 0.0
+    back_projection_steps: int = 1
+    input_back_projection_steps: int = 0
     threshold: float = 0.5
     keep_largest: bool = False
     skull_strip: str = 'auto'
@@ -155,12 +159,21 @@ def _inference(facts: MethodsFacts) -> str:
 
 
 def _back_projection(facts: MethodsFacts) -> str:
-    if not facts.back_projection:
+    counts = {
+        'the interpolated image': facts.input_back_projection_steps,
+        'the restored image': facts.back_projection_steps,
+    }
+    told = [
+        f'{count} step{"s" if count > 1 else ""} to {what}'
+        for what, count in counts.items()
+        if count
+    ]
+    if not facts.back_projection or not told:
         return ''
     return (
-        f' A share of {facts.back_projection:g} of what the acquired slices differ by from the '
-        'restored image, seen through the slice profile, was added to it (one step of iterative '
-        'back-projection [@backprojection]).'
+        ' Iterative back-projection [@backprojection], which adds a share of '
+        f'{facts.back_projection:g} of what the acquired slices differ by from an image, seen '
+        f'through the slice profile, was applied in {" and ".join(told)}.'
     )
 
 

@@ -360,6 +360,8 @@ def _write_boilerplate(settings: Settings, card: ModelCard) -> tuple[Path, Path]
         blending=settings.blending,
         mirrored=card.contract.mirrored,
         back_projection=card.contract.back_projection,
+        back_projection_steps=card.contract.back_projection_steps,
+        input_back_projection_steps=card.contract.input_back_projection_steps,
         threshold=settings.threshold,
         keep_largest=settings.keep_largest,
         skull_strip=settings.skull_strip,

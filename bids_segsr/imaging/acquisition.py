@@ -17,7 +17,7 @@ import numpy as np
 
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.axis_matrices import (
-    along,
+    apply_matrices,
     fourier_matrix,
     linear_matrix,
     spline_matrix,
@@ -79,11 +79,11 @@ class Region:
 
     def acquire(self, data: np.ndarray) -> np.ndarray:
         """Return the low-resolution samples (without noise) of the fine voxels `source`."""
-        return _apply(self.down, data)
+        return apply_matrices(self.down, data)
 
     def interpolate(self, low: np.ndarray) -> np.ndarray:
         """Return the part of the fine grid, interpolated from the low-resolution samples."""
-        return _apply(self.up, low)
+        return apply_matrices(self.up, low)
 
 
 def draw_acquisition(
@@ -167,7 +167,7 @@ def acquire(
         float32 low-resolution image and its grid.
     """
     down, _ = _matrices(tuple(data.shape), spacing_of(affine), acquisition)
-    low = _apply(down, np.asarray(data, dtype=np.float32))
+    low = apply_matrices(down, np.asarray(data, dtype=np.float32))
     return np.ascontiguousarray(low), low_resolution_grid(data.shape, affine, acquisition)
 
 
@@ -187,7 +187,7 @@ def interpolate(
     """
     i, j, k = shape
     _, up = _matrices((i, j, k), spacing_of(affine), acquisition)
-    return np.ascontiguousarray(_apply(up, np.asarray(low, dtype=np.float32)))
+    return np.ascontiguousarray(apply_matrices(up, np.asarray(low, dtype=np.float32)))
 
 
 def region_of(
@@ -322,12 +322,6 @@ def _blur(acquisition: Acquisition, axis: int, fine: float) -> tuple[np.ndarray,
         # as `resample` smooths an axis that gets coarser
         return profile_samples('gaussian', float(np.sqrt(coarse**2 - fine**2)), step)
     return profile_samples(acquisition.profile, acquisition.thickness, step)
-
-
-def _apply(matrices: Sequence[np.ndarray | None], data: np.ndarray) -> np.ndarray:
-    for axis, matrix in enumerate(matrices):
-        data = along(matrix, data, axis)
-    return data
 
 
 def _normalised(matrix: np.ndarray) -> np.ndarray:

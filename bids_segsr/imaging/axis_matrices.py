@@ -6,6 +6,8 @@ what a part of the image needs, and products with them are fast.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.interpolate import BSpline
 from scipy.ndimage import spline_filter1d
@@ -87,7 +89,27 @@ def along(matrix: np.ndarray | None, data: np.ndarray, axis: int) -> np.ndarray:
     """
     if matrix is None:
         return data
-    return np.moveaxis(np.tensordot(matrix, data, (1, axis)), 0, axis)
+    if axis == data.ndim - 1:
+        return data @ matrix.T
+    if axis == 0:
+        return (matrix @ data.reshape(len(data), -1)).reshape(-1, *data.shape[1:])
+    return np.moveaxis(matrix @ np.moveaxis(data, axis, -2), -2, axis)
+
+
+def apply_matrices(matrices: Sequence[np.ndarray | None], data: np.ndarray) -> np.ndarray:
+    """Apply a matrix along every axis of an image, those that make it smaller first.
+
+    Args:
+        matrices: One an axis, (samples, voxels); None leaves an axis as it is.
+        data: Array of as many axes.
+
+    Returns:
+        Array with the samples along each axis.
+    """
+    growth = {n: m.shape[0] / m.shape[1] for n, m in enumerate(matrices) if m is not None}
+    for axis in sorted(growth, key=growth.__getitem__):
+        data = along(matrices[axis], data, axis)
+    return data
 
 
 def support(matrix: np.ndarray) -> slice:

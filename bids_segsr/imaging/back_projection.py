@@ -1,17 +1,27 @@
-"""One step of back-projection: what the acquired slices show and a fine image lacks is put back.
+"""Back-projection: what the acquired slices show and a fine image lacks is put back, in steps.
 
 Irani and Peleg (CVGIP: Graphical Models and Image Processing, 1991); after a learnt image, Yang et
-al. (IEEE Transactions on Image Processing, 2010).
+al. (IEEE Transactions on Image Processing, 2010). After cubic B-spline interpolation and without
+any network, it is the baseline that a network has to beat.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+from scipy import ndimage
 
-from bids_segsr.imaging.degrade import degrade
-from bids_segsr.imaging.resample import Grid, resample
+from bids_segsr.imaging.axis_matrices import apply_matrices
+from bids_segsr.imaging.degrade import degrade, degrade_matrices
+from bids_segsr.imaging.resample import Grid, resample, resample_matrices
+
+BASELINE_STEPS = 5
+BASELINE_SHARE = 0.5
+"""Steps and share without a network. Half of the difference a step leaves noise of the slices out;
+five such steps put 97 % of what a slice shows back."""
 
 
 @dataclass(frozen=True)
@@ -32,26 +42,130 @@ class Slices:
     thickness: float | None = None
 
 
-def back_project(fine: np.ndarray, mask: np.ndarray, slices: Slices, share: float) -> np.ndarray:
+def back_project(
+    fine: np.ndarray, mask: np.ndarray, slices: Slices, share: float, steps: int = 1
+) -> np.ndarray:
     """Bring a fine image closer to the slices that it was made from.
 
-    X + share S (Y - D X): D is the forward model (`degrade`), S the cubic B-spline interpolation.
-    A share below one leaves a part of the noise of the slices out. Outside of the mask, X is the
-    interpolated scan, so that the partial volume of the outermost voxels is no difference.
+    A step is X + share S (Y - D X): D is the forward model (`degrade`), S the cubic B-spline
+    interpolation (`resample`). A share below one leaves a part of the noise of the slices out.
+    Outside of the mask, X is the interpolated scan, so that the partial volume of the outermost
+    voxels is no difference.
 
     Args:
         fine: Restored image (X, Y, Z).
         mask: Boolean array of its shape: where it is one.
         slices: What it was made from.
-        share: Of the difference, 0 (nothing happens) to 1.
+        share: Of the difference, 0 (nothing happens) to 1, in each step.
+        steps: How often.
 
     Returns:
         float32 array, 0 outside the mask.
     """
+    found = np.where(mask, fine, 0).astype(np.float32)
+    if not mask.any():
+        return found
     i, j, k = fine.shape
-    grid = Grid((i, j, k), slices.fine_affine)
-    whole = np.where(mask, fine, resample(slices.data, slices.affine, grid))
-    a, b, c = slices.data.shape
-    seen = degrade(whole, grid.affine, Grid((a, b, c), slices.affine), slices.thickness)
-    lacking = resample(slices.data - seen, slices.affine, grid)
-    return np.where(mask, fine + np.float32(share) * lacking, np.float32(0))
+    box = _box(mask)
+    scan = _acquisition(slices, Grid((i, j, k), slices.fine_affine), box)
+    part, inside = found[box], mask[box]
+    # the forward model is linear: of the interpolated scan, and of how the image differs from it
+    differs = np.where(inside, part - scan.interpolate(scan.data), 0)
+    lacking = scan.data - scan.seen(scan.data) - scan.acquire(differs)
+    for step in range(steps):
+        added = np.where(inside, np.float32(share) * scan.interpolate(lacking), 0)
+        part += added
+        if step < steps - 1:
+            lacking = lacking - scan.acquire(added)
+    return found
+
+
+def interpolated_back_projection(
+    slices: Slices,
+    grid: Grid,
+    steps: int = BASELINE_STEPS,
+    share: float = BASELINE_SHARE,
+) -> np.ndarray:
+    """Interpolate a scan by cubic B-splines and back-project it, without any network ("IBP").
+
+    Args:
+        slices: The scan.
+        grid: Where it is sampled, in place of `slices.fine_affine`.
+        steps: Of back-projection.
+        share: Of the difference to the slices that each puts back.
+
+    Returns:
+        float32 array of the grid's shape.
+    """
+    scan = _acquisition(slices, grid, (slice(0, None),) * 3)
+    # each step adds an interpolated image: their sum is one sharpened scan, interpolated
+    sharpened = scan.data
+    for _ in range(steps):
+        sharpened = sharpened + np.float32(share) * (scan.data - scan.seen(sharpened))
+    return np.ascontiguousarray(scan.interpolate(sharpened))
+
+
+@dataclass(frozen=True)
+class _Acquisition:
+    """A scan and its operators with a box of a fine image, outside of which that is 0.
+
+    Attributes:
+        data: The slices, as far as the box reaches and with its axes where that is possible.
+        interpolate: S: slices to the box.
+        acquire: D: box to slices.
+        seen: D S, of the whole fine image: slices to slices.
+    """
+
+    data: np.ndarray
+    interpolate: Callable[[np.ndarray], np.ndarray]
+    acquire: Callable[[np.ndarray], np.ndarray]
+    seen: Callable[[np.ndarray], np.ndarray]
+
+
+def _acquisition(slices: Slices, grid: Grid, box: tuple[slice, slice, slice]) -> _Acquisition:
+    data = np.asarray(slices.data, dtype=np.float32)
+    i, j, k = data.shape
+    own = Grid((i, j, k), slices.affine)
+    up, down = resample_matrices(own, grid), degrade_matrices(grid, own, slices.thickness)
+    if up is None or down is None:
+
+        def acquire(part: np.ndarray) -> np.ndarray:
+            whole = np.zeros(grid.shape, dtype=np.float32)
+            whole[box] = part
+            return degrade(whole, grid.affine, own, slices.thickness)
+
+        def interpolate(low: np.ndarray) -> np.ndarray:
+            return resample(low, own.affine, grid)
+
+        return _Acquisition(
+            data,
+            lambda low: interpolate(low)[box],
+            acquire,
+            lambda low: degrade(interpolate(low), grid.affine, own, slices.thickness),
+        )
+
+    # axes that both grids share take no part: what is outside of the box is not needed there
+    needed = [slice(None)] * 3
+    ups: list[np.ndarray | None] = [None] * 3
+    downs, seen = ups.copy(), ups.copy()
+    for n, axis in enumerate(up.axes):
+        rise, fall = up.matrices[n], down.matrices[axis]
+        if rise is None and fall is None:
+            needed[n] = box[n]
+            continue
+        rise = np.eye(data.shape[axis]) if rise is None else rise
+        fall = np.eye(data.shape[axis]) if fall is None else fall
+        ups[n] = rise[box[n]].astype(np.float32)
+        downs[n] = fall[:, box[n]].astype(np.float32)
+        seen[n] = (fall @ rise).astype(np.float32)
+    return _Acquisition(
+        np.ascontiguousarray(data.transpose(up.axes)[tuple(needed)]),
+        partial(apply_matrices, ups),
+        partial(apply_matrices, downs),
+        partial(apply_matrices, seen),
+    )
+
+
+def _box(mask: np.ndarray) -> tuple[slice, slice, slice]:
+    i, j, k = ndimage.find_objects(mask.astype(np.uint8))[0]
+    return i, j, k

@@ -14,7 +14,14 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from bids_segsr.imaging.conform import axis_along, slice_axis, spacing_of
-from bids_segsr.imaging.resample import FWHM_PER_SIGMA, Grid, centred_grid, resample
+from bids_segsr.imaging.resample import (
+    FWHM_PER_SIGMA,
+    AxisMatrices,
+    Grid,
+    centred_grid,
+    resample,
+    resample_matrices,
+)
 
 
 @dataclass(frozen=True)
@@ -123,22 +130,63 @@ def degrade(
     Returns:
         float32 array of the grid's shape, in the intensities of `data`.
     """
+    fine, axis, sigma = _oversampled(affine, grid, slice_thickness)
+    samples = resample(data, affine, fine)
+    samples = gaussian_filter1d(samples, sigma, axis=axis, mode='nearest')
+    return np.ascontiguousarray(samples[_centres(fine, grid, axis)])
+
+
+def degrade_matrices(
+    fine: Grid, grid: Grid, slice_thickness: float | None = None
+) -> AxisMatrices | None:
+    """Return what `degrade` does, as matrices.
+
+    Args:
+        fine: Grid of the fine image.
+        grid: As in `degrade`.
+        slice_thickness: As in `degrade`.
+
+    Returns:
+        The matrices; None where the axes of the grids are not parallel.
+    """
+    sampled, axis, sigma = _oversampled(fine.affine, grid, slice_thickness)
+    found = resample_matrices(fine, sampled)
+    if found is None:
+        return None
+    samples = sampled.shape[axis]
+    blur = gaussian_filter1d(np.eye(samples), sigma, axis=0, mode='nearest')
+    blur = blur[_centres(sampled, grid, axis)[axis]]
+    matrices = list(found.matrices)
+    thin = matrices[axis]
+    matrices[axis] = blur if thin is None else blur @ thin
+    return AxisMatrices(found.axes, (matrices[0], matrices[1], matrices[2]))
+
+
+def _oversampled(
+    affine: np.ndarray, grid: Grid, slice_thickness: float | None
+) -> tuple[Grid, int, float]:
+    """Sample the slice direction of a grid as finely as an image does.
+
+    Returns:
+        That grid, the slice axis, and the standard deviation of the slice profile in its voxels.
+    """
     axis = slice_axis(grid.spacing)
     slice_spacing = grid.spacing[axis]
     thickness = slice_spacing if slice_thickness is None else slice_thickness
-
     direction = grid.affine[:3, axis] / slice_spacing
     factor = int(np.ceil(slice_spacing / spacing_of(affine)[axis_along(affine, direction)]))
     factor += 1 - factor % 2  # odd, so that a fine sample lies on the centre of every slice
-    fine_shape = np.array(grid.shape)
-    fine_shape[axis] *= factor
-    fine_spacing = np.array(grid.spacing)
-    fine_spacing[axis] /= factor
-    fine = centred_grid(fine_shape, fine_spacing, grid.affine, np.array(grid.shape))
+    shape = np.array(grid.shape)
+    shape[axis] *= factor
+    spacing = np.array(grid.spacing)
+    spacing[axis] /= factor
+    fine = centred_grid(shape, spacing, grid.affine, np.array(grid.shape))
+    return fine, axis, thickness / FWHM_PER_SIGMA / spacing[axis]
 
-    samples = resample(data, affine, fine)
-    sigma = thickness / FWHM_PER_SIGMA / fine_spacing[axis]
-    samples = gaussian_filter1d(samples, sigma, axis=axis, mode='nearest')
+
+def _centres(fine: Grid, grid: Grid, axis: int) -> tuple[slice, ...]:
+    """Where, on a grid from `_oversampled`, the centres of the slices lie."""
+    factor = fine.shape[axis] // grid.shape[axis]
     taken = [slice(None)] * 3
     taken[axis] = slice(factor // 2, None, factor)
-    return np.ascontiguousarray(samples[tuple(taken)])
+    return tuple(taken)

@@ -9,9 +9,13 @@ import numpy as np
 import SimpleITK as sitk
 from scipy.ndimage import distance_transform_edt, gaussian_filter1d
 
+from bids_segsr.imaging.axis_matrices import spline_matrix
 from bids_segsr.imaging.conform import axis_along, slice_axis, spacing_of
 
 FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))
+
+PARALLEL = 1e-4
+"""Voxels that a point may lie off, for grids to count as parallel or the same."""
 
 _INTERPOLATORS = {0: sitk.sitkNearestNeighbor, 1: sitk.sitkLinear, 3: sitk.sitkBSpline}
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -134,6 +138,63 @@ def resample(data: np.ndarray, affine: np.ndarray, grid: Grid, order: int = 3) -
     return from_sitk(resampler.Execute(to_sitk(data, affine)))[0]
 
 
+@dataclass(frozen=True)
+class AxisMatrices:
+    """An operator from one grid to another with parallel axes, as one matrix an axis.
+
+    Attributes:
+        axes: For each axis of the new grid, the axis of the old one that runs along it.
+        matrices: For each axis of the new grid, (voxels of the new grid, voxels of the old one),
+            float64; None where the voxel centres are the same.
+    """
+
+    axes: tuple[int, int, int]
+    matrices: tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]
+
+
+def resample_matrices(old: Grid, new: Grid) -> AxisMatrices | None:
+    """Return what `resample` does with order 3, as matrices.
+
+    Args:
+        old: Grid of the image.
+        new: Where to sample. (Where it reaches out of the old field of view, each axis takes the
+            nearest voxel by itself, whereas `resample` takes the nearest voxel of all.)
+
+    Returns:
+        The matrices; None where the axes of the grids are not parallel.
+    """
+    to_old = np.linalg.inv(old.affine) @ new.affine
+    axes = np.abs(to_old[:3, :3]).argmax(axis=0)
+    turned = to_old[:3, :3].copy()
+    turned[axes, range(3)] = 0
+    reach = np.abs(turned) @ np.array(new.shape)
+    if len(set(axes)) < 3 or reach.max() > PARALLEL:
+        return None
+    i, j, k = (int(axis) for axis in axes)
+    first, second, third = (
+        _axis_matrix(
+            old.shape[axis],
+            to_old[axis, 3] + to_old[axis, n] * np.arange(new.shape[n]),
+            new.spacing[n] / old.spacing[axis],
+        )
+        for n, axis in enumerate((i, j, k))
+    )
+    return AxisMatrices((i, j, k), (first, second, third))
+
+
+def _axis_matrix(n: int, positions: np.ndarray, coarser: float) -> np.ndarray | None:
+    """Sample an axis of n voxels at positions in voxels, which lie `coarser` voxels apart."""
+    if len(positions) == n and np.allclose(positions, np.arange(n), rtol=0, atol=PARALLEL):
+        return None
+    outside = (positions < -0.5) | (positions > n - 0.5)
+    positions = np.where(outside, np.clip(np.rint(positions), 0, n - 1), positions)
+    matrix = spline_matrix(n, positions, np.zeros(1), np.ones(1))
+    sigma = _antialias_sigma(n, coarser)
+    return (
+        matrix if sigma is None else matrix @ gaussian_filter1d(np.eye(n), sigma, 0, mode='mirror')
+    )
+
+
 def resample_mask(mask: np.ndarray, affine: np.ndarray, grid: Grid) -> np.ndarray:
     """Interpolate a mask between thick slices by its shape.
 
@@ -171,12 +232,17 @@ def _antialias(data: np.ndarray, affine: np.ndarray, grid: Grid) -> np.ndarray:
     directions = affine[:3, :3] / spacing_of(affine)
     for axis, spacing in enumerate(spacing_of(affine)):
         coarser = grid.spacing[axis_along(grid.affine, directions[:, axis])]
-        if coarser > 1.001 * spacing and data.shape[axis] > 1:
-            fwhm = np.sqrt(coarser**2 - spacing**2)
-            data = gaussian_filter1d(
-                data, fwhm / FWHM_PER_SIGMA / spacing, axis=axis, mode='mirror'
-            )
+        sigma = _antialias_sigma(data.shape[axis], coarser / spacing)
+        if sigma is not None:
+            data = gaussian_filter1d(data, sigma, axis=axis, mode='mirror')
     return data
+
+
+def _antialias_sigma(n: int, coarser: float) -> float | None:
+    """Standard deviation in voxels for an axis of n voxels that gets coarser by a factor."""
+    if coarser <= 1.001 or n == 1:
+        return None
+    return float(np.sqrt(coarser**2 - 1) / FWHM_PER_SIGMA)
 
 
 def to_sitk(data: np.ndarray, affine: np.ndarray) -> sitk.Image:

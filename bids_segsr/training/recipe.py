@@ -55,7 +55,9 @@ class Task:
         modalities: BIDS suffixes of the images that the model is for, the trained one first.
         skull_stripped: Whether the images are 0 outside the brain.
         back_projection: Share of what thick slices show and a restored image lacks that a
-            prediction puts back (`imaging.back_projection`); of no effect on the training.
+            prediction puts back in a step (`imaging.back_projection`); of no effect on the
+            training.
+        back_projection_steps: How many such steps follow the network.
 
     Raises:
         ValueError: If the parts do not fit each other.
@@ -68,6 +70,7 @@ class Task:
     modalities: tuple[str, ...] = ('T2w',)
     skull_stripped: bool = True
     back_projection: float = 0.0
+    back_projection_steps: int = 1
 
     def __post_init__(self) -> None:
         if self.channels[:1] != ('intensity',) or len(set(self.channels)) < len(self.channels):
@@ -78,6 +81,10 @@ class Task:
             raise ValueError('modalities must name at least one')
         if not 0 <= self.back_projection <= 1:
             raise ValueError(f'back_projection is {self.back_projection:g}; give 0 to 1')
+        if self.back_projection_steps < 0:
+            raise ValueError(
+                f'back_projection_steps is {self.back_projection_steps}; give 0 or more'
+            )
 
 
 @dataclass(frozen=True)

@@ -142,6 +142,8 @@ def _common_contract(both: str, one: InputContract, other: InputContract) -> Inp
         'mirrored',
         'back_projection',
         'interpolation',
+        'back_projection_steps',
+        'input_back_projection_steps',
     ):
         _agree(both, what, getattr(one, what), getattr(other, what))
     modalities = tuple(m for m in one.modalities if m in other.modalities)

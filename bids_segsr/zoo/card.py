@@ -40,6 +40,9 @@ MOST_GUIDES = 16
 LARGEST_PATCH = 1024
 """More voxels along an axis than any network was trained on: a damaged card."""
 
+MOST_STEPS = 100
+"""More steps of back-projection than change anything: a damaged card."""
+
 
 @dataclass(frozen=True)
 class InputContract:
@@ -62,8 +65,11 @@ class InputContract:
         patch_size: Edge of the patches that it was trained on, voxels; 0 where that is not told.
         interpolation: How the training brought its images to the fine grid: `cubic` or `linear`
             splines, or `zero-fill` (of k-space).
-        back_projection: Share of what the slices show and the restored image lacks that is put
-            back (`imaging.back_projection`), 0 to 1.
+        back_projection: Share of what the slices show and the restored image lacks that a step
+            of back-projection puts back (`imaging.back_projection`), 0 to 1.
+        back_projection_steps: How many such steps follow the network.
+        input_back_projection_steps: How many the interpolated image gets before the network sees
+            it.
     """
 
     modalities: tuple[str, ...]
@@ -77,6 +83,8 @@ class InputContract:
     patch_size: int = 0
     back_projection: float = 0.0
     interpolation: Interpolation = 'cubic'
+    back_projection_steps: int = 1
+    input_back_projection_steps: int = 0
 
     def __post_init__(self) -> None:
         if self.normalisation not in NORMALISATIONS:
@@ -97,6 +105,10 @@ class InputContract:
                 f'unknown interpolation {self.interpolation!r}; known are '
                 f'{", ".join(INTERPOLATIONS)}'
             )
+        for name in ('back_projection_steps', 'input_back_projection_steps'):
+            steps = getattr(self, name)
+            if type(steps) is not int or not 0 <= steps <= MOST_STEPS:
+                raise ModelError(f'{name} is {steps!r}; give a number from 0 to {MOST_STEPS}')
 
 
 @dataclass(frozen=True)

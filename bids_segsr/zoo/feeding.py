@@ -13,7 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bids_segsr.imaging.back_projection import Slices, back_project
+from bids_segsr.imaging.back_projection import (
+    Slices,
+    back_project,
+    interpolated_back_projection,
+)
 from bids_segsr.imaging.brain_mask import otsu_foreground
 from bids_segsr.imaging.conform import acquired_axis, left_right_axis, slice_axis, spacing_of
 from bids_segsr.imaging.resample import Grid, resample
@@ -25,7 +29,7 @@ EXAMPLE_EDGE = 32
 
 
 def interpolated(card: ModelCard, scan: Slices, shape: Sequence[int]) -> np.ndarray:
-    """Bring a scan to the fine grid as the network's training did.
+    """Bring a scan to the fine grid as the network's training did, back-projected where it was.
 
     Args:
         card: Card of the model.
@@ -36,8 +40,13 @@ def interpolated(card: ModelCard, scan: Slices, shape: Sequence[int]) -> np.ndar
         float32 array of that shape, nothing masked.
     """
     i, j, k = shape
-    order = INTERPOLATIONS[card.contract.interpolation]
-    return resample(scan.data, scan.affine, Grid((i, j, k), scan.fine_affine), order)
+    grid = Grid((i, j, k), scan.fine_affine)
+    contract = card.contract
+    if contract.back_projection and contract.input_back_projection_steps:
+        return interpolated_back_projection(
+            scan, grid, contract.input_back_projection_steps, contract.back_projection
+        )
+    return resample(scan.data, scan.affine, grid, INTERPOLATIONS[contract.interpolation])
 
 
 def shown(card: ModelCard, mask: np.ndarray) -> np.ndarray:
@@ -166,8 +175,8 @@ def projected_back(
     Returns:
         Array of the same shape.
     """
-    share = card.contract.back_projection
-    return back_project(restored, mask, scan, share) if share else restored
+    share, steps = card.contract.back_projection, card.contract.back_projection_steps
+    return back_project(restored, mask, scan, share, steps) if share and steps else restored
 
 
 def example_inputs(card: ModelCard) -> tuple[Tensor, ...]:

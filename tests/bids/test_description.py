@@ -277,7 +277,12 @@ def test_five_papers_are_in_the_bibliography() -> None:
         ({'patch_size': 64, 'step': 32}, 'of 64^3^ voxels every 32 voxels'),
         ({'blending': 'uniform'}, 'uniform weights'),
         ({'mirrored': True}, 'weights, as the mean of what it makes of the image and of its mirr'),
-        ({'back_projection': 0.5}, 'A share of 0.5 of what the acquired slices differ by'),
+        ({'back_projection': 0.5}, 'a share of 0.5 of what the acquired slices differ by'),
+        ({'back_projection': 0.5}, 'applied in 1 step to the restored image.'),
+        (
+            {'back_projection': 0.5, 'input_back_projection_steps': 5, 'back_projection_steps': 2},
+            'applied in 5 steps to the interpolated image and 2 steps to the restored image.',
+        ),
         ({'threshold': 0.25}, 'probability above 0.25'),
         ({'keep_largest': True}, 'largest connected component was kept'),
         ({'skull_strip': 'skip'}, 'was not extracted'),

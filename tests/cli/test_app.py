@@ -28,7 +28,13 @@ CARD = SimpleNamespace(
     labels={1: 'cortical grey matter'},
     regions=(),
     finds_brain=False,
-    contract=SimpleNamespace(guides=0, mirrored=False, back_projection=0.0),
+    contract=SimpleNamespace(
+        guides=0,
+        mirrored=False,
+        back_projection=0.0,
+        back_projection_steps=1,
+        input_back_projection_steps=0,
+    ),
 )
 FINDER = SimpleNamespace(name='finder', version='3', finds_brain=True)
 AFFINE = np.diag([1.0, 1.0, 3.0, 1.0])

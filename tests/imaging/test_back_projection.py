@@ -7,7 +7,11 @@ import pytest
 from conftest import all_orientations, oblique_affine
 from scipy.ndimage import gaussian_filter
 
-from bids_segsr.imaging.back_projection import Slices, back_project
+from bids_segsr.imaging.back_projection import (
+    Slices,
+    back_project,
+    interpolated_back_projection,
+)
 from bids_segsr.imaging.degrade import degrade, thick_slice_grid
 from bids_segsr.imaging.metrics import psnr
 from bids_segsr.imaging.resample import Grid, isotropic_grid, resample
@@ -96,3 +100,70 @@ def test_difference_lies_where_the_slices_show_it():
         points = voxels @ grid.affine[:3, :3].T + grid.affine[:3, 3]
         mean = (points * found[..., None]).sum((0, 1, 2)) / found.sum()
         np.testing.assert_allclose(mean, centre, atol=0.05)
+
+
+def one_step(fine, mask, slices, share):
+    """X + share S (Y - D X) by interpolation in space, which asks nothing of the axes."""
+    grid = Grid(fine.shape, slices.fine_affine)
+    whole = np.where(mask, fine, resample(slices.data, slices.affine, grid))
+    seen = degrade(whole, grid.affine, Grid(slices.data.shape, slices.affine), slices.thickness)
+    lacking = resample(slices.data - seen, slices.affine, grid)
+    return np.where(mask, fine + np.float32(share) * lacking, 0)
+
+
+@pytest.mark.parametrize(
+    ('spacing', 'resolution'),
+    [((1.0, 1.0, 3.0), 1.0), ((1.1, 1.2, 3.7), 1.1), ((0.4, 0.4, 2.0), 0.5)],
+    ids=['same in plane', 'finer in plane', 'coarser in plane'],
+)
+@pytest.mark.parametrize('turned', range(0, 48, 7))
+def test_steps_are_those_of_interpolation_in_space(spacing, resolution, turned):
+    shape, affine = all_orientations((22, 25, 9), oblique_affine(spacing, (9, -14, 21)))[turned]
+    rng = np.random.default_rng(turned)
+    grid = isotropic_grid(shape, affine, resolution)
+    slices = Slices(rng.uniform(1, 2, shape).astype(np.float32), affine, grid.affine, 2.2)
+    mask = np.zeros(grid.shape, bool)
+    mask[tuple(slice(n // 5, n - n // 6) for n in grid.shape)] = True
+    fine = rng.uniform(1, 2, grid.shape).astype(np.float32)
+    expected = fine
+    for _ in range(3):
+        expected = one_step(expected, mask, slices, 0.5)
+    np.testing.assert_allclose(back_project(fine, mask, slices, 0.5, 3), expected, atol=1e-5)
+
+    everywhere = np.ones(grid.shape, bool)
+    expected = resample(slices.data, affine, grid)
+    for _ in range(3):
+        expected = one_step(expected, everywhere, slices, 0.5)
+    found = interpolated_back_projection(slices, grid, 3, 0.5)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_slices_at_an_angle_to_the_fine_image(truth, affine):
+    grid = thick_slice_grid(SHAPE, oblique_affine((1.0, 1.0, 1.0), (0, 10, 0)), 3.0, 2)
+    slices = Slices(degrade(truth, affine, grid), grid.affine, affine)
+    mask = np.zeros(SHAPE, bool)
+    mask[5:-5, 6:-6, 7:-7] = True
+    spline = resample(slices.data, grid.affine, Grid(SHAPE, affine))
+    expected = one_step(one_step(spline, mask, slices, 0.5), mask, slices, 0.5)
+    found = back_project(spline, mask, slices, 0.5, 2)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    whole = interpolated_back_projection(slices, Grid(SHAPE, affine), 1, 0.5)
+    expected = one_step(spline, np.ones(SHAPE, bool), slices, 0.5)
+    np.testing.assert_allclose(whole, expected, atol=1e-3)
+
+
+def test_without_network_five_half_steps_come_closer_to_the_truth(truth, affine):
+    slices, grid = acquire(truth, affine), Grid(SHAPE, affine)
+    everywhere = np.ones(SHAPE, bool)
+    spline = resample(slices.data, slices.affine, grid)
+    found = interpolated_back_projection(slices, grid)
+    assert psnr(truth, found, everywhere) > psnr(truth, spline, everywhere) + 1
+    np.testing.assert_allclose(found, back_project(spline, everywhere, slices, 0.5, 5), atol=1e-2)
+    np.testing.assert_allclose(
+        interpolated_back_projection(slices, grid, 0), spline, rtol=0, atol=1e-2
+    )
+
+
+def test_empty_mask_gives_an_empty_image(truth, affine):
+    nowhere = np.zeros(SHAPE, bool)
+    assert not back_project(truth, nowhere, acquire(truth, affine), 0.5).any()

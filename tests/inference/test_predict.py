@@ -142,6 +142,19 @@ class Everywhere(nn.Module):
         return torch.cat([x, torch.stack(places)[None]], dim=1)
 
 
+def test_card_asks_for_more_steps_of_back_projection(image):
+    toy = model(Ramp())
+    contract = dataclasses.replace(toy.card.contract, back_projection=0.5, back_projection_steps=2)
+    asking = dataclasses.replace(toy, card=dataclasses.replace(toy.card, contract=contract))
+    affine = np.diag([1.0, 1, 1, 1])
+    grid = thick_slice_grid(image.shape, affine, 3.0, 2)
+    slices = Slices(degrade(image, affine, grid) + 1, grid.affine, affine)
+    mask = image > np.median(image)
+    plain = predict(toy, image, slices, mask=mask).image
+    found = predict(asking, image, slices, mask=mask).image
+    np.testing.assert_array_equal(found, back_project(plain, mask, slices, 0.5, 2))
+
+
 @pytest.mark.parametrize('share', [0.0, 0.5])
 def test_card_asks_for_back_projection(image, share):
     toy = model(Ramp())

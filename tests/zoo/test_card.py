@@ -86,6 +86,13 @@ def test_impossible_back_projection_is_refused(share):
         InputContract(('T2w',), 'volume-max', (0.5, 1.0), (1.5, 5.0), back_projection=share)
 
 
+@pytest.mark.parametrize('name', ['back_projection_steps', 'input_back_projection_steps'])
+@pytest.mark.parametrize('steps', [-1, 1000, 2.0, True])
+def test_impossible_steps_of_back_projection_are_refused(name, steps):
+    with pytest.raises(ModelError, match=name):
+        InputContract(('T2w',), 'volume-max', (0.5, 1.0), (1.5, 5.0), **{name: steps})
+
+
 def test_cards_are_read_without_torch():
     code = (
         'import sys; from bids_segsr.zoo.find import card_paths, find_card; '

@@ -17,7 +17,9 @@ from bids_segsr.evaluation.cases import Imaging, load_reference, make_case
 from bids_segsr.evaluation.systems import System, run_system
 from bids_segsr.exceptions import ModelError, UserError
 from bids_segsr.imaging.acquisition import interpolate
+from bids_segsr.imaging.back_projection import interpolated_back_projection
 from bids_segsr.imaging.degrade import ForwardModel
+from bids_segsr.imaging.resample import Grid
 from bids_segsr.inference.predict import predict
 from bids_segsr.inference.processing import Processing
 from bids_segsr.training.loop.forward_pass import make_super_resolver
@@ -157,6 +159,16 @@ def test_linear_interpolation_of_a_scan():
     np.testing.assert_allclose(linear[1, 1, 1], 1 / 3, atol=1e-5)
     cubic = feeding.interpolated(kept().card, scan, shape)
     assert abs(cubic[1, 1, 4] - (4 / 3) ** 2) < abs(linear[1, 1, 4] - (4 / 3) ** 2)
+
+
+def test_a_card_asks_for_back_projection_before_the_network():
+    scan = laid(np.arange(4, dtype=np.float32).reshape(1, 1, 4) ** 2 * np.ones((3, 3, 1), 'f4'))
+    shape = (3, 3, 10)
+    card = kept(back_projection=0.5, input_back_projection_steps=3).card
+    found = feeding.interpolated(card, scan, shape)
+    expected = interpolated_back_projection(scan, Grid(shape, scan.fine_affine), 3, 0.5)
+    np.testing.assert_array_equal(found, expected)
+    assert np.abs(found - feeding.interpolated(kept().card, scan, shape)).max() > 0.1
 
 
 @pytest.mark.parametrize('background', ['zero', 'noise', 'ringing'])
