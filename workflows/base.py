@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from bids_segsr.workflows.reportlets import init_figures_wf
 from nipype.pipeline import engine as pe
 
 from bids_segsr import __version__
-from bids_segsr.bids.names import bids_uri
+from bids_segsr.bids.names import bids_uri, graph_name
 from bids_segsr.bids.sidecars import Provenance, software_versions
 from bids_segsr.imaging.conform import slice_axis
 from bids_segsr.imaging.resample import auto_resolution, isotropic_grid
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from bids_segsr.cli.config import Settings
     from bids_segsr.zoo.card import ModelCard
 
-logger = logging.getLogger(__name__)
-
 LIBRARIES_GB = 0.7
 """Interpreter, torch and MONAI, before the first voxel."""
 
@@ -37,24 +34,18 @@ REGISTRATION_GB = 0.3
 """ANTs with a template of 2 mm."""
 
 
-def init_bids_segsr_wf(
-    settings: Settings, scans: list[Scan], card: ModelCard, *, use_gpu: bool = False
-) -> pe.Workflow:
+def init_bids_segsr_wf(graphs: Sequence[pe.Workflow]) -> pe.Workflow:
     """Build the graph of a run.
 
     Args:
-        settings: The settings of the run, with the model named.
-        scans: Scans that can be read.
-        card: Card of the model.
-        use_gpu: Whether the network nodes take GPU slots.
+        graphs: One of each image, see `init_single_image_wf`.
 
     Returns:
-        A workflow that holds one workflow an image, named after it (`sub_01_run_1_T2w_wf`).
+        A workflow that holds them.
     """
     # another version must not take this one's results from the work directory
     workflow = pe.Workflow(name=f'bids_segsr_{re.sub("[^0-9a-zA-Z]", "_", __version__)}_wf')
-    for scan in scans:
-        workflow.add_nodes([init_single_image_wf(settings, scan, card, use_gpu=use_gpu)])
+    workflow.add_nodes(list(graphs))
     return workflow
 
 
@@ -70,7 +61,7 @@ def init_single_image_wf(
         use_gpu: Whether the network node takes a GPU slot.
 
     Returns:
-        The workflow.
+        The workflow, named after the image (`sub-01_run-1_T2w_wf`).
     """
     volume = load_scan(scan.path)
     resolution = settings.resolution or auto_resolution(volume.spacing)
@@ -99,8 +90,6 @@ def init_single_image_wf(
         slice_thickness=thickness,
         skull_stripped=masked,
     )
-    for warning in warnings:
-        logger.warning('%s: %s', scan.label, warning)
     facts: dict[str, Any] = {
         'bids_name': scan.label,
         'model': card.name,
@@ -162,7 +151,7 @@ def init_single_image_wf(
         masked=masked,
         fine_gb=map_gb(grid.shape),
     )
-    workflow = pe.Workflow(name=scan.label.replace('-', '_') + '_wf')
+    workflow = pe.Workflow(name=graph_name(scan.label))
     for sink in (derivatives_wf, figures_wf):
         workflow.connect([
             (image_wf, sink, [(f'outputnode.{field}', f'inputnode.{field}')])

@@ -73,6 +73,34 @@ def scan_label(entities: Mapping[str, str]) -> str:
     return name.removesuffix('.nii.gz')
 
 
+def graph_name(label: str) -> str:
+    """Return the name of the graph of a scan: Nipype takes word characters and hyphens.
+
+    Args:
+        label: Name of the scan, see `scan_label`; a `+` in it becomes two hyphens.
+    """
+    return f'{label.replace("+", "--")}_wf'
+
+
+def graph_of_node(node: str) -> str:
+    """Return the part of a Nipype node's full name that is the graph of a scan, or ''.
+
+    Args:
+        node: Such as `bids_segsr_wf.sub-01_T2w_wf.image.conform`.
+    """
+    found = (part for part in node.split('.') if re.fullmatch('sub-.+_wf', part))
+    return next(found, '')
+
+
+def label_of_node(node: str) -> str:
+    """Return the name of the scan that a Nipype node works on, or ''.
+
+    Args:
+        node: Full name of the node.
+    """
+    return graph_of_node(node).removesuffix('_wf').replace('--', '+')
+
+
 def bids_uri(dataset: str, relative: str | PurePosixPath | Path) -> str:
     """Return a BIDS-URI.
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bids_segsr.cli.config import Settings, write_toml
 from bids_segsr.cli.execution import (
     check_device,
     check_model,
     configure_nipype,
-    find_crashes,
-    one_line,
     prepare_environment,
     run_workflow,
     start_logging,
@@ -25,10 +24,10 @@ from bids_segsr.cli.execution import (
 from bids_segsr.cli.parser import parse_settings
 from bids_segsr.cli.plugins import IMPORTANT, check_scheduler, runs_here
 from bids_segsr.exceptions import UserError
+from bids_segsr.reports.run_errors import Problem, one_line
 
 if TYPE_CHECKING:
     from bids_segsr.bids.query import Scan
-    from bids_segsr.cli.preflight import Rejected
     from bids_segsr.zoo.card import ModelCard
 
 logger = logging.getLogger(__name__)
@@ -38,6 +37,7 @@ FAILED = 1
 # EX_SOFTWARE of sysexits.h, which fMRIPrep returns when its workflow cannot be built.
 NOT_BUILT = 70
 INTERRUPTED = 130
+NO_RESULT = 'no result and no message; start the same command again with -v'
 MOST_LEFT_OUT = 20
 """Images told of on the terminal by the group level; its page and table hold all."""
 
@@ -196,13 +196,13 @@ def _collect(settings: Settings, subjects: Sequence[str]) -> list[Scan]:
 def _dry_run(settings: Settings, scans: Sequence[Scan], card: ModelCard) -> int:
     from bids_segsr.cli.preflight import describe, preflight
 
-    good, rejected = preflight(scans)
+    good, problems = preflight(scans)
     print(f'model: {card.name} {card.version}')
     for scan in good:
         print(describe(scan, settings, card.name))
-    for item in rejected:
-        _complain(f'left out: {item.message}')
-    return FAILED if rejected else FINE
+    for problem in problems:
+        _complain(f'{problem.image} is left out: {problem.message}')
+    return FAILED if problems else FINE
 
 
 def _process(settings: Settings, scans: Sequence[Scan], card: ModelCard) -> int:
@@ -226,32 +226,50 @@ def _process(settings: Settings, scans: Sequence[Scan], card: ModelCard) -> int:
         write_toml(settings, settings.log_dir(subject) / 'bids_segsr.toml')
     if settings.clean_workdir:
         _empty(settings.work_dir)
-    good, rejected = preflight(scans)
-    _record(settings, rejected)
+    good, problems = preflight(scans)
+    for problem in problems:
+        _complain(f'{problem.image} is left out: {problem.message}')
+    _record(settings, scans, problems)
     for scan in scans:
-        _remove_figures(root, scan)
-    failed = bool(rejected)
+        _remove_earlier(root, scan)
     if good:
         try:
-            workflow = _build(settings, good, card)
+            workflow, unbuilt = _build(settings, good, card)
         except UserError:
             raise
         except Exception as error:  # Whatever stops the graph is told in one line.
             logger.debug('the workflow could not be built', exc_info=True)
             _complain(f'the workflow could not be built: {one_line(error)}')
             return NOT_BUILT
-        failed |= _execute(workflow, settings, good)
+        problems += _execute(workflow, settings, good, unbuilt)
+        _record(settings, scans, problems)
+    warned = _tell_warnings(root, good)
     reports = _report([(subject, settings) for subject in subjects])
-    return FAILED if failed else reports
+    return FAILED if problems or (warned and settings.strict) else reports
 
 
-def _build(settings: Settings, scans: list[Scan], card: ModelCard) -> object:
-    """Return the Nipype workflow, drawn in the working directory where that was asked for."""
+def _build(
+    settings: Settings, scans: Sequence[Scan], card: ModelCard
+) -> tuple[Any, list[Problem]]:
+    """Return the Nipype workflow, and why images are not in it.
+
+    The workflow is drawn in the working directory where that was asked for.
+    """
     configure_nipype(settings)
-    from bids_segsr.workflows.base import init_bids_segsr_wf
+    from bids_segsr.workflows.base import init_bids_segsr_wf, init_single_image_wf
 
     use_gpu = uses_gpu(settings)
-    workflow = init_bids_segsr_wf(settings, scans, card, use_gpu=use_gpu)
+    problems = []
+
+    def graph(scan: Scan) -> Any:
+        try:
+            return init_single_image_wf(settings, scan, card, use_gpu=use_gpu)
+        except Exception as error:  # one image that is gone meanwhile must not stop the others
+            logger.debug('%s: no graph', scan.label, exc_info=True)
+            problems.append(Problem(scan.label, one_line(error)))
+            return None
+
+    workflow = init_bids_segsr_wf([found for scan in scans if (found := graph(scan))])
     workflow.base_dir = str(settings.work_dir)
     if settings.write_graph:
         settings.work_dir.mkdir(parents=True, exist_ok=True)
@@ -259,28 +277,42 @@ def _build(settings: Settings, scans: list[Scan], card: ModelCard) -> object:
             workflow.write_graph(graph2use='colored', format='svg', simple_form=True)
         except OSError as error:
             logger.warning('--write-graph: no drawing without Graphviz (%s)', one_line(error))
-    return workflow
+    return workflow, problems
 
 
-def _execute(workflow: object, settings: Settings, scans: Sequence[Scan]) -> bool:
-    """Run the workflow, tell of every step that failed and return whether one did."""
-    subjects = sorted({scan.subject for scan in scans})
-    labels = [scan.label for scan in scans]
+def _execute(
+    workflow: object, settings: Settings, scans: Sequence[Scan], unbuilt: Sequence[Problem]
+) -> list[Problem]:
+    """Run the workflow, tell of every step that failed and return the problems."""
     logger.log(IMPORTANT, '%d images, working directory %s', len(scans), settings.work_dir)
-    message = run_workflow(workflow, settings, subjects)
-    folders = [settings.log_dir(subject) for subject in subjects]
-    crashes = [crash for folder in folders for crash in find_crashes(folder)]
-    for crash in crashes:
-        _complain(crash.line(labels))
-    if message and not crashes:
-        _complain(f'the workflow failed: {message}')
-    if message or crashes:
+    failed = run_workflow(workflow, settings)
+    problems = [*unbuilt, *failed]
+    told = {problem.image for problem in problems}
+    why = NO_RESULT
+    if failed and settings.stop_on_first_crash:
+        why = 'not processed: a step of another image failed before (--stop-on-first-crash)'
+    # Whatever happened, an image without a result is a failure with a name.
+    problems += [
+        Problem(scan.label, why)
+        for scan in scans
+        if scan.label not in told and not _qc_path(settings.derivatives_root, scan).is_file()
+    ]
+    for problem in problems:
+        details = f' (details: {problem.path})' if problem.path else ''
+        _complain(f'{problem.image}: {problem.message}{details}')
+    if problems:
         _complain(f'the working directory is kept: {settings.work_dir}')
-    return bool(message or crashes)
+    return problems
 
 
-def _remove_figures(root: Path, scan: Scan) -> None:
-    """Remove what an earlier run drew: a step that fails now must not show its picture."""
+def _qc_path(root: Path, scan: Scan) -> Path:
+    from bids_segsr.bids.names import derivative_name
+
+    return root / derivative_name(scan.entities, suffix='qc', extension='.json')
+
+
+def _remove_earlier(root: Path, scan: Scan) -> None:
+    """Remove figures and numbers of an earlier run: a step that fails now must not show them."""
     from bids_segsr.bids.names import derivative_name
 
     suffix = scan.entities['suffix']
@@ -288,17 +320,33 @@ def _remove_figures(root: Path, scan: Scan) -> None:
     stem = name.name.removesuffix(f'_{suffix}.svg')
     for path in (root / name).parent.glob(f'{stem}_desc-*_{suffix}.*'):
         path.unlink()
+    _qc_path(root, scan).unlink(missing_ok=True)
 
 
-def _record(settings: Settings, rejected: Sequence[Rejected]) -> None:
-    """Tell of the images that are left out, now and in the report."""
+def _record(settings: Settings, scans: Sequence[Scan], problems: Sequence[Problem]) -> None:
+    """Leave what went wrong, where no crash file tells it, for the report."""
     from bids_segsr.cli.preflight import write_errors
 
-    for item in rejected:
-        _complain(f'{item.scan.label} is left out: {item.message}')
-    for subject in {item.scan.subject for item in rejected}:
-        own = [item for item in rejected if item.scan.subject == subject]
-        write_errors(settings.log_dir(subject), own)
+    untold = [problem for problem in problems if problem.path is None]
+    for subject in sorted({scan.subject for scan in scans}):
+        own = [problem for problem in untold if f'{problem.image}_'.startswith(f'sub-{subject}_')]
+        if own:
+            try:
+                write_errors(settings.log_dir(subject), own)
+            except UserError as error:
+                _complain(str(error))
+
+
+def _tell_warnings(root: Path, scans: Sequence[Scan]) -> bool:
+    """Tell of every result that is implausible, and return whether there is one."""
+    warned = False
+    for scan in scans:
+        path = _qc_path(root, scan)
+        if path.is_file():
+            for warning in json.loads(path.read_text(encoding='utf-8')).get('warnings', []):
+                _complain(f'WARNING: {scan.label}: {warning}')
+                warned = True
+    return warned
 
 
 def _report(runs: Sequence[tuple[str, Settings]]) -> int:

@@ -18,7 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from nipype.pipeline import plugins
-from nipype.pipeline.plugins.base import PluginBase, SGELikeBatchManagerBase
+from nipype.pipeline.plugins.base import (
+    DistributedPluginBase,
+    PluginBase,
+    SGELikeBatchManagerBase,
+)
+
+from bids_segsr.cli.workers import ImageByImage
+from bids_segsr.exceptions import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -43,11 +50,13 @@ def cluster_plugin(name: str, plugin_args: dict[str, Any]) -> PluginBase:
         kind = SurvivingSLURMPlugin
     elif issubclass(kind, SGELikeBatchManagerBase):
         kind = type(f'Surviving{name}Plugin', (_SurvivingBatchManager, kind), {})
+    elif issubclass(kind, DistributedPluginBase):
+        kind = type(f'Surviving{name}Plugin', (ImageByImage, kind), {})
     plugin: PluginBase = kind(plugin_args=plugin_args)
     return plugin
 
 
-class _SurvivingBatchManager(SGELikeBatchManagerBase):
+class _SurvivingBatchManager(ImageByImage, SGELikeBatchManagerBase):
     """What is changed of every batch plugin."""
 
     def _submit_job(self, node: Any, updatehash: bool = False) -> int:
@@ -69,12 +78,6 @@ class _SurvivingBatchManager(SGELikeBatchManagerBase):
 
     def _reason(self, taskid: int) -> str:  # noqa: ARG002
         return 'cancelled, out of time or out of memory'
-
-    def _report_crash(self, node: Any, result: dict[str, Any] | None = None) -> Any:
-        # Nipype adds lines to it when the node has no result
-        if result is not None and isinstance(result['traceback'], str):
-            result = {**result, 'traceback': result['traceback'].splitlines(keepends=True)}
-        return super()._report_crash(node, result=result)
 
 
 class SurvivingSLURMPlugin(_SurvivingBatchManager, plugins.SLURMPlugin):
@@ -133,7 +136,7 @@ class SurvivingSLURMPlugin(_SurvivingBatchManager, plugins.SLURMPlugin):
                 return taskid
             if not BUSY.search(result.stderr):
                 break
-        raise RuntimeError(
+        raise UserError(
             f'SLURM takes no job: {" ".join(result.stderr.split())}; '
             'check plugin_args and gpu_plugin_args of --use-plugin'
         )

@@ -74,6 +74,7 @@ class Settings:
         mem_gb: Upper bound of memory in GB (1e9 bytes); None for what Nipype takes as default.
         use_plugin: YAML file with `plugin` and `plugin_args` of Nipype.
         stop_on_first_crash: Whether the first failed node ends the run.
+        strict: Whether an implausible result fails the run.
         resource_monitor: Whether Nipype records memory and CPU of each node.
         reports_only: Whether only the reports are built, from existing derivatives.
         boilerplate_only: Whether only the methods text is written.
@@ -117,6 +118,7 @@ class Settings:
     mem_gb: float | None = None
     use_plugin: Path | None = None
     stop_on_first_crash: bool = False
+    strict: bool = False
     resource_monitor: bool = False
     reports_only: bool = False
     boilerplate_only: bool = False

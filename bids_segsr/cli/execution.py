@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bids_segsr.bids.names import label_of_node
 from bids_segsr.cli.config import Settings
 from bids_segsr.cli.plugins import IMPORTANT, plugin_settings, runs_here, survivor
 from bids_segsr.exceptions import UserError
+from bids_segsr.reports.run_errors import Problem, one_line, read_crash
 
 logger = logging.getLogger(__name__)
 
@@ -28,37 +28,6 @@ THREAD_VARIABLES = (
     'ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS',
 )
 COUNT_GPUS = 'import torch; print(torch.cuda.device_count() if torch.cuda.is_available() else 0)'
-EXCEPTION_LINE = re.compile(
-    r'^\s*(?P<name>(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit))'
-    r': ?(?P<message>.*)$'
-)
-
-
-@dataclass(frozen=True)
-class Crash:
-    """A node that failed.
-
-    Attributes:
-        node: Full name of the node.
-        message: Last line of the exception.
-        path: The crash file.
-    """
-
-    node: str
-    message: str
-    path: Path
-
-    def line(self, labels: Sequence[str]) -> str:
-        """Return one line for the terminal, naming the image.
-
-        Args:
-            labels: Labels of the scans of the run.
-        """
-        fitting = [label for label in labels if label.replace('-', '_') in self.node]
-        image = max(fitting, key=len, default='')
-        step = self.node.rsplit('.', 1)[-1]
-        where = f'{image}: step {step}' if image else f'step {self.node}'
-        return f'{where} failed: {self.message} (details: {self.path})'
 
 
 class OneLineFormatter(logging.Formatter):
@@ -233,78 +202,49 @@ def configure_nipype(settings: Settings) -> None:
     _set_nipype_level(settings.verbose)
 
 
-def run_workflow(workflow: Any, settings: Settings, subjects: Sequence[str]) -> str | None:
+def run_workflow(workflow: Any, settings: Settings) -> list[Problem]:
     """Run a workflow; crash files go to the log folder of their participant.
 
     Args:
-        workflow: The Nipype workflow. A node belongs to participant XX when its full name holds
-            a part that starts with `sub_XX_`.
+        workflow: The Nipype workflow, a graph an image in it (`bids.names.graph_name`).
         settings: The settings of the run.
-        subjects: The participants of the workflow, labels without `sub-`.
 
     Returns:
-        None, or the last line of the exception when a node failed.
+        The steps that failed; where the whole workflow did, one problem that says so.
 
     Raises:
-        UserError: If the plugin file cannot be used.
+        UserError: If the plugin cannot be used.
         KeyboardInterrupt: When the user interrupts the run.
     """
     arguments = plugin_settings(settings)
     gpu_arguments = arguments.pop('gpu_plugin_args')
     for name in workflow.list_node_names():
-        owners = [subject for subject in subjects if f'.sub_{subject}_' in f'.{name}']
-        if owners:
-            folder = str(settings.log_dir(owners[0]))
-            node = workflow.get_node(name)
-            node.config = {'execution': {'crashdump_dir': folder}}
-            if gpu_arguments and hasattr(node.inputs, 'use_gpu'):
-                node.plugin_args = gpu_arguments
+        node = workflow.get_node(name)
+        label = label_of_node(name)
+        if label:
+            subject = label.partition('_')[0].removeprefix('sub-')
+            node.config = {'execution': {'crashdump_dir': str(settings.log_dir(subject))}}
+        if gpu_arguments and hasattr(node.inputs, 'use_gpu'):
+            node.plugin_args = gpu_arguments
     plugin = survivor(**arguments)
+    failure = None
     with _silent_workers():
         try:
             workflow.run(plugin=plugin)
         except Exception as error:  # Nipype raises what a node raised, of any class.
-            return last_line(str(error)) or type(error).__name__
-    return None
+            failure = Problem('the workflow', f'failed: {one_line(error)}')
+    problems = plugin.problems if hasattr(plugin, 'problems') else find_crashes(settings)
+    return problems or ([failure] if failure else [])
 
 
-def find_crashes(folder: Path) -> list[Crash]:
-    """Read the crash files of a folder.
-
-    Args:
-        folder: Log folder of one participant and run; it may be missing.
-
-    Returns:
-        One entry a file, sorted by name.
-    """
-    crashes = []
-    for path in sorted(folder.glob('crash-*.txt')):
-        text = path.read_text(encoding='utf-8', errors='replace')
-        node = re.search(r'^Node: (.+)$', text, flags=re.MULTILINE)
-        crashes.append(Crash(node[1].strip() if node else path.stem, last_line(text), path))
-    return crashes
-
-
-def last_line(text: str) -> str:
-    """Return the exception's own line of a traceback, without the module of its class.
+def find_crashes(settings: Settings) -> list[Problem]:
+    """Read the crash files that a plugin of Nipype's own has written in this run.
 
     Args:
-        text: A traceback, or a message.
+        settings: The settings of the run.
     """
-    lines = [line for line in text.splitlines() if line.strip()]
-    # A message may go on over further lines, so that the exception is not always the last one.
-    matches = [match for line in lines if (match := EXCEPTION_LINE.match(line))]
-    if not matches:
-        return lines[-1].strip() if lines else ''
-    name, message = matches[-1]['name'], matches[-1]['message']
-    # Our own errors speak for themselves.
-    return message if name.startswith('bids_segsr.') else f'{name.rpartition(".")[2]}: {message}'
-
-
-def one_line(error: Exception) -> str:
-    """Return an exception as the one line that a traceback would end with."""
-    kind = type(error)
-    return last_line(f'{kind.__module__}.{kind.__qualname__}: {error}')
+    paths = sorted(settings.derivatives_root.glob(f'sub-*/log/{settings.run_uuid}/crash-*.txt'))
+    return [read_crash(path.read_text(encoding='utf-8', errors='replace'), path) for path in paths]
 
 
 @contextmanager

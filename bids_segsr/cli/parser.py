@@ -338,6 +338,11 @@ def _add_other_flags(group: argparse._ArgumentGroup) -> None:
         help='stop at the first step that fails',
     )
     group.add_argument(
+        '--strict',
+        action='store_true',
+        help='exit with status 1 when a result is implausible: whatever is told as WARNING',
+    )
+    group.add_argument(
         '--notrack',
         action='store_true',
         help='accepted for scripts; there is no telemetry to turn off',

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bids_segsr.bids.names import label_of_node
 from bids_segsr.cli.config import Settings
 from bids_segsr.exceptions import UserError
 
@@ -87,9 +88,9 @@ def show_progress(node: Any, status: str) -> None:
         node: Nipype node, named `<run>.<image>_wf.image.<step>` where it is a step of an image.
         status: 'start', 'end' or 'exception'.
     """
-    match = re.search(r'(\w+)_wf\.image\.(\w+)$', node.fullname)
-    if status == 'end' and match and match[2] != 'outputnode':
-        logger.log(IMPORTANT, '%s: %s done', match[1], match[2].replace('_', ' '))
+    label, step = label_of_node(node.fullname), re.search(r'\.image\.(\w+)$', node.fullname)
+    if status == 'end' and label and step and step[1] != 'outputnode':
+        logger.log(IMPORTANT, '%s: %s done', label, step[1].replace('_', ' '))
 
 
 def survivor(plugin: str, plugin_args: dict[str, Any]) -> PluginBase:
@@ -100,9 +101,9 @@ def survivor(plugin: str, plugin_args: dict[str, Any]) -> PluginBase:
         plugin_args: Its arguments.
     """
     if plugin == 'MultiProc':
-        from bids_segsr.cli.workers import SurvivingMultiProcPlugin
+        from bids_segsr.cli.workers import LocalPlugin
 
-        return SurvivingMultiProcPlugin(plugin_args)
+        return LocalPlugin(plugin_args)
     from bids_segsr.cli.cluster import cluster_plugin
 
     return cluster_plugin(plugin, {'status_callback': show_progress, **plugin_args})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,8 @@ from bids_segsr.bids.files import write_text
 from bids_segsr.bids.names import derivative_name, model_label, resolution_label
 from bids_segsr.bids.query import Scan
 from bids_segsr.cli.config import Settings
-from bids_segsr.exceptions import ImageError, UserError
+from bids_segsr.exceptions import UserError
+from bids_segsr.reports.run_errors import Problem, one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,36 +20,18 @@ if TYPE_CHECKING:
     from bids_segsr.zoo.card import ModelCard
 
 
-@dataclass(frozen=True)
-class Rejected:
-    """A scan that cannot be processed.
-
-    Attributes:
-        scan: The scan.
-        message: Why, in one line.
-    """
-
-    scan: Scan
-    message: str
-
-
-def preflight(scans: Sequence[Scan]) -> tuple[list[Scan], list[Rejected]]:
+def preflight(scans: Sequence[Scan]) -> tuple[list[Scan], list[Problem]]:
     """Read every image and its mask once.
 
     Args:
         scans: The scans that were chosen.
 
     Returns:
-        Those that can be processed, and the others with the reason.
+        Those that can be processed, and why the others cannot.
     """
-    messages = [_trouble(scan) for scan in scans]
-    good = [scan for scan, message in zip(scans, messages, strict=True) if message is None]
-    rejected = [
-        Rejected(scan, message)
-        for scan, message in zip(scans, messages, strict=True)
-        if message is not None
-    ]
-    return good, rejected
+    problems = [problem for scan in scans if (problem := _trouble(scan))]
+    refused = {problem.image for problem in problems}
+    return [scan for scan in scans if scan.label not in refused], problems
 
 
 def check_suitable(card: ModelCard) -> None:
@@ -98,17 +80,17 @@ def check_modality(scans: Sequence[Scan], root: Path) -> None:
             )
 
 
-def write_errors(folder: Path, rejected: Sequence[Rejected]) -> Path:
+def write_errors(folder: Path, problems: Sequence[Problem]) -> Path:
     """Write `errors.json` for the report of a participant.
 
     Args:
         folder: Log folder of the participant and run.
-        rejected: The scans of this participant that were left out.
+        problems: What went wrong with images of this participant and has no crash file.
 
     Returns:
         Path of the file.
     """
-    entries = [{'image': item.scan.label, 'message': item.message} for item in rejected]
+    entries = [{'image': problem.image, 'message': problem.message} for problem in problems]
     return write_text(folder / 'errors.json', json.dumps(entries, indent=2) + '\n')
 
 
@@ -168,7 +150,7 @@ def _mask_source(scan: Scan, data: np.ndarray, settings: Settings) -> str:
         return f'none: {error}'
 
 
-def _trouble(scan: Scan) -> str | None:
+def _trouble(scan: Scan) -> Problem | None:
     """Return why a scan cannot be processed, or None."""
     from bids_segsr.imaging.volume import load_mask, load_volume
 
@@ -176,8 +158,10 @@ def _trouble(scan: Scan) -> str | None:
         volume = load_volume(scan.path)
         if scan.brain_mask is not None:
             load_mask(scan.brain_mask, volume)
-    except ImageError as error:
-        return str(error)
+    except UserError as error:
+        return Problem(scan.label, str(error))
+    except Exception as error:  # whatever is wrong with a file is that image's failure
+        return Problem(scan.label, f'{scan.path}: {one_line(error)}')
     return None
 
 

@@ -15,8 +15,10 @@ from nipype.interfaces.base import (
 from nipype.interfaces.base.support import Bunch
 
 
+# The files of the user may go while the run goes on: reading them says so, while Nipype would only
+# tell of an input without a value.
 class _ConformInputSpec(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc='scan as acquired')
+    in_file = File(mandatory=True, desc='scan as acquired')
 
 
 class _ConformOutputSpec(TraitedSpec):
@@ -43,7 +45,7 @@ class Conform(SimpleInterface):
 
 class _CorrectBiasFieldInputSpec(BaseInterfaceInputSpec):
     in_file = File(exists=True, mandatory=True)
-    mask_file = File(exists=True, desc='where the field is fitted; else the foreground')
+    mask_file = File(desc='where the field is fitted; else the foreground')
     num_threads = traits.Int(1, usedefault=True, nohash=True)
 
 
@@ -74,7 +76,7 @@ class CorrectBiasField(SimpleInterface):
 
 class _BrainMaskInputSpec(BaseInterfaceInputSpec):
     in_file = File(exists=True, mandatory=True, desc='bias-corrected scan')
-    mask_file = File(exists=True, desc='existing mask on the same grid')
+    mask_file = File(desc='existing mask on the same grid')
     mode = traits.Enum('auto', 'skip', 'force', usedefault=True)
     template = traits.Str(desc='TemplateFlow name; without it the network is used')
     suffix = traits.Str('T2w', usedefault=True, desc='contrast of the template')

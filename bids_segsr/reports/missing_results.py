@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -46,20 +45,23 @@ def left_out(root: Path, bids_dir: Path, modality: str) -> list[LeftOut]:
     Returns:
         Sorted by image; images that no run was asked for are among them.
     """
-    images = dict(_images(bids_dir, modality))
+    names = {'<input>': bids_dir, '<output>': root}
     found = []
+    earlier: dict[str, LeftOut] = {}
     for folder in sorted(root.glob('sub-*/log')):
         runs = sorted(path for path in folder.iterdir() if path.is_dir())
-        if runs:
-            names = {'<input>': bids_dir, '<output>': root}
-            problems = read_problems(runs[-1], names)
-            found += [_told(problem, folder.parent.name, list(images)) for problem in problems]
-    told = {item.image for item in found}
-    for label, path in images.items():
+        for run in runs:
+            told = [_told(p, folder.parent.name) for p in read_problems(run, names)]
+            earlier |= {item.image: item for item in told}
+            if run == runs[-1]:
+                found += told
+    named = {item.image for item in found}
+    for label, path in _images(bids_dir, modality):
         result = root / path.parent / f'{label.removesuffix(f"_{modality}")}_qc.json'
-        if label not in told and not result.is_file():
+        if label not in named and not result.is_file():
             started = (root / path.parts[0] / 'log').is_dir()
-            found.append(LeftOut(label, STOPPED if started else NOT_STARTED))
+            unknown = LeftOut(label, STOPPED if started else NOT_STARTED)
+            found.append(earlier.get(label, unknown))
     return sorted(found, key=lambda item: (item.image, item.message))
 
 
@@ -96,12 +98,6 @@ def _images(bids_dir: Path, modality: str) -> Iterator[tuple[str, Path]]:
                 yield path.name.removesuffix(extension), path.relative_to(bids_dir)
 
 
-def _told(problem: Problem, subject: str, images: Sequence[str]) -> LeftOut:
-    """Name the image of a problem; a crash file names the node, which is named after the image."""
-    if not problem.detail:
-        return LeftOut(problem.where, problem.message)
-    node = re.search(r'^Node: *(\S+)$', problem.detail, flags=re.MULTILINE)
-    parts = node[1].split('.') if node else []
-    fitting = (label for label in images if f'{label.replace("-", "_")}_wf' in parts)
-    step = parts[-1] if parts else problem.where
-    return LeftOut(next(fitting, subject), f'step {step} failed: {problem.message}')
+def _told(problem: Problem, subject: str) -> LeftOut:
+    named = problem.image.startswith(subject)
+    return LeftOut(problem.image if named else subject, problem.message)

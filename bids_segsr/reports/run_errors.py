@@ -13,7 +13,11 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-_ERROR_LINE = re.compile(r'^(?:[\w.]+\.)?(\w*(?:Error|Exception|Interrupt|Exit|Warning)\b.*)$')
+from bids_segsr.bids.names import label_of_node
+
+_TRACEBACK = re.compile(r'^(\s*)Traceback \(most recent call last\):$')
+_EXCEPTION = re.compile(r'^(?P<name>(?:[A-Za-z_]\w*\.)*[A-Z]\w*)(?:: ?(?P<message>.*))?$')
+_NAMED_ERROR = re.compile(r'^\s*(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit)\b')
 
 
 @dataclass(frozen=True)
@@ -21,14 +25,23 @@ class Problem:
     """One thing that went wrong.
 
     Attributes:
-        where: Name of the image or of the node.
-        message: One line.
+        image: Name of the image, or of what else it is about.
+        reason: One line.
+        step: The step that failed; empty for an image that was refused.
         detail: The text of the crash file; empty for an image that was refused.
+        path: The crash file; None where there is none.
     """
 
-    where: str
-    message: str
+    image: str
+    reason: str
+    step: str = ''
     detail: str = ''
+    path: Path | None = None
+
+    @property
+    def message(self) -> str:
+        """The reason with the step, as terminal, report and table of the group tell it."""
+        return f'step {self.step} failed: {self.reason}' if self.step else self.reason
 
 
 def read_problems(log_dir: Path, folders: Mapping[str, Path]) -> list[Problem]:
@@ -46,14 +59,75 @@ def read_problems(log_dir: Path, folders: Mapping[str, Path]) -> list[Problem]:
     problems = []
     refused = log_dir / 'errors.json'
     if refused.is_file():
-        problems += _refused(_text(refused), folders)
+        problems += _refused(discreet(_text(refused), folders))
     for crash in sorted(log_dir.glob('crash*')):
         if crash.suffix == '.txt':
-            problems.append(_crash(_text(crash), folders))
+            problems.append(read_crash(discreet(_text(crash), folders), crash))
         else:
             # a pickle may run code when it is read
-            problems.append(Problem('A node', 'failed; its crash file is not plain text.'))
+            problems.append(Problem('A step', 'failed; its crash file is not plain text.'))
     return problems
+
+
+def read_crash(text: str, path: Path | None = None) -> Problem:
+    """Find image, step and reason in the text of a crash file.
+
+    Args:
+        text: The text.
+        path: The file that holds it, if one does.
+
+    Returns:
+        The problem; a full disk is told with the folder that lies on it.
+    """
+    head = dict(re.findall(r'^(Node|Working directory): *(\S.*)$', text, flags=re.MULTILINE))
+    node = head.get('Node', '').strip()
+    reason = last_line(text)
+    if 'No space left on device' in reason and '/' not in reason:
+        reason = f'{head.get("Working directory", "disk")}: no space left on device'
+    return Problem(
+        label_of_node(node) or 'A step',
+        reason or 'failed; see its crash file.',
+        node.rpartition('.')[2],
+        text.strip() or 'The crash file is empty.',
+        path,
+    )
+
+
+def last_line(text: str) -> str:
+    """Return the exception's own line of a traceback, without the module of its class.
+
+    Nipype puts the traceback of a worker, indented, into the message of its own exception, and a
+    message may go on over further lines: the line is the one that ends the last traceback.
+
+    Args:
+        text: A traceback, or a message.
+    """
+    lines = [line for line in text.splitlines() if line.strip()]
+    found = ''
+    margin = None
+    for line in lines:
+        start = _TRACEBACK.match(line)
+        if start:
+            margin = start[1]
+        elif margin is not None and re.match(rf'{margin}\S', line):
+            found, margin = line.strip(), None
+    if not found:
+        named = [line for line in lines if _NAMED_ERROR.match(line)]
+        found = (named or lines or [''])[-1].strip()
+    match = _EXCEPTION.match(found)
+    if match is None:
+        return found
+    name, message = match['name'], match['message'] or ''
+    # Our own errors speak for themselves.
+    if name.startswith('bids_segsr.') and message:
+        return message
+    return f'{name.rpartition(".")[2]}: {message}' if message else name.rpartition('.')[2]
+
+
+def one_line(error: Exception) -> str:
+    """Return an exception as the one line that a traceback would end with."""
+    kind = type(error)
+    return last_line(f'{kind.__module__}.{kind.__qualname__}: {error}')
 
 
 def problems_html(problems: list[Problem]) -> str:
@@ -62,7 +136,7 @@ def problems_html(problems: list[Problem]) -> str:
         return '<p class="alert alert-success" role="alert">No errors to report.</p>'
     parts = []
     for problem in problems:
-        line = f'<strong>{escape(problem.where)}</strong>: {escape(problem.message)}'
+        line = f'<strong>{escape(problem.image)}</strong>: {escape(problem.message)}'
         if problem.detail:
             parts.append(
                 f'<details class="problem"><summary>{line}</summary>'
@@ -96,25 +170,11 @@ def discreet(text: str, folders: Mapping[str, Path]) -> str:
     return re.sub(r'(crash-\d{8}-\d{6}-)[^-\s/]+-', r'\1', text)
 
 
-def _refused(text: str, folders: Mapping[str, Path]) -> list[Problem]:
+def _refused(text: str) -> list[Problem]:
     try:
-        entries = json.loads(text)
-        return [
-            Problem(str(entry['image']), discreet(str(entry['message']), folders))
-            for entry in entries
-        ]
+        return [Problem(str(entry['image']), str(entry['message'])) for entry in json.loads(text)]
     except (ValueError, TypeError, KeyError):
-        return [Problem('errors.json', 'cannot be read as a list of images', text)]
-
-
-def _crash(text: str, folders: Mapping[str, Path]) -> Problem:
-    text = discreet(text, folders).strip()
-    lines = text.splitlines()
-    named = next((line[5:].strip() for line in lines if line.startswith('Node:')), '')
-    where = f'Node {named.rsplit(".", 1)[-1]}' if named else 'A node'
-    found = [m.group(1) for m in map(_ERROR_LINE.match, lines) if m]
-    message = found[-1] if found else 'failed; see its crash file.'
-    return Problem(where, message, text or 'The crash file is empty.')
+        return [Problem('errors.json', 'cannot be read as a list of images', detail=text)]
 
 
 def _text(path: Path) -> str:

@@ -22,6 +22,7 @@ from bids_segsr.reports.assembly import (
     find_images,
 )
 from bids_segsr.reports.methods import methods_html
+from bids_segsr.reports.missing_results import STOPPED
 from bids_segsr.reports.page import data_text, formatted, style_and_script
 from bids_segsr.reports.run_errors import Problem, discreet, problems_html, read_problems
 from bids_segsr.reports.summary_html import RESEARCH_ONLY
@@ -49,6 +50,9 @@ def generate_report(root: Path, subject: str, run_uuid: str, settings: object) -
     folders = _folders(root, values)
     problems = read_problems(log_dir, folders)
     images = find_images(root / f'sub-{subject}' / 'figures')
+    numbers = _numbers(root, subject, images)
+    if not numbers and not problems:
+        problems.append(Problem(f'sub-{subject}', STOPPED))
     sections, failure = figure_sections(root, subject, run_uuid, images)
     if failure:
         problems.append(Problem('Report', discreet(failure, folders)))
@@ -63,7 +67,7 @@ def generate_report(root: Path, subject: str, run_uuid: str, settings: object) -
             '<span>bids_segsr</span></a>'
         ],
         'sections': [
-            _html_section('overview', 'Overview', _glance(root, subject, images, problems)),
+            _html_section('overview', 'Overview', _glance(numbers, images, problems)),
             *sections,
             _html_section('errors', 'Errors', problems_html(problems)),
             _html_section('methods', 'Methods', _methods(root)),
@@ -122,20 +126,27 @@ def _html_section(name: str, title: str, content: str) -> Section:
     return Section(name, title, [Reportlet(f'{name}-text', [(content, None)])])
 
 
-def _glance(root: Path, subject: str, images: Sequence[Image], problems: Sequence[Problem]) -> str:
-    done = f'{len(images)} image{"s" if len(images) != 1 else ""} processed.'
-    if not images:
+def _numbers(root: Path, subject: str, images: Sequence[Image]) -> list[dict[str, Any]]:
+    """Return the QC numbers of the images that have a result, in the order of the figures."""
+    order = {image.label: number for number, image in enumerate(images)}
+    found = [_json(path) for path in sorted((root / f'sub-{subject}').rglob('*_qc.json'))]
+    return sorted(
+        filter(None, found), key=lambda q: order.get(str(q.get('bids_name')), len(order))
+    )
+
+
+def _glance(
+    numbers: Sequence[Mapping[str, Any]], images: Sequence[Image], problems: Sequence[Problem]
+) -> str:
+    done = f'{len(numbers)} image{"s" if len(numbers) != 1 else ""} processed.'
+    if not numbers:
         done = 'No image of this participant could be processed.'
     parts = [f'<p class="reading"><strong>{done}</strong>']
     if problems:
         told = 'One problem is' if len(problems) == 1 else f'{len(problems)} problems are'
         parts.append(f' {told} told under <a href="#errors">Errors</a>.')
     parts.append(f' {RESEARCH_ONLY}</p>')
-    order = {image.label: number for number, image in enumerate(images)}
-    found = [_json(path) for path in sorted((root / f'sub-{subject}').rglob('*_qc.json'))]
-    found = [qc for qc in found if qc]
-    found.sort(key=lambda qc: order.get(str(qc.get('bids_name')), len(order)))
-    rows = [_glance_row(qc, images) for qc in found]
+    rows = [_glance_row(qc, images) for qc in numbers]
     if rows:
         parts.append(
             '<table class="table table-sm glance"><thead><tr><th>Image</th>'

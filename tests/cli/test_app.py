@@ -16,10 +16,12 @@ import numpy as np
 import pytest
 
 from bids_segsr.bids.locking import subject_lock
+from bids_segsr.bids.names import derivative_name, graph_name
 from bids_segsr.bids.query import Scan
 from bids_segsr.cli import app
 from bids_segsr.cli.config import Settings, read_toml
 from bids_segsr.exceptions import ModelError, UserError
+from bids_segsr.reports.run_errors import read_problems
 
 CARD = SimpleNamespace(
     name='toy',
@@ -48,25 +50,44 @@ def write_image(path: Path, data: np.ndarray | None = None, affine: np.ndarray =
     return path
 
 
-def process(in_file: str) -> None:
+def process(in_file: str) -> str:
     """Fail for the image that is marked."""
     if 'run-9' in in_file:
         raise ValueError('marked\nas bad')
+    return in_file
 
 
-def toy_workflow(
-    settings: Settings, scans: list[Scan], card: Any, *, use_gpu: bool = False
-) -> Any:
+QC = '{"warnings": []}'
+
+
+def save(in_file: str, out_file: str, content: str) -> None:
+    from pathlib import Path
+
+    Path(out_file).parent.mkdir(parents=True, exist_ok=True)
+    Path(out_file).write_text(content, encoding='utf-8')
+
+
+def toy_graph(settings: Settings, scan: Scan, card: Any, *, use_gpu: bool = False) -> Any:
     from nipype.interfaces.utility import Function
     from nipype.pipeline import engine as pe
 
+    graph = pe.Workflow(graph_name(scan.label))
+    step = pe.Node(Function(['in_file'], ['out_file'], process), name='step')
+    step.inputs.in_file = str(scan.path)
+    names = ['in_file', 'out_file', 'content']
+    done = pe.Node(Function(names, [], save), name='save', overwrite=True)
+    done.inputs.content = QC
+    name = derivative_name(scan.entities, suffix='qc', extension='.json')
+    done.inputs.out_file = str(settings.derivatives_root / name)
+    graph.connect(step, 'out_file', done, 'in_file')
+    return graph
+
+
+def toy_workflow(graphs: Any) -> Any:
+    from nipype.pipeline import engine as pe
+
     workflow = pe.Workflow('bids_segsr_wf')
-    for scan in scans:
-        single = pe.Workflow(f'{scan.label.replace("-", "_")}_wf')
-        node = pe.Node(Function(function=process, input_names=['in_file']), name='step')
-        node.inputs.in_file = str(scan.path)
-        single.add_nodes([node])
-        workflow.add_nodes([single])
+    workflow.add_nodes(graphs)
     return workflow
 
 
@@ -112,12 +133,13 @@ def bench(
             raise ModelError(f'{name}: no such model; known are toy')
         return CARD
 
-    def init_bids_segsr_wf(
-        settings: Settings, scans: list[Scan], card: Any, *, use_gpu: bool
-    ) -> Any:
-        bench.built.append([scan.label for scan in scans])
+    def init_single_image_wf(settings: Settings, scan: Scan, card: Any, *, use_gpu: bool) -> Any:
         assert (settings.model, card, use_gpu) == ('toy', CARD, False)
-        return toy_workflow(settings, scans, card)
+        return toy_graph(settings, scan, card)
+
+    def init_bids_segsr_wf(graphs: Any) -> Any:
+        bench.built.append([graph.name.removesuffix('_wf') for graph in graphs])
+        return toy_workflow(graphs)
 
     def generate_report(root: Path, subject: str, run_uuid: str, settings: Settings) -> Path:
         bench.reports.append((subject, run_uuid))
@@ -132,7 +154,10 @@ def bench(
             'find_card': find_card,
             'BRAIN_MASK_MODEL': 'finder',
         },
-        'bids_segsr.workflows.base': {'init_bids_segsr_wf': init_bids_segsr_wf},
+        'bids_segsr.workflows.base': {
+            'init_bids_segsr_wf': init_bids_segsr_wf,
+            'init_single_image_wf': init_single_image_wf,
+        },
         'bids_segsr.reports.subject': {
             'generate_report': generate_report,
             'count_problems': lambda path: bench.problems,
@@ -180,7 +205,7 @@ def test_failed_step_is_one_line_and_the_others_go_on(bench: Bench) -> None:
     assert len(lines) == 2
     assert 'the working directory is kept' in lines[1]
     assert [subject for subject, _ in bench.reports] == ['01', '02']
-    assert list((bench.root / 'work' / 'bids_segsr_wf' / 'sub_02_T2w_wf').rglob('result_*'))
+    assert list((bench.root / 'work' / 'bids_segsr_wf' / 'sub-02_T2w_wf').rglob('result_*'))
     assert 'sub-02.html' in out
 
 
@@ -199,12 +224,15 @@ def test_terminal_shows_no_traceback(bench: Bench) -> None:
     bench.image('sub-01_run-9_T2w')
     code = (
         'import sys; sys.path.insert(0, sys.argv[1])\n'
-        'from test_app import CARD, toy_workflow\n'
+        'from test_app import CARD, toy_graph, toy_workflow\n'
         'from bids_segsr.cli import app\n'
         'app._with_model = lambda settings: (settings, CARD)\n'
         'app._report = lambda runs: 0\n'
         'app.check_model = lambda model: None\n'
-        'app._build = lambda *given: app.configure_nipype(given[0]) or toy_workflow(*given)\n'
+        'def build(settings, scans, card):\n'
+        '    app.configure_nipype(settings)\n'
+        '    return toy_workflow([toy_graph(settings, scan, card) for scan in scans]), []\n'
+        'app._build = build\n'
         'sys.exit(app.main(sys.argv[2:]))'
     )
     here, home = str(Path(__file__).parent), bench.root / 'home'
@@ -230,6 +258,82 @@ def test_terminal_shows_no_traceback(bench: Bench) -> None:
     assert 'Traceback' not in result.stdout + result.stderr
     assert 'sub-01_run-9_T2w: step step failed: ValueError: marked (' in result.stderr
     assert list(home.iterdir()) == []
+
+
+def test_image_that_is_deleted_after_the_look_fails_alone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nipype looks at the file in the main process, to know whether the step has been done."""
+    from nipype.pipeline import engine as pe
+
+    from bids_segsr.interfaces.imaging import Conform
+
+    gone = bench.image('sub-01_T2w')
+    bench.image('sub-02_T2w')
+    run_workflow = app.run_workflow
+
+    def build(settings: Settings, scan: Scan, card: Any, *, use_gpu: bool) -> Any:
+        graph = toy_graph(settings, scan, card)
+        conform = pe.Node(Conform(in_file=str(scan.path)), name='conform')
+        graph.connect(conform, 'out_file', graph.get_node('step'), 'in_file')
+        return graph
+
+    def delete(*given: Any) -> Any:
+        gone.unlink()
+        return run_workflow(*given)
+
+    monkeypatch.setattr(sys.modules['bids_segsr.workflows.base'], 'init_single_image_wf', build)
+    monkeypatch.setattr(app, 'run_workflow', delete)
+    status, _, lines = bench.run()
+
+    assert status == 1
+    assert [line.partition(':')[0] for line in lines] == [
+        'sub-01_T2w',
+        'the working directory is kept',
+    ]
+    assert str(gone) in lines[0]
+    (problem,) = read_problems(bench.logs('01')[0], {})
+    assert lines[0].startswith(f'sub-01_T2w: {problem.message} (details: ')
+    assert (bench.out / 'sub-02' / 'anat' / 'sub-02_qc.json').is_file()
+
+
+def test_image_without_a_graph_or_a_result_is_named(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for label in ('01', '02', '03'):
+        bench.image(f'sub-{label}_T2w')
+    base = sys.modules['bids_segsr.workflows.base']
+    init_single_image_wf = base.init_single_image_wf
+
+    def build(settings: Settings, scan: Scan, card: Any, *, use_gpu: bool) -> Any:
+        if scan.subject == '01':
+            raise ValueError('no graph')
+        graph = init_single_image_wf(settings, scan, card, use_gpu=use_gpu)
+        if scan.subject == '02':
+            graph.remove_nodes([graph.get_node('save')])
+        return graph
+
+    monkeypatch.setattr(base, 'init_single_image_wf', build)
+    status, _, lines = bench.run()
+
+    assert status == 1
+    assert lines[0] == 'sub-01_T2w: ValueError: no graph'
+    assert lines[1].startswith('sub-02_T2w: no result and no message')
+    for number, label in enumerate(('01', '02')):
+        (problem,) = read_problems(bench.logs(label)[0], {})
+        assert f'{problem.image}: {problem.message}' == lines[number]
+    assert (bench.out / 'sub-03' / 'anat' / 'sub-03_qc.json').is_file()
+
+
+def test_warning_is_told_and_strict_makes_it_a_failure(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.image('sub-01_T2w')
+    monkeypatch.setattr('test_app.QC', '{"warnings": ["the brain has 9 ml"]}')
+
+    status, _, lines = bench.run()
+    assert (status, lines) == (0, ['WARNING: sub-01_T2w: the brain has 9 ml'])
+    assert bench.run('--strict')[0] == 1
 
 
 BROKEN: dict[str, Any] = {
@@ -409,7 +513,7 @@ def test_dry_run_names_broken_images(bench: Bench) -> None:
     status, _, lines = bench.run('--dry-run')
 
     assert status == 1
-    assert lines[0].startswith('left out: ')
+    assert lines[0].startswith('sub-01_T2w is left out: ')
 
 
 def test_boilerplate_only(bench: Bench) -> None:
@@ -564,6 +668,7 @@ def test_group_level_prints_its_files(bench: Bench) -> None:
     assert 'run the participant level first' in lines[0]
 
     bench.run()
+    (bench.out / 'sub-01' / 'anat' / 'sub-01_qc.json').unlink()
     bench.image('sub-02_T2w', data=np.zeros((6, 6, 6), np.float32))
     bench.image('sub-03_T2w')
     bench.run('--participant-label', '02')
@@ -572,7 +677,6 @@ def test_group_level_prints_its_files(bench: Bench) -> None:
     assert status == 0
     assert out.split() == [str(bench.out / f'group_T2w.{x}') for x in ('tsv', 'html')]
     assert [line.partition(' is left out: ')[0] for line in lines] == [
-        # the stand-in of the workflow leaves no QC file
         'sub-01_T2w',
         'sub-02_T2w',
         'sub-03_T2w',

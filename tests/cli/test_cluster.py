@@ -15,7 +15,7 @@ import pytest
 
 from bids_segsr.cli.cluster import cluster_plugin
 from bids_segsr.cli.config import Settings
-from bids_segsr.cli.execution import configure_nipype, find_crashes, run_workflow
+from bids_segsr.cli.execution import configure_nipype, run_workflow
 from bids_segsr.cli.plugins import check_scheduler
 from bids_segsr.exceptions import UserError
 
@@ -85,7 +85,7 @@ def workflow(root: Path) -> Any:
     config.set('execution', 'poll_sleep_duration', '0.01')
     whole = pe.Workflow('run', base_dir=str(root / 'work'))
     for label in ('01', '02'):
-        one = pe.Workflow(f'sub_{label}_T2w_wf')
+        one = pe.Workflow(f'sub-{label}_T2w_wf')
         first, second = (
             pe.Node(Function(input_names=['value'], output_names=['value'], function=double), name)
             for name in ('first', 'second')
@@ -100,46 +100,45 @@ def test_lost_job_fails_its_image_alone_and_the_same_run_completes_it(
     slurm: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr('bids_segsr.cli.cluster.ASK_EVERY', 0)
-    monkeypatch.setenv('LOSE', 'sub_02_T2w_wf_first')
+    monkeypatch.setenv('LOSE', 'sub-02_T2w_wf_first')
     given = settings(slurm)
-    message = run_workflow(workflow(slurm), given, ['01', '02'])
+    (problem,) = run_workflow(workflow(slurm), given)
 
-    (crash,) = find_crashes(given.log_dir('02'))
-    assert find_crashes(given.log_dir('01')) == []
-    assert crash.node.endswith('sub_02_T2w_wf.first')
+    assert (problem.image, problem.step) == ('sub-02_T2w', 'first')
+    assert problem.path is not None
+    assert problem.path.parent == given.log_dir('02')
     expected = (
         r'RuntimeError: job \d ended without a result \(.*DUE TO TIME LIMIT\); give its step'
     )
-    assert re.match(expected, crash.message)
-    assert message is not None
+    assert re.match(expected, problem.reason)
     submitted = (slurm / 'sbatch').read_text().splitlines()
     assert len(submitted) == 3
     assert all('--mem=1G' in line for line in submitted)
     assert len((slurm / 'squeue').read_text().split()) > 2
 
     monkeypatch.setenv('LOSE', '')
-    assert run_workflow(workflow(slurm), given, ['01', '02']) is None
+    assert run_workflow(workflow(slurm), given) == []
     again = (slurm / 'sbatch').read_text().splitlines()[3:]
     assert [line.rpartition('_')[2] for line in again] == ['first.sh', 'second.sh']
-    assert all('sub_02' in line for line in again)
+    assert all('sub-02' in line for line in again)
 
 
 def test_refused_request_is_told_in_the_words_of_slurm(
     slurm: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv('REFUSE', 'invalid partition specified: nowhere')
-    message = run_workflow(workflow(slurm), settings(slurm), ['01', '02'])
-    assert message is not None
-    assert message.startswith('SLURM takes no job: sbatch: error: invalid partition specified')
+    (problem,) = run_workflow(workflow(slurm), settings(slurm))
+    assert problem.reason.startswith(
+        'failed: SLURM takes no job: sbatch: error: invalid partition specified'
+    )
     assert len((slurm / 'sbatch').read_text().splitlines()) == 1
 
 
 def test_busy_scheduler_is_asked_again(slurm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The third request is taken, the fourth one meets its end of patience."""
     monkeypatch.setenv('REFUSE', 'Socket timed out on send/recv operation')
-    message = run_workflow(workflow(slurm), settings(slurm), ['01', '02'])
-    assert message is not None
-    assert message.startswith('SLURM takes no job: sbatch: error: Socket timed out')
+    (problem,) = run_workflow(workflow(slurm), settings(slurm))
+    assert problem.reason.startswith('failed: SLURM takes no job: sbatch: error: Socket timed out')
     assert len((slurm / 'sbatch').read_text().splitlines()) == 6
 
 
@@ -147,12 +146,11 @@ def test_result_of_an_earlier_run_is_not_taken_for_that_of_a_lost_job(
     slurm: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = settings(slurm)
-    assert run_workflow(workflow(slurm), given, ['01', '02']) is None
-    monkeypatch.setenv('LOSE', 'sub_01')
+    assert run_workflow(workflow(slurm), given) == []
+    monkeypatch.setenv('LOSE', 'sub-01')
     changed = workflow(slurm)
-    changed.get_node('sub_01_T2w_wf.first').inputs.value = 77
-    run_workflow(changed, given, ['01', '02'])
-    assert len(find_crashes(given.log_dir('01'))) == 1
+    changed.get_node('sub-01_T2w_wf.first').inputs.value = 77
+    assert [problem.image for problem in run_workflow(changed, given)] == ['sub-01_T2w']
 
 
 def test_jobs_of_an_interrupted_run_are_cancelled(
@@ -168,7 +166,7 @@ def test_jobs_of_an_interrupted_run_are_cancelled(
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(KeyboardInterrupt):
-        run_workflow(workflow(slurm), settings(slurm), ['01', '02'])
+        run_workflow(workflow(slurm), settings(slurm))
     thread.join()
     assert (slurm / 'scancel').read_text().split() == ['1', '2']
 

@@ -16,10 +16,7 @@ import pytest
 from bids_segsr.cli import execution
 from bids_segsr.cli.config import Settings
 from bids_segsr.cli.execution import (
-    Crash,
     check_device,
-    find_crashes,
-    last_line,
     log_level,
     prepare_environment,
     run_workflow,
@@ -190,17 +187,17 @@ def test_only_the_network_step_takes_the_arguments_for_a_gpu(
     cluster.write_text(
         'plugin: SLURM\ngpu_plugin_args: {sbatch_args: "--gres=gpu:1"}\n', encoding='utf-8'
     )
-    workflow, image = pe.Workflow('run'), pe.Workflow('sub_01_T2w_wf')
+    workflow, image = pe.Workflow('run'), pe.Workflow('sub-01_T2w_wf')
     image.add_nodes([pe.Node(Conform(), 'conform'), pe.Node(SuperResolve(), 'superresolve')])
     workflow.add_nodes([image])
     ran = []
     monkeypatch.setattr(workflow, 'run', lambda **arguments: ran.append(arguments))
 
-    assert run_workflow(workflow, settings_of(tmp_path, use_plugin=cluster), ['01']) is None
+    assert run_workflow(workflow, settings_of(tmp_path, use_plugin=cluster)) == []
     assert [type(item['plugin']).__name__ for item in ran] == ['SurvivingSLURMPlugin']
-    node = workflow.get_node('sub_01_T2w_wf.superresolve')
+    node = workflow.get_node('sub-01_T2w_wf.superresolve')
     assert node.plugin_args == {'sbatch_args': '--gres=gpu:1'}
-    assert workflow.get_node('sub_01_T2w_wf.conform').plugin_args in ({}, None, Undefined)
+    assert workflow.get_node('sub-01_T2w_wf.conform').plugin_args in ({}, None, Undefined)
 
 
 @pytest.mark.parametrize('device', ['cpu', 'auto'])
@@ -208,37 +205,6 @@ def test_no_question_is_asked_without_need(monkeypatch: pytest.MonkeyPatch, devi
     monkeypatch.setattr(execution.subprocess, 'run', lambda *_, **__: pytest.fail('asked'))
 
     check_device(device)
-
-
-@pytest.mark.parametrize(
-    ('text', 'line'),
-    [
-        ('Traceback:\n  File "x"\nValueError: bad thing\n\n', 'ValueError: bad thing'),
-        (
-            'Traceback:\n\tTraceback\n\tpackage.module.SomeError: bad: thing',
-            'SomeError: bad: thing',
-        ),
-        ('bids_segsr.exceptions.ImageError: a.nii: empty', 'a.nii: empty'),
-        ('Traceback:\nValueError: first line\nand another', 'ValueError: first line'),
-        ('something else', 'something else'),
-        ('', ''),
-    ],
-)
-def test_last_line_of_a_traceback(text: str, line: str) -> None:
-    assert last_line(text) == line
-
-
-def test_crash_names_the_longest_fitting_image(tmp_path: Path) -> None:
-    crash = Crash('wf.sub_01_wf.sub_01_run_1_T2w_wf.n4', 'ValueError: x', tmp_path / 'crash.txt')
-
-    line = crash.line(['sub-01_T2w', 'sub-01_run-1_T2w', 'sub-02_T2w'])
-
-    assert line.startswith('sub-01_run-1_T2w: step n4 failed: ValueError: x')
-    assert crash.line([]).startswith('step wf.sub_01_wf')
-
-
-def test_no_crash_files(tmp_path: Path) -> None:
-    assert find_crashes(tmp_path / 'none') == []
 
 
 def test_interrupt_reaches_the_caller(tmp_path: Path) -> None:
@@ -249,7 +215,7 @@ def test_interrupt_reaches_the_caller(tmp_path: Path) -> None:
 
     workflow = SimpleNamespace(list_node_names=list, run=interrupt)
     with pytest.raises(KeyboardInterrupt):
-        run_workflow(workflow, settings_of(tmp_path), [])
+        run_workflow(workflow, settings_of(tmp_path))
 
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -267,7 +233,7 @@ def test_interrupt_is_not_lost_when_a_worker_has_just_ended(
 
     workflow = SimpleNamespace(list_node_names=list, run=interrupt)
     with pytest.raises(KeyboardInterrupt):
-        run_workflow(workflow, settings_of(tmp_path), [])
+        run_workflow(workflow, settings_of(tmp_path))
 
 
 def test_steps_of_an_image_are_shown(caplog: pytest.LogCaptureFixture) -> None:
@@ -277,8 +243,8 @@ def test_steps_of_an_image_are_shown(caplog: pytest.LogCaptureFixture) -> None:
             show_progress(SimpleNamespace(fullname=name), status)
         return [record.getMessage() for record in caplog.records]
 
-    name = 'bids_segsr_wf.sub_01_T2w_wf.image.bias_field'
-    assert told(name, 'end') == ['sub_01_T2w: bias field done']
+    name = 'bids_segsr_wf.sub-01_T2w_wf.image.bias_field'
+    assert told(name, 'end') == ['sub-01_T2w: bias field done']
     assert told(name, 'start') == []
-    assert told('bids_segsr_wf.sub_01_T2w_wf.image.outputnode', 'end') == []
-    assert told('bids_segsr_wf.sub_01_T2w_wf.figures.draw_qc', 'end') == []
+    assert told('bids_segsr_wf.sub-01_T2w_wf.image.outputnode', 'end') == []
+    assert told('bids_segsr_wf.sub-01_T2w_wf.figures.draw_qc', 'end') == []

@@ -100,7 +100,7 @@ def test_a_job_for_each_step_and_one_of_them_cancelled(cluster: Cluster, folder:
 
     def cancel() -> None:
         for number, name, _ in jobs(cluster):
-            wanted = 'superresolve' in name and 'sub_02' in name
+            wanted = 'superresolve' in name and 'sub-02' in name
             if number not in before and wanted and not cancelled:
                 cancelled.append(number)
                 cluster.query(f'scancel {number}')
@@ -129,7 +129,7 @@ def test_a_job_for_each_step_and_one_of_them_cancelled(cluster: Cluster, folder:
     assert (state, 'failed' in log) == ('COMPLETED', False), log
     assert results(folder) == ['sub-01_qc.json', 'sub-02_qc.json']
     second = [name for number, name, _ in jobs(cluster) if number not in before]
-    steps = {name.split('.')[0] for name in second if 'sub_02' in name}
+    steps = {name.split('.')[0] for name in second if 'sub-02' in name}
     assert 'superresolve' in steps
     assert not steps & {'conform', 'bias_field', 'brain_mask', 'interpolate'}
     assert (folder / 'out' / 'group_T2w_left-out.tsv').read_text().count('\n') == 1

@@ -14,7 +14,7 @@ from test_figures import at
 from bids_segsr.reports import figures
 from bids_segsr.reports.assembly import find_images
 from bids_segsr.reports.methods import methods_html
-from bids_segsr.reports.run_errors import discreet, read_problems
+from bids_segsr.reports.run_errors import discreet, last_line, read_problems
 from bids_segsr.reports.subject import count_problems, export_single_file, generate_report
 from bids_segsr.reports.summary_html import image_summary, qc_table, scores_told
 
@@ -80,7 +80,7 @@ CARD = {
 }
 
 CRASH = """\
-Node: bids_segsr_wf.sub_01_wf.ses_01_wf.segsr
+Node: bids_segsr_wf.sub-01_ses-01_T2w_wf.image.segsr
 Working directory: /home/jane.doe/scratch/work/bids_segsr_wf/segsr
 
 Node inputs:
@@ -238,7 +238,9 @@ def test_problems_are_told_and_escaped(report: Path) -> None:
     assert count_problems(report) == 3
     assert 'sub-01_ses-03_T2w' in errors
     assert 'NaN &lt;voxels&gt;' in errors
-    assert 'Node segsr' in errors
+    assert (
+        '<strong>sub-01_ses-01_T2w</strong>: step segsr failed: ValueError: &lt;script' in errors
+    )
     assert '&lt;undefined&gt;' in errors
     assert '&lt;script&gt;alert(1)&lt;/script&gt;' in errors
     assert 'several lines without an equals sign' in errors
@@ -301,8 +303,31 @@ def test_only_errors(tmp_path: Path) -> None:
 
 def test_nothing_at_all_still_gives_a_page(tmp_path: Path) -> None:
     report = generate_report(tmp_path, '03', RUN, {})
-    assert 'No errors to report' in body(report)
-    assert count_problems(report) == 0
+    assert 'No errors to report' not in body(report)
+    assert 'no result and no message' in body(report)
+    assert count_problems(report) == 1
+
+
+@pytest.mark.parametrize(
+    ('text', 'line'),
+    [
+        ('Traceback:\n  File "x"\nValueError: bad thing\n\n', 'ValueError: bad thing'),
+        (
+            'Traceback:\n\tTraceback\n\tpackage.module.SomeError: bad: thing',
+            'SomeError: bad: thing',
+        ),
+        ('bids_segsr.exceptions.ImageError: a.nii: empty', 'a.nii: empty'),
+        ('Traceback:\nValueError: first line\nand another', 'ValueError: first line'),
+        ('something else', 'something else'),
+        (
+            'Traceback (most recent call last):\n  File "x"\ngzip.BadGzipFile: CRC',
+            'BadGzipFile: CRC',
+        ),
+        ('', ''),
+    ],
+)
+def test_last_line_of_a_traceback(text: str, line: str) -> None:
+    assert last_line(text) == line
 
 
 @pytest.mark.parametrize(
@@ -321,7 +346,7 @@ def test_odd_crash_files(content: bytes, tmp_path: Path) -> None:
 def test_odd_errors_json(content: str, tmp_path: Path) -> None:
     (tmp_path / 'errors.json').write_text(content, encoding='utf-8')
     problems = read_problems(tmp_path, {})
-    assert [problem.where for problem in problems] == ['errors.json']
+    assert [problem.image for problem in problems] == ['errors.json']
 
 
 def test_report_when_nireports_fails(
