@@ -42,7 +42,8 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         'evaluate',
         help='tables and figures of the articles for any set of models',
         description='Simulates scans of high-resolution test images, lets models restore and '
-        'segment them, and compares with the truth; cubic spline is always among them. A second '
+        'segment them, and compares with the truth; cubic spline, alone and with '
+        'back-projection, is always among them. A second '
         f'run goes on where the first one stopped. {RESEARCH_USE}',
     )
     commands = parser.add_subparsers(title='protocols', required=True, metavar='PROTOCOL')
@@ -55,7 +56,7 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         _add_common_flags(added)
         return added
 
-    add('compare', 'any models beside cubic spline (SegSRGAN, Tables 8 to 10)')
+    add('compare', 'any models beside the baselines (SegSRGAN, Tables 8 to 10)')
     add('ablation', 'models trained with and without a part, e.g. the critic (SegSRGAN, Table 7)')
     sweep = add('steps', 'time and quality against the step of the patches (SegSRGAN, Figs 6-8)')
     robust = add('robustness', 'noise and contrast (SegSRGAN, Tables 2-5, Figures 9 to 12)')

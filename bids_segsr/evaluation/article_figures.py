@@ -15,10 +15,10 @@ from matplotlib.ticker import EngFormatter
 
 from bids_segsr.evaluation.pictures import Picture
 from bids_segsr.evaluation.scores import METRICS
-from bids_segsr.evaluation.systems import SPLINE, TRUTH
+from bids_segsr.evaluation.systems import BASELINES, IBP, SPLINE, TRUTH
 
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000', '#F0E442')
-SPLINE_COLOUR = '#888888'
+BASELINE_COLOURS = {SPLINE: '#888888', IBP: '#444444'}
 DASHES = ('-', '--', ':', '-.')
 PANEL = 3.2
 WIDEST = 5
@@ -73,7 +73,7 @@ def draw_robustness(rows: pd.DataFrame, metrics: Sequence[str]) -> Figure:
     First row: original minus variant. Second row, with two models or more: last model minus
     first. Paired by subject.
     """
-    models = [name for name in rows['system'].unique() if name != SPLINE]
+    models = [name for name in rows['system'].unique() if name not in BASELINES]
     variants = [str(name) for name in rows['variant'].unique()]
     figure, axes = _panels(len(metrics), 2 if len(models) > 1 else 1)
     colours = dict(zip(variants, itertools.cycle(COLOURS), strict=False))
@@ -151,8 +151,8 @@ def draw_cost(rows: pd.DataFrame, metric: str) -> Figure:
     means = rows.pivot_table('value', 'system', 'metric', aggfunc='mean', sort=False)
     for ax, cost in zip(axes, ('seconds', 'parameters'), strict=True):
         for name in systems:
-            if name == SPLINE:
-                ax.axhline(means.loc[name, metric], color=SPLINE_COLOUR, linestyle='--')
+            if name in BASELINES:
+                ax.axhline(means.loc[name, metric], color=_colour(name, systems), linestyle='--')
                 continue
             colour = _colour(name, systems)
             x, y = means.loc[name, cost], means.loc[name, metric]
@@ -167,7 +167,7 @@ def draw_cost(rows: pd.DataFrame, metric: str) -> Figure:
         ax.set_xlim(left=0)
         ax.set_xlabel(METRICS[cost].label)
         ax.set_ylabel(METRICS[metric].label)
-    axes[0].set_title('dashed: cubic spline', fontsize=8)
+    axes[0].set_title('dashed: cubic spline; darker: with back-projection', fontsize=8)
     return figure
 
 
@@ -278,9 +278,9 @@ def _title(ax: Any, metric: str, chosen: pd.DataFrame) -> None:
 
 
 def _colour(name: str, systems: Sequence[str]) -> str:
-    if name == SPLINE:
-        return SPLINE_COLOUR
-    models = [system for system in systems if system != SPLINE]
+    if name in BASELINES:
+        return BASELINE_COLOURS[name]
+    models = [system for system in systems if system not in BASELINES]
     return COLOURS[models.index(name) % len(COLOURS)]
 
 

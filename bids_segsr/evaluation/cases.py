@@ -19,7 +19,7 @@ from bids_segsr.imaging.resample import Grid, resample_mask
 from bids_segsr.imaging.volume import Volume, load_map, load_mask, load_volume
 from bids_segsr.training.data.subjects import Subject, check_subjects
 from bids_segsr.zoo.card import ModelCard
-from bids_segsr.zoo.feeding import shown
+from bids_segsr.zoo.feeding import interpolated, shown
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,10 @@ class Case:
             kind = 'cubic'
         how = replace(self.acquisition, interpolation=kind)
         shape, affine = self.reference.image.shape, self.reference.affine
-        image = interpolate(self.slices.data, shape, affine, how)
+        if self.sliced and card.contract.input_back_projection_steps:
+            image = interpolated(card, self.slices, shape)
+        else:
+            image = interpolate(self.slices.data, shape, affine, how)
         return np.where(shown(card, self.seen), image, np.float32(0))
 
 

@@ -13,7 +13,7 @@ from bids_segsr.evaluation import article_figures as figures
 from bids_segsr.evaluation.pictures import load_picture
 from bids_segsr.evaluation.run import Job, Rows, Settings, run_jobs
 from bids_segsr.evaluation.scores import METRICS
-from bids_segsr.evaluation.systems import SPLINE, TRUTH, System
+from bids_segsr.evaluation.systems import BASELINES, IBP, SPLINE, TRUTH, System
 from bids_segsr.evaluation.tables import paired_tests, paper_table, summarise
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.degrade import ForwardModel
@@ -64,7 +64,7 @@ class Result:
 
 
 def compare(systems: Sequence[System], datasets: Datasets, settings: Settings) -> Result:
-    """Compare any models with cubic spline (SegSRGAN 2020, Tables 8 to 10).
+    """Compare any models with the baselines (SegSRGAN 2020, Tables 8 to 10).
 
     Args:
         systems: See `systems.read_systems`.
@@ -229,19 +229,18 @@ def transfer(systems: Sequence[System], datasets: Datasets, settings: Settings) 
         settings: Forward model, measures and the rest.
 
     Returns:
-        Rows, table with the gain over cubic spline, and its picture.
+        Rows, tables with the gain over each baseline, and pictures.
 
     Raises:
         UserError: As `compare`.
     """
     settings = _measuring(settings, ('psnr', 'ssim'))
     rows, metrics = _run(systems, datasets, settings)
-    tables = {
-        'Transfer': paper_table(rows.table, ['dataset'], metrics, ['system']),
-        'Gain over cubic spline': paper_table(
-            _gains(rows.table), ['dataset'], metrics, ['system']
-        ),
-    }
+    tables = {'Transfer': paper_table(rows.table, ['dataset'], metrics, ['system'])}
+    for baseline, title in ((SPLINE, 'cubic spline'), (IBP, 'back-projection alone')):
+        gains = _gains(rows.table, baseline)
+        if len(gains):
+            tables[f'Gain over {title}'] = paper_table(gains, ['dataset'], metrics, ['system'])
     return _result(rows, tables, _matrices(rows.table, 'dataset', metrics))
 
 
@@ -267,13 +266,16 @@ def blends(
         UserError: They are not two single models of one architecture; as `compare`.
     """
     settings = _measuring(settings, ('psnr', 'ssim', 'dice', 'ncc', 'piqe'))
-    models = [system for system in systems if system.name != SPLINE]
+    models = [system for system in systems if system.name not in BASELINES]
     if len(models) != 2 or any(len(system.models) != 1 for system in models):
         raise UserError(
             '--models: a blending sweep takes two models, the one trained for PSNR first.'
         )
     first, second = (system.models[0] for system in models)
-    jobs = [Job(System(SPLINE), settings.imaging, settings.processing, {'alpha': ''})]
+    jobs = [
+        Job(System(name), settings.imaging, settings.processing, {'alpha': ''})
+        for name in BASELINES
+    ]
     jobs += [
         Job(
             System('blend', (blend_models(first, second, alpha),)),
@@ -331,7 +333,7 @@ def _measuring(settings: Settings, metrics: tuple[str, ...]) -> Settings:
 def _processings(
     system: System, settings: Settings, distances: Sequence[int]
 ) -> list[tuple[int | str, Processing]]:
-    """Cubic spline has no patches: it is run once."""
+    """A baseline has no patches: it is run once."""
     if not system.models:
         return [('', settings.processing)]
     return [(step, dataclasses.replace(settings.processing, step=step)) for step in distances]
@@ -357,7 +359,7 @@ def _pictures(rows: pd.DataFrame, settings: Settings, name: str) -> dict[str, Fi
             picture = load_picture(settings.out, row['key'])
             label = f'{row["system"]}' if name == 'system' else f'{name} {row[name]:g}'
             if picture is not None:
-                held.append((SPLINE if row['system'] == SPLINE else label, picture))
+                held.append((row['system'] if row['system'] in BASELINES else label, picture))
         if held:
             drawings['pictures' if number == 0 else f'pictures_{number + 1}'] = (
                 figures.draw_pictures(held)
@@ -365,18 +367,18 @@ def _pictures(rows: pd.DataFrame, settings: Settings, name: str) -> dict[str, Fi
     return drawings
 
 
-def _gains(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the models minus that of cubic spline for the same image and measure."""
+def _gains(rows: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """Rows of the models minus that of a baseline for the same image and measure."""
     on = ['dataset', 'subject', 'metric', 'structure']
-    spline = rows[rows['system'] == SPLINE][[*on, 'value']]
-    paired = rows[rows['system'] != SPLINE].merge(spline, on=on, suffixes=('', '_spline'))
-    return paired.assign(value=paired['value'] - paired['value_spline'])
+    base = rows[rows['system'] == baseline][[*on, 'value']]
+    paired = rows[~rows['system'].isin(BASELINES)].merge(base, on=on, suffixes=('', '_base'))
+    return paired.assign(value=paired['value'] - paired['value_base'])
 
 
 def _with_ratios(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     """Add parameters and time as multiples of those of the first model."""
     means = rows.pivot_table('value', 'system', 'metric', aggfunc='mean', sort=False)
-    models = [name for name in means.index if name not in (SPLINE, TRUTH)]
+    models = [name for name in means.index if name not in (*BASELINES, TRUTH)]
     table = table.copy()
     for metric in ('parameters', 'seconds'):
         ratios = means[metric] / means.loc[models[0], metric] if models else means[metric]

@@ -103,7 +103,7 @@ def run_jobs(
 
     Args:
         datasets: Name to subjects; those of the split `test` are used.
-        jobs: What is run on each.
+        jobs: What is run on each; those that do not suit the forward model are left out.
         settings: The rest.
 
     Returns:
@@ -127,6 +127,7 @@ def run_jobs(
         natural = _natural_model(datasets, settings)
     scorer = Scorer(metrics, natural, parcellation)
     common = _common_identity(datasets, metrics, settings)
+    jobs = [job for job in jobs if job.system.suits(job.imaging.forward)]
     store = Store(settings.out)
     run = _Run(settings, scorer, store)
     shown: set[str] = set()

@@ -1,4 +1,4 @@
-"""What is compared: cubic spline, one model, or a model whose image another one segments."""
+"""What is compared: baselines without a network, a model, or one whose image another segments."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ import numpy as np
 
 from bids_segsr.evaluation.cases import Case
 from bids_segsr.exceptions import UserError
+from bids_segsr.imaging.back_projection import interpolated_back_projection
+from bids_segsr.imaging.degrade import ForwardModel
+from bids_segsr.imaging.resample import Grid
 from bids_segsr.inference.predict import predict
 from bids_segsr.inference.processing import Processing
 from bids_segsr.training.loop.validation_scores import segment
@@ -24,6 +27,10 @@ from bids_segsr.zoo.store import TrainedModel
 logger = logging.getLogger(__name__)
 
 SPLINE = 'spline'
+"""Cubic B-spline interpolation, whatever the recipe of a model says."""
+IBP = 'ibp'
+"""The same and five half steps of back-projection: what a network has to beat."""
+BASELINES = (SPLINE, IBP)
 TRUTH = 'truth'
 """The true image itself, for measures without a reference (mDCSRN, Table 2)."""
 _NAMED = re.compile(r'([^=/]+)=(.+)')
@@ -35,7 +42,7 @@ class System:
 
     Attributes:
         name: What it is called there.
-        models: None for cubic spline (or, under the name `truth`, the true image); a generator; or
+        models: None for a baseline (or, under the name `truth`, the true image); a generator; or
             a generator and the network that segments what it made (SegSRGAN 2020, section 5.2,
             'SRReCNN3D + U-Net').
     """
@@ -47,6 +54,10 @@ class System:
     def parameters(self) -> int:
         """Trained values, all models together."""
         return sum(p.numel() for model in self.models for p in model.network.parameters())
+
+    def suits(self, forward: ForwardModel) -> bool:
+        """Whether it can be run on such scans: back-projection alone needs slices."""
+        return self.name != IBP or forward.kind == 'thick-slices'
 
     @property
     def identity(self) -> list[dict[str, str]]:
@@ -69,8 +80,8 @@ class Output:
     Attributes:
         image: (X, Y, Z) float32.
         structures: Name to boolean array; none where nothing segments.
-        seconds: Wall clock time from the interpolated image to the result; for cubic spline, that
-            of the interpolation.
+        seconds: Wall clock time from the interpolated image to the result; for a baseline, from
+            the scan.
         cpu_seconds: Time of all processor cores.
         device: Where it ran in the end.
     """
@@ -83,7 +94,7 @@ class Output:
 
 
 def read_systems(texts: Sequence[str]) -> list[System]:
-    """Load what is to be compared, cubic spline first.
+    """Load what is to be compared, the baselines first.
 
     Args:
         texts: A model as `zoo.find.load_model` takes it (name, path, blend ``A:B:0.6``);
@@ -91,12 +102,15 @@ def read_systems(texts: Sequence[str]) -> list[System]:
             image.
 
     Returns:
-        The systems, `spline` first whether it was given or not.
+        The systems, `spline` and `ibp` first whether they were given or not.
 
     Raises:
         UserError: A model cannot be loaded, or two have the same name.
     """
-    systems = [System(SPLINE), *(read_system(text) for text in texts if text != SPLINE)]
+    systems = [
+        *map(System, BASELINES),
+        *(read_system(text) for text in texts if text not in BASELINES),
+    ]
     names = [system.name for system in systems]
     for name in names:
         if names.count(name) > 1:
@@ -105,12 +119,12 @@ def read_systems(texts: Sequence[str]) -> list[System]:
 
 
 def read_system(text: str) -> System:
-    """Load one system other than cubic spline; see `read_systems`."""
+    """Load one system other than the baselines; see `read_systems`."""
     if text == TRUTH:
         return System(TRUTH)
     named = None if Path(text).exists() else _NAMED.fullmatch(text)
     name, what = (named[1].strip(), named[2]) if named else ('', text)
-    if name in (SPLINE, TRUTH):
+    if name in (*BASELINES, TRUTH):
         raise UserError(f'{text}: {name} is taken; give the model another name.')
     parts = [what] if Path(what).exists() else what.split('+')
     if len(parts) > 2 or not all(parts):
@@ -138,6 +152,12 @@ def run_system(system: System, case: Case, processing: Processing) -> Output:
     """
     if system.name == TRUTH:
         return Output(case.reference.image, {}, 0.0, 0.0, 'cpu')
+    if system.name == IBP:
+        started, cpu_started = time.perf_counter(), time.process_time()
+        i, j, k = case.interpolated.shape
+        image = interpolated_back_projection(case.slices, Grid((i, j, k), case.reference.affine))
+        seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+        return Output(np.where(case.seen, image, 0), {}, seconds, cpu_seconds, 'cpu')
     if not system.models:
         return Output(case.interpolated, {}, case.seconds, case.cpu_seconds, 'cpu')
     guides = case.reference.guides

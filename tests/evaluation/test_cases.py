@@ -34,7 +34,7 @@ def test_case_is_what_the_forward_model_gives(head: Subject) -> None:
     expected = interpolate(scan, SHAPE, reference.affine, acquisition)
     np.testing.assert_array_equal(case.interpolated[case.seen], expected[case.seen])
     assert not case.interpolated[~case.seen].any()
-    assert (case.slice_axis, case.resolution, case.across) == (2, 4.0, 0)
+    assert (case.acquisition.axis, case.resolution, case.across) == (2, 4.0, 0)
     assert set(reference.structures) == set(CORTEX)
     np.testing.assert_array_equal(reference.structures['everything'], reference.brain)
 

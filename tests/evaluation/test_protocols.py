@@ -93,12 +93,12 @@ def test_compare(root: Path, heads: list[Subject], tmp_path: Path) -> None:
                 )
                 assert value(result.rows, metric='dice', **where) == pytest.approx(expected)
     table = result.tables['Comparison'].set_index('system')
-    assert table.index.tolist() == ['spline', 'one', 'both']
+    assert table.index.tolist() == ['spline', 'ibp', 'one', 'both']
     assert table.loc['spline', 'Dice'] == '-'
     scores = result.rows[(result.rows['metric'] == 'psnr') & (result.rows['system'] == 'one')]
     mean, sd = scores['value'].mean(), scores['value'].std(ddof=1)
     assert table.loc['one', 'PSNR (dB)'] == f'{mean:.2f} ± {sd:.2f}'
-    assert len(result.tests[result.tests['metric'] == 'psnr']) == 3
+    assert len(result.tests[result.tests['metric'] == 'psnr']) == 6
     assert pd.read_csv(tmp_path / 'rows.tsv', sep='\t')['value'].equals(result.rows['value'])
     check_figures(result, tmp_path, 'comparison', 'pictures')
 
@@ -115,18 +115,18 @@ def test_a_second_run_keeps_what_is_there(
 
     monkeypatch.setattr(run, 'run_system', noted)
     first = protocols.ablation(models(root, 'one'), {'heads': heads}, given)
-    assert done == ['spline', 'one'] * 2
+    assert done == ['spline', 'ibp', 'one'] * 2
     done.clear()
     again = protocols.ablation(models(root, 'one'), {'heads': heads}, given)
     assert done == []
     pd.testing.assert_frame_equal(first.rows, again.rows)
     more = protocols.ablation(models(root, 'one', 'two'), {'heads': heads}, given)
     assert done == ['two'] * 2
-    assert set(more.rows['system']) == {'spline', 'one', 'two'}
+    assert set(more.rows['system']) == {'spline', 'ibp', 'one', 'two'}
     done.clear()
     other = dataclasses.replace(given, seed=1, imaging=dataclasses.replace(IMAGING, noise=5.0))
     noisy = protocols.ablation(models(root, 'one'), {'heads': heads}, other)
-    assert len(done) == 4
+    assert len(done) == 6
     assert not set(noisy.rows['key']) & set(first.rows['key'])
 
 
@@ -136,16 +136,16 @@ def test_rows_of_other_runs_stay_in_the_folder(
     given, heads = settings(tmp_path), heads[:1]
     first = protocols.steps(models(root, 'one'), {'heads': heads}, given, distances=(12, 16))
     second = protocols.steps(models(root, 'two'), {'heads': heads}, given, distances=(12,))
-    assert set(second.rows['system']) == {'spline', 'two'}
-    assert second.tables['Step sweep']['system'].tolist() == ['spline', 'two']
+    assert set(second.rows['system']) == {'spline', 'ibp', 'two'}
+    assert second.tables['Step sweep']['system'].tolist() == ['spline', 'ibp', 'two']
     rows = pd.read_csv(tmp_path / 'rows.tsv', sep='\t')
-    assert set(rows['system']) == {'spline', 'one', 'two'}
+    assert set(rows['system']) == {'spline', 'ibp', 'one', 'two'}
     assert rows['key'].head(len(second.rows)).tolist() == second.rows['key'].tolist()
     again = protocols.steps(models(root, 'one'), {'heads': heads}, given, distances=(12, 16))
     pd.testing.assert_frame_equal(first.rows, again.rows)
     keys = json.loads((tmp_path / 'keys.json').read_text(encoding='utf-8'))
     assert set(keys) == set(rows['key'])
-    assert {content['system'] for content in keys.values()} == {'spline', 'one', 'two'}
+    assert {content['system'] for content in keys.values()} == {'spline', 'ibp', 'one', 'two'}
 
 
 def test_a_model_out_of_place_is_told_once(
@@ -213,11 +213,11 @@ def test_a_model_that_fails_leaves_the_others(
             filters=2,
         ))
     ])  # fmt: skip
-    systems = [*models(root, 'one'), guided[1]]
+    systems = [*models(root, 'one'), guided[-1]]
     result = protocols.ablation(systems, {'heads': heads[:1]}, settings(tmp_path))
     assert len(result.failures) == 1
     assert result.failures[0].startswith('sub-1, guided: ')
-    assert set(result.rows['system']) == {'spline', 'one'}
+    assert set(result.rows['system']) == {'spline', 'ibp', 'one'}
 
 
 def test_images_of_one_person_are_told_apart(heads: list[Subject], tmp_path: Path) -> None:
@@ -233,10 +233,10 @@ def test_steps(root: Path, heads: list[Subject], tmp_path: Path) -> None:
         models(root, 'one'), {'heads': heads}, settings(tmp_path), distances=(8, 12, 16)
     )
     table = result.tables['Step sweep']
-    assert table['step'].tolist() == ['', '8', '12', '16']
+    assert table['step'].tolist() == ['', '', '8', '12', '16']
     reference = load_reference(heads[1], {'cortex': (1,)})
     case = make_case(reference, IMAGING, 0)
-    output = run_system(models(root, 'one')[1], case, how(16, 12))
+    output = run_system(models(root, 'one')[-1], case, how(16, 12))
     found = value(result.rows, subject='sub-2', system='one', step=12, metric='psnr')
     assert found == pytest.approx(psnr(reference.image, output.image, case.inside))
     check_figures(result, tmp_path, 'steps')
@@ -249,7 +249,7 @@ def test_robustness(root: Path, heads: list[Subject], tmp_path: Path) -> None:
     )  # fmt: skip
     assert list(result.rows['variant'].unique()) == ['original', 'noisy', 'power 2', 'power 0.5']
     table = result.tables['Robustness, PSNR (dB)']
-    assert table['system'].tolist() == ['spline', 'one', 'one', 'two', 'two']
+    assert table['system'].tolist() == ['spline', 'ibp', 'one', 'one', 'two', 'two']
     where = {'subject': 'sub-1', 'system': 'spline', 'metric': 'psnr'}
     reference = load_reference(heads[0], {})
     for variant, imaging in (
@@ -272,6 +272,7 @@ def test_scales(root: Path, heads: list[Subject], tmp_path: Path) -> None:
     )  # fmt: skip
     table = result.tables['Test scales, PSNR (dB)']
     assert table['scale'].tolist() == ['x(2,2,2)', 'x(2,2.5,3)']
+    assert 'ibp' not in set(result.rows['system'])  # there are no slices
     forward = ForwardModel(kind='isotropic', factors=((2.0, 2.5, 3.0),))
     case = make_case(load_reference(heads[0], {}), Imaging(forward), 0)
     expected = psnr(case.reference.image, case.interpolated, case.inside)
@@ -284,11 +285,12 @@ def test_transfer(root: Path, heads: list[Subject], tmp_path: Path) -> None:
     datasets = {'A': heads[:1], 'B': heads[1:]}
     result = protocols.transfer(models(root, 'one', 'two'), datasets, settings(tmp_path))
     assert result.tables['Transfer']['dataset'].tolist() == ['A', 'B']
-    gain = float(result.tables['Gain over cubic spline']['PSNR (dB) | two'][1])
-    expected = value(result.rows, dataset='B', system='two', metric='psnr') - value(
-        result.rows, dataset='B', system='spline', metric='psnr'
-    )
-    assert gain == pytest.approx(expected, abs=0.006)
+    for baseline, title in (('spline', 'cubic spline'), ('ibp', 'back-projection alone')):
+        gain = float(result.tables[f'Gain over {title}']['PSNR (dB) | two'][1])
+        expected = value(result.rows, dataset='B', system='two', metric='psnr') - value(
+            result.rows, dataset='B', system=baseline, metric='psnr'
+        )
+        assert gain == pytest.approx(expected, abs=0.006)
     check_figures(result, tmp_path, 'dataset_psnr', 'dataset_ssim')
 
 
@@ -299,7 +301,7 @@ def test_blends(root: Path, heads: list[Subject], tmp_path: Path) -> None:
     reference = load_reference(heads[0], {})
     case = make_case(reference, IMAGING, 0)
     for alpha, end in ((0.0, 'one'), (1.0, 'two')):
-        output = run_system(models(root, end)[1], case, how(16, 16))
+        output = run_system(models(root, end)[-1], case, how(16, 16))
         found = value(result.rows, subject='sub-1', alpha=alpha, metric='psnr')
         assert found == pytest.approx(psnr(reference.image, output.image, case.inside))
     key = result.rows[result.rows['alpha'] == 0.5]['key'].iloc[0]

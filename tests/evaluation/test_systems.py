@@ -12,8 +12,10 @@ from evaluation_phantoms import write_head, write_model
 from bids_segsr.evaluation.cases import Case, Imaging, load_reference, make_case
 from bids_segsr.evaluation.systems import System, read_system, read_systems, run_system
 from bids_segsr.exceptions import UserError
-from bids_segsr.imaging.back_projection import back_project
+from bids_segsr.imaging.back_projection import back_project, interpolated_back_projection
 from bids_segsr.imaging.degrade import ForwardModel
+from bids_segsr.imaging.metrics import psnr
+from bids_segsr.imaging.resample import Grid
 from bids_segsr.inference.predict import predict
 from bids_segsr.inference.processing import Processing
 from bids_segsr.zoo.find import load_model
@@ -103,12 +105,19 @@ def test_a_blend_lies_between(folder: Path, case: Case) -> None:
     np.testing.assert_array_equal(one.image, end.image)
 
 
-def test_spline_is_always_among_them(folder: Path, case: Case) -> None:
-    for given in ([], ['spline'], [str(folder / 'one')]):
-        assert read_systems(given)[0].name == 'spline'
+def test_baselines_are_always_among_them(folder: Path, case: Case) -> None:
+    for given in ([], ['spline'], ['ibp'], [str(folder / 'one')]):
+        assert [s.name for s in read_systems(given)][:2] == ['spline', 'ibp']
     output = run_system(read_systems([])[0], case, HOW)
     np.testing.assert_array_equal(output.image, case.interpolated)
     assert output.structures == {}
+    ibp = run_system(read_systems([])[1], case, HOW).image
+    grid = Grid(case.interpolated.shape, case.reference.affine)
+    np.testing.assert_array_equal(
+        ibp, np.where(case.seen, interpolated_back_projection(case.slices, grid), 0)
+    )
+    spline, closer = (psnr(case.reference.image, x, case.inside) for x in (output.image, ibp))
+    assert closer > spline
     truth = run_system(read_system('truth'), case, HOW)
     np.testing.assert_array_equal(truth.image, case.reference.image)
 
@@ -117,9 +126,14 @@ def test_names(folder: Path) -> None:
     one = str(folder / 'one')
     with pytest.raises(UserError, match='NAME=MODEL'):
         read_systems([one, one])
-    assert [s.name for s in read_systems([one, f'again={one}'])] == ['spline', 'one', 'again']
+    assert [s.name for s in read_systems([one, f'again={one}'])] == [
+        'spline',
+        'ibp',
+        'one',
+        'again',
+    ]
     with pytest.raises(UserError, match='taken'):
-        read_systems([f'spline={one}'])
+        read_systems([f'ibp={one}'])
     with pytest.raises(UserError, match='pipeline of two'):
         read_systems([f'{one}+{one}+{one}'])
     with pytest.raises(UserError, match='no such model'):
