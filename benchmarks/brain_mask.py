@@ -27,8 +27,8 @@ from bids_segsr.imaging.degrade import degrade, thick_slice_grid
 from bids_segsr.imaging.metrics import dice
 from bids_segsr.imaging.volume import load_mask, load_volume
 from bids_segsr.inference.brain_extraction import predict_brain_mask
-from bids_segsr.simulation.contrast import CONTRASTS
 from bids_segsr.simulation.heads import draw_levels, read_head
+from bids_segsr.simulation.tables import CONTRASTS
 from bids_segsr.zoo.find import BRAIN_MASK_MODEL, load_model
 from bids_segsr.zoo.store import CARD_FILE, TrainedModel
 

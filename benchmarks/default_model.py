@@ -33,9 +33,10 @@ from bids_segsr.imaging.resample import Grid, isotropic_grid, resample
 from bids_segsr.imaging.volume import load_volume
 from bids_segsr.inference.predict import predict
 from bids_segsr.inference.processing import Processing
-from bids_segsr.simulation.anatomy import CLASSES, read_anatomy
-from bids_segsr.simulation.contrast import CONTRASTS, paint
+from bids_segsr.simulation.anatomy import read_anatomy
+from bids_segsr.simulation.contrast import paint
 from bids_segsr.simulation.synthesis import brain_of, classes_of
+from bids_segsr.simulation.tables import CLASSES, CONTRASTS
 from bids_segsr.zoo.card import ModelCard
 from bids_segsr.zoo.find import DEFAULT_MODEL, load_model
 from bids_segsr.zoo.store import CARD_FILE, TrainedModel
@@ -95,7 +96,8 @@ def simulated_cases(
             # The scanner sees what surrounds the brain too; the mask is applied afterwards.
             image = paint(anatomy.fractions, CONTRASTS[contrast], rim=True)
             brain = brain_of(anatomy.fractions)
-            tissues = classes_of(anatomy.fractions / np.float32(255), brain)
+            shares = torch.from_numpy(anatomy.fractions.astype(np.float32) / 255)
+            tissues = classes_of(shares, torch.from_numpy(brain)).numpy()
             name = contrast.replace('newborn', 'fetal')
             yield Case(
                 f'simulated {name}, {spacing:g} mm',

@@ -30,9 +30,10 @@ from bids_segsr.imaging.resample import auto_resolution, isotropic_grid, resampl
 from bids_segsr.imaging.volume import load_mask, load_volume
 from bids_segsr.inference.predict import predict
 from bids_segsr.inference.processing import Processing
-from bids_segsr.simulation.anatomy import CLASSES, read_anatomy
-from bids_segsr.simulation.contrast import CONTRASTS, paint
+from bids_segsr.simulation.anatomy import read_anatomy
+from bids_segsr.simulation.contrast import paint
 from bids_segsr.simulation.synthesis import brain_of
+from bids_segsr.simulation.tables import CLASSES, CONTRASTS
 from bids_segsr.zoo.find import DEFAULT_MODEL, load_model
 from bids_segsr.zoo.store import TrainedModel
 

@@ -16,8 +16,9 @@ import numpy as np
 
 from bids_segsr.imaging.resample import isotropic_grid, resample
 from bids_segsr.imaging.volume import load_volume
-from bids_segsr.simulation.anatomy import CLASSES, read_anatomy
+from bids_segsr.simulation.anatomy import read_anatomy
 from bids_segsr.simulation.synthesis import Sample, Synthesis, make_sample
+from bids_segsr.simulation.tables import CLASSES
 from bids_segsr.training.recipe_file import read_recipe
 
 SHAPE = (120, 120, 96)
@@ -63,7 +64,8 @@ def main() -> None:
         axis.set_axis_off()
 
     def show(row: int, column: int, plane: np.ndarray, title: str, **options: object) -> None:
-        axes[row, column].imshow(plane.T, origin='lower', **({'cmap': 'gray'} | options))
+        shown = np.asarray(plane).T
+        axes[row, column].imshow(shown, origin='lower', **({'cmap': 'gray'} | options))
         axes[row, column].set_title(title, color='white', fontsize=9)
 
     for column, (name, sample) in enumerate(simulated(arguments.data / 'labels')):

@@ -166,7 +166,7 @@ def acquire(
     Returns:
         float32 low-resolution image and its grid.
     """
-    down, _ = _matrices(tuple(data.shape), spacing_of(affine), acquisition)
+    down, _ = acquisition_matrices(tuple(data.shape), spacing_of(affine), acquisition)
     low = apply_matrices(down, np.asarray(data, dtype=np.float32))
     return np.ascontiguousarray(low), low_resolution_grid(data.shape, affine, acquisition)
 
@@ -186,7 +186,7 @@ def interpolate(
         float32 array of that shape.
     """
     i, j, k = shape
-    _, up = _matrices((i, j, k), spacing_of(affine), acquisition)
+    _, up = acquisition_matrices((i, j, k), spacing_of(affine), acquisition)
     return np.ascontiguousarray(apply_matrices(up, np.asarray(low, dtype=np.float32)))
 
 
@@ -210,7 +210,7 @@ def region_of(
         The region. What it gives differs from that part of the whole image by the weights below
         `axis_matrices.NEGLIGIBLE` that are left out.
     """
-    downs, ups = _matrices(shape, spacing, acquisition)
+    downs, ups = acquisition_matrices(shape, spacing, acquisition)
     source, inner, down, up = [], [], [], []
     for first, n, whole_down, whole_up in zip(start, size, downs, ups, strict=True):
         read = slice(int(first), int(first + n))
@@ -276,14 +276,25 @@ def _count(n: int, ratio: float, kind: str) -> int:
 
 
 @lru_cache(maxsize=64)
-def _matrices(
+def acquisition_matrices(
     shape: tuple[int, int, int], spacing: tuple[float, float, float], acquisition: Acquisition
 ) -> tuple[tuple[np.ndarray | None, ...], tuple[np.ndarray | None, ...]]:
-    pairs = [_axis_matrices(shape[n], spacing[n], acquisition, n) for n in range(3)]
+    """Make the matrices of an acquisition and of the way back, an axis each.
+
+    Args:
+        shape: Of the fine image.
+        spacing: Its spacing in mm.
+        acquisition: How it is acquired.
+
+    Returns:
+        Fine voxels to samples (samples, voxels), and samples to fine voxels (voxels, samples),
+        float32; None for an axis that stays as it is.
+    """
+    pairs = [_of_axis(shape[n], spacing[n], acquisition, n) for n in range(3)]
     return tuple(down for down, _ in pairs), tuple(up for _, up in pairs)
 
 
-def _axis_matrices(
+def _of_axis(
     n: int, fine: float, acquisition: Acquisition, axis: int
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     ratio = acquisition.spacing[axis] / fine

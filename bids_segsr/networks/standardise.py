@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 
-def volume_scale(volume: np.ndarray, normalisation: str) -> float:
+def volume_scale(volume: np.ndarray | Tensor, normalisation: str) -> float:
     """Find what a volume is divided by.
 
     Args:
@@ -23,7 +23,7 @@ def volume_scale(volume: np.ndarray, normalisation: str) -> float:
         A positive number; 1 where no voxel is above 0.
     """
     above = volume[volume > 0]
-    if not above.size:
+    if not len(above):
         return 1.0
     return float(above.mean() if normalisation == 'volume-mean' else above.max())
 

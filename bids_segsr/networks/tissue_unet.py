@@ -153,6 +153,42 @@ class Merge(nn.Module):
         return self.block(torch.relu(self.norm(self.conv(torch.cat([up, fine], dim=1)))))
 
 
+class ClassHead(nn.Module):
+    """Tissue classes at full resolution, from features at half of it and the image.
+
+    Classes of the voxels of a block that are predicted apart do not know their neighbours in the
+    next block: probabilities show a checkerboard (docs/models.md). Here every voxel sees them.
+
+    Args:
+        channels: Features in.
+        filters: Features of a voxel at full resolution.
+        classes: Classes out.
+    """
+
+    def __init__(self, channels: int, filters: int, classes: int) -> None:
+        super().__init__()
+        self.spread = nn.Conv3d(channels, filters * BLOCK**3, 1)
+        self.conv = same_conv(filters + 1, filters, 3)
+        self.classes = same_conv(filters, classes, 3)
+
+    def forward(self, features: Tensor, image: Tensor) -> Tensor:
+        """Predict.
+
+        Args:
+            features: (B, channels, X, Y, Z).
+            image: (B, 1, 2X, 2Y, 2Z).
+
+        Returns:
+            Logits, (B, classes, 2X, 2Y, 2Z).
+        """
+        fine = channels_to_voxels(self.spread(features))
+        fine = torch.cat([fine, image], dim=1)
+        if not torch.onnx.is_in_onnx_export():
+            fine = fine.contiguous(memory_format=torch.channels_last_3d)
+        logits: Tensor = self.classes(torch.relu(self.conv(fine)))
+        return logits
+
+
 class TissueUNet(nn.Module):
     """Intensity and tissue classes of an interpolated image.
 
@@ -166,6 +202,8 @@ class TissueUNet(nn.Module):
         intensity: False for a network that segments and hands the intensity through.
         detail_filters: Filters of a second, shallow path to the intensity, which sees the voxels
             themselves beside the features; 0 for none.
+        class_filters: Filters at full resolution that the classes are made of (`ClassHead`); 0 for
+            classes of blocks of voxels.
 
     Raises:
         ModelError: If there are no filters, a single class, nothing to predict, or detail
@@ -178,6 +216,7 @@ class TissueUNet(nn.Module):
         classes: int = 8,
         intensity: bool = True,
         detail_filters: int = 0,
+        class_filters: int = 0,
     ) -> None:
         super().__init__()
         if base_filters < 1:
@@ -202,7 +241,9 @@ class TissueUNet(nn.Module):
         self.heads = nn.ModuleDict()
         if intensity:
             self.heads['intensity'] = same_conv(k, BLOCK**3, 3)
-        if classes:
+        if classes and class_filters:
+            self.heads['classes'] = ClassHead(k, class_filters, classes)
+        elif classes:
             self.heads['classes'] = nn.Conv3d(k, classes * BLOCK**3, 1)
         self.detail: nn.Sequential | None = None
         if detail_filters:
@@ -220,8 +261,10 @@ class TissueUNet(nn.Module):
     def start_near_identity(self) -> None:
         """Shrink the last kernels: the intensity then is almost the input, all classes alike."""
         with torch.no_grad():
-            for parameter in self.heads.parameters():
-                parameter.mul_(0.01 if parameter.ndim > 1 else 0)
+            for head in self.heads.values():
+                last = head.classes if isinstance(head, ClassHead) else head
+                for parameter in last.parameters():
+                    parameter.mul_(0.01 if parameter.ndim > 1 else 0)
 
     def logits(self, x: Tensor) -> Tensor:
         """Everything but the softmax.
@@ -248,10 +291,14 @@ class TissueUNet(nn.Module):
             sharpened = self.heads['intensity'](features + stem)
             if self.detail is not None:
                 sharpened = sharpened + self.detail(torch.cat([blocks, features], dim=1))
-            outputs.append(sharpened)
+            outputs.append(channels_to_voxels(sharpened))
         if self.classes:
-            outputs.append(self.heads['classes'](features))
-        return torch.cat([channels_to_voxels(output) for output in outputs], dim=1)
+            head = self.heads['classes']
+            if isinstance(head, ClassHead):
+                outputs.append(head(features, x))
+            else:
+                outputs.append(channels_to_voxels(head(features)))
+        return torch.cat(outputs, dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Super-resolve and segment.
@@ -295,15 +342,24 @@ class TissueUNetPair(nn.Module):
         base_filters: See `TissueUNet`; of either.
         classes: See there; two or more.
         detail_filters: See there.
+        class_filters: See there.
 
     Raises:
         ModelError: If there are no filters or no classes.
     """
 
-    def __init__(self, base_filters: int = 16, classes: int = 8, detail_filters: int = 32) -> None:
+    def __init__(
+        self,
+        base_filters: int = 16,
+        classes: int = 8,
+        detail_filters: int = 32,
+        class_filters: int = 0,
+    ) -> None:
         super().__init__()
         self.intensity = TissueUNet(base_filters, 0, detail_filters=detail_filters)
-        self.tissues = TissueUNet(base_filters, classes, intensity=False)
+        self.tissues = TissueUNet(
+            base_filters, classes, intensity=False, class_filters=class_filters
+        )
 
     def start_near_identity(self) -> None:
         """Shrink the last kernels: the intensity then is almost the input, all classes alike."""

@@ -4,83 +4,30 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import torch
 from scipy import ndimage
+from torch import Tensor
 from torch.nn import functional
 
 from bids_segsr.exceptions import ImageError, UserError
 from bids_segsr.imaging.conform import spacing_of
+from bids_segsr.simulation.tables import LABELLINGS, OUTSIDE, TISSUES, Deformation
 
-TISSUES = (
-    'background',
-    'surround',
-    'outer-soft',
-    'outer-bright',
-    'outer-dark',
-    'csf',
-    'ventricles',
-    'cortex',
-    'white',
-    'deep-grey',
-    'hippocampus',
-    'cerebellum-grey',
-    'cerebellum-white',
-    'brainstem',
-)
-"""What is painted with an intensity of its own. The first five lie outside the brain; the outer
-ones are unnamed in the label maps of heads."""
-
-CLASSES: dict[str, tuple[str, ...]] = {
-    'background': TISSUES[:5],
-    'cortical grey matter': ('cortex',),
-    'white matter': ('white',),
-    'outer csf': ('csf',),
-    'ventricles': ('ventricles',),
-    'deep grey matter': ('deep-grey', 'hippocampus'),
-    'cerebellum': ('cerebellum-grey', 'cerebellum-white'),
-    'brainstem': ('brainstem',),
-}
-"""What is segmented, and the tissues that belong to it."""
-
-LABELLINGS: dict[str, dict[str, tuple[int, ...]]] = {
-    'adult': {
-        'surround': (507,),
-        'outer-soft': (511, 509, 506, 514),
-        'outer-bright': (515, 508, 512, 530),
-        'outer-dark': (516, 502),
-        'csf': (24,),
-        'ventricles': (4, 5, 14, 15, 31, 43, 44, 63, 72, 136, 137, 163, 164),
-        'cortex': (3, 42),
-        'white': (2, 25, 29, 41, 57, 85),
-        'deep-grey': (10, 11, 12, 13, 26, 28, 49, 50, 51, 52, 58, 60),
-        'hippocampus': (17, 18, 53, 54),
-        'cerebellum-grey': (8, 47),
-        'cerebellum-white': (7, 46),
-        'brainstem': (16,),
-    },
-    'fetal': {
-        'csf': (4,),
-        'ventricles': (2,),
-        'cortex': (5,),
-        'white': (1, 8),
-        'deep-grey': (6,),
-        'cerebellum-grey': (3,),
-        'brainstem': (7,),
-    },
-}
-"""Label numbers of each tissue, for FreeSurfer maps and for the fetal atlas."""
-
-OUTSIDE = len(CLASSES['background'])
-"""So many of TISSUES, from the first one, lie outside the brain."""
 CLOSING_MM = 8.0
 """Radius of the ball that closes the sulci of a brain mask."""
 RIM_MM = 1.0
 """How far a brain mask reaches beyond the tissue."""
+SHEET_SLOPE, SHEET_MM = 0.6, 1.4
+"""Where banks touch: largest slope of the depth below the surface of white matter, least depth."""
+CAPSULE_MM = 4.0
+"""Radius of the ball that closes the deep grey matter over the internal capsules."""
+NEARNESS_MM = 6.0
+"""Standard deviation of the blur that makes `deep_nearness`."""
 _INDEX = {name: index for index, name in enumerate(TISSUES)}
 _MARGIN = 12
 _RIM = 5
@@ -93,22 +40,55 @@ class Anatomy:
     Attributes:
         name: File name of the label map.
         labelling: Key of LABELLINGS.
-        fractions: (tissues, i, j, k) uint8, 255 for one; canonical (RAS+) axes, cropped to the
-            brain with a margin.
+        maps: (tissues + 3, i, j, k) uint8, 255 for one; canonical (RAS+) axes, cropped to the
+            brain with a margin: the fractions of TISSUES, then `sulci`, `capsules`,
+            `deep_nearness`.
         image: (i, j, k) float32 on the same grid, a real image of this subject with values of
             about 0 to 1, for those who are not painted; else None.
     """
 
     name: str
     labelling: str
-    fractions: np.ndarray
-    image: np.ndarray | None = None
+    maps: np.ndarray | Tensor
+    image: np.ndarray | Tensor | None = None
+
+    @property
+    def fractions(self) -> np.ndarray | Tensor:
+        """Tissue fractions alone, (tissues, i, j, k) uint8."""
+        return self.maps[: len(TISSUES)]
+
+    def to(self, device: torch.device | str) -> Anatomy:
+        """Return the anatomy as tensors on a device."""
+        image = None if self.image is None else as_tensor(self.image).to(device)
+        return replace(self, maps=as_tensor(self.maps).to(device), image=image)
+
+
+@dataclass(frozen=True)
+class AnatomySample:
+    """A box of a subject, turned, scaled and bent.
+
+    Attributes:
+        fractions: (tissues, *shape) float32, 1 in all.
+        sulci: (*shape) float32, 0 to 1, where the banks of a sulcus touch (see `sulci`).
+        capsules: (*shape) float32, 0 to 1, the internal capsules (see `capsules`).
+        deep_nearness: (*shape) float32, 0 to 1, 1 in the middle of deep grey matter and brainstem.
+        frontal_occipital: (*shape) float32, 0 half way between the frontal and the occipital end
+            of the subject, 1 at either.
+        image: (*shape) float32 where the subject has a real image; else None.
+    """
+
+    fractions: Tensor
+    sulci: Tensor
+    capsules: Tensor
+    deep_nearness: Tensor
+    frontal_occipital: Tensor
+    image: Tensor | None
 
 
 def read_anatomy(
     path: Path,
     labelling: str,
-    smoothing: float = 0.5,
+    smoothing: float = 0.7,
     image: Path | None = None,
     numbers: Mapping[str, Sequence[int]] | None = None,
 ) -> Anatomy:
@@ -137,10 +117,13 @@ def read_anatomy(
 
     box = _brain_box(tissue)
     tissue = _close_brain(_cut_padded(tissue, box), spacing_of(affine), labelling)
-    fractions = np.empty((len(TISSUES), *tissue.shape), np.uint8)
+    maps = np.empty((len(TISSUES) + 3, *tissue.shape), np.uint8)
     for index in range(len(TISSUES)):
         smooth = ndimage.gaussian_filter(255 * (tissue == index).astype(np.float32), smoothing)
-        fractions[index] = smooth + 0.5
+        maps[index] = smooth + 0.5
+    maps[-3] = 255 * sulci(tissue, spacing_of(affine)) + 0.5
+    maps[-2] = 255 * capsules(tissue, spacing_of(affine)) + 0.5
+    maps[-1] = 255 * deep_nearness(tissue, spacing_of(affine)) + 0.5
     real = None
     if image is not None:
         canonical = nib.as_closest_canonical(nib.load(image))
@@ -149,7 +132,7 @@ def read_anatomy(
             raise ImageError(f'{image}: not on the grid of {path}')
         real = _cut_padded(values, box)
         real = np.clip(real / np.percentile(real[tissue >= OUTSIDE], 99.5), 0, 1.5)
-    return Anatomy(path.name, labelling, fractions, real)
+    return Anatomy(path.name, labelling, maps, real)
 
 
 def label_numbers(
@@ -250,9 +233,71 @@ def _close_brain(
     return tissue
 
 
+def sulci(tissue: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
+    """Find where the banks of a sulcus touch.
+
+    Label maps of 1 mm join them: the thin sheet of CSF between them is lost. It lies where the
+    distance to what is below the cortex no longer grows.
+
+    Args:
+        tissue: (i, j, k), indices in TISSUES.
+        spacing: Of the voxels along each axis, mm.
+
+    Returns:
+        (i, j, k) float32, 0 to 1: 1 on the middle of the sheet, a voxel wide.
+    """
+    below = tissue > _INDEX['cortex']
+    depth = ndimage.distance_transform_edt(~below, spacing).astype(np.float32)
+    smooth = ndimage.gaussian_filter(depth, 0.6)
+    slope = np.sqrt(sum(g**2 for g in np.gradient(smooth, *spacing)))
+    sheet = (tissue == _INDEX['cortex']) & (slope < SHEET_SLOPE) & (depth >= SHEET_MM)
+    widened = ndimage.gaussian_filter(sheet.astype(np.float32), 0.5)
+    found: np.ndarray = np.clip(2 * widened, 0, 1)
+    return found
+
+
+def capsules(tissue: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
+    """Find the white matter between the nuclei, which labels of newborns count as deep grey.
+
+    Args:
+        tissue: (i, j, k), indices in TISSUES.
+        spacing: Of the voxels along each axis, mm.
+
+    Returns:
+        (i, j, k) float32, 0 to 1.
+    """
+    deep = tissue == _INDEX['deep-grey']
+    if not deep.any():
+        return np.zeros(tissue.shape, np.float32)
+    near = ndimage.distance_transform_edt(~deep, spacing) <= CAPSULE_MM
+    closed = ndimage.distance_transform_edt(near, spacing) > CAPSULE_MM
+    between = (closed & (tissue == _INDEX['white'])).astype(np.float32)
+    found: np.ndarray = ndimage.gaussian_filter(between, 0.5)
+    return found
+
+
+def deep_nearness(tissue: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
+    """Say how close the deep grey matter and the brainstem are, where myelination begins.
+
+    Args:
+        tissue: (i, j, k), indices in TISSUES.
+        spacing: Of the voxels along each axis, mm.
+
+    Returns:
+        (i, j, k) float32, 0 to 1.
+    """
+    deep = np.isin(tissue, (_INDEX['deep-grey'], _INDEX['brainstem'])).astype(np.float32)
+    near: np.ndarray = ndimage.gaussian_filter(deep, [NEARNESS_MM / s for s in spacing])
+    return np.clip(2.5 * near, 0, 1)
+
+
 def smooth_field(
-    shape: tuple[int, ...], width: float, sd: float, rng: np.random.Generator
-) -> np.ndarray:
+    shape: tuple[int, ...],
+    width: float,
+    sd: float,
+    rng: np.random.Generator,
+    device: torch.device | str = 'cpu',
+) -> Tensor:
     """Draw a random field: normal values at nodes `width` voxels apart, linear between them.
 
     Args:
@@ -260,46 +305,17 @@ def smooth_field(
         width: Distance of the nodes in voxels.
         sd: Standard deviation at the nodes.
         rng: Source of random numbers.
+        device: Where the field is made.
 
     Returns:
         float32 field.
     """
     nodes = [max(4, int(np.ceil(n / width)) + 3) for n in shape]
-    coarse = rng.normal(0, sd, nodes).astype(np.float32)
-    fine = functional.interpolate(
-        torch.from_numpy(coarse)[None, None], size=shape, mode='trilinear', align_corners=True
+    coarse = torch.from_numpy(rng.normal(0, sd, nodes).astype(np.float32)).to(device)
+    fine: Tensor = functional.interpolate(
+        coarse[None, None], size=shape, mode='trilinear', align_corners=True
     )
-    return fine[0, 0].numpy()
-
-
-@dataclass(frozen=True)
-class Deformation:
-    """How the shape of a subject is varied.
-
-    Attributes:
-        voxel: Range of the output spacing over that of the label map (drawn uniformly in its
-            logarithm): both the resolution and the size of the head. An adult map of 1 mm at 1.5
-            is a newborn brain of two thirds of the size (400 ml, cortex 1.7 mm) seen at 1 mm, or
-            at 0.75 one that is seen at 0.5 mm.
-        usual_share: Share of samples with `usual_voxel` instead.
-        usual_voxel: See there.
-        stretch: Standard deviation of the logarithm of the scaling of each axis.
-        turn: Standard deviation of the rotations, degrees.
-        bend: Standard deviation of the smooth displacements, in output voxels.
-        upright_share: Share of samples that lie in the scanner as the workflow hands them over:
-            on RAS+ axes, the slice axis last, the others in their order. They are turned by
-            `turn` and mirrored left to right alone; all others are turned and mirrored at will.
-        slice_axes: Weights of sagittal, coronal and axial slices of those.
-    """
-
-    voxel: tuple[float, float] = (0.55, 1.6)
-    usual_share: float = 0.4
-    usual_voxel: tuple[float, float] = (0.95, 1.1)
-    stretch: float = 0.05
-    turn: float = 8.0
-    bend: float = 1.2
-    upright_share: float = 0.0
-    slice_axes: tuple[float, float, float] = (1.0, 1.0, 2.0)
+    return fine[0, 0]
 
 
 def rotation(degrees: np.ndarray) -> np.ndarray:
@@ -329,8 +345,8 @@ def _positions(
     shape: tuple[int, int, int],
     deformation: Deformation,
     rng: np.random.Generator,
-) -> np.ndarray:
-    """Where in the fractions each output voxel lies, (3, *shape), axes permuted and flipped."""
+) -> Tensor:
+    """Where in the maps each output voxel lies, (3, *shape), axes permuted and flipped."""
     low, high = (
         deformation.usual_voxel if rng.random() < deformation.usual_share else deformation.voxel
     )
@@ -339,19 +355,20 @@ def _positions(
     # Rows: axes of the fractions; columns: those of the sample.
     matrix = _draw_axes(deformation, rng) @ rotation(rng.normal(0, deformation.turn, 3)) * scale
 
-    size = np.array(anatomy.fractions.shape[1:])
-    brain = anatomy.fractions[:OUTSIDE].sum(0, dtype=np.uint16) < 127
-    centre = np.array(np.unravel_index(rng.choice(np.flatnonzero(brain)), brain.shape), float)
-    # Even a box near the border shall be filled with brain, as far as the brain reaches.
+    size = np.array(anatomy.maps.shape[1:])
     reach = np.minimum(np.abs(matrix) @ ((np.array(shape) - 1) / 2), (size - 1) / 2)
-    centre = np.clip(centre, reach, size - 1 - reach)
+    # Even a box near the border shall be filled with brain, as far as the brain reaches.
+    centre = np.clip(rng.uniform(0, 1, 3) * (size - 1), reach, size - 1 - reach)
 
-    offsets = [np.arange(n, dtype=np.float32) - (n - 1) / 2 for n in shape]
-    grid = np.stack(np.meshgrid(*offsets, indexing='ij'))
+    device = anatomy.maps.device if isinstance(anatomy.maps, Tensor) else 'cpu'
+    offsets = [torch.arange(n, dtype=torch.float32, device=device) - (n - 1) / 2 for n in shape]
+    grid = torch.stack(torch.meshgrid(*offsets, indexing='ij'))
     if deformation.bend:
         for component in grid:
-            component += smooth_field(shape, 24, deformation.bend, rng)
-    return np.tensordot(matrix, grid, 1) + centre[:, None, None, None]
+            component += smooth_field(shape, 24, deformation.bend, rng, device)
+    turn = torch.from_numpy(matrix.astype(np.float32)).to(device)
+    middle = torch.from_numpy(centre.astype(np.float32)).to(device)
+    return (turn @ grid.flatten(1) + middle[:, None]).reshape(grid.shape)
 
 
 def sample_anatomy(
@@ -359,34 +376,49 @@ def sample_anatomy(
     shape: tuple[int, int, int],
     deformation: Deformation,
     rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Cut a box around a random voxel of the brain, turned, scaled and bent at random.
+) -> AnatomySample:
+    """Cut a box out of a brain, turned, scaled and bent at random.
 
     Args:
-        anatomy: The subject.
+        anatomy: The subject; the sample is made on the device of its maps.
         shape: Voxels of the box.
         deformation: What is random.
         rng: Source of random numbers.
 
     Returns:
-        Tissue fractions (tissues, *shape) float32, 1 in all, and the real image (*shape) float32
-        where the anatomy has one.
+        The sample.
     """
-    positions = _positions(anatomy, shape, deformation, rng).astype(np.float32)
-    size = np.array(anatomy.fractions.shape[1:])
-    low = np.clip(np.floor(positions.min((1, 2, 3))).astype(int), 0, size - 2)
-    high = np.clip(np.ceil(positions.max((1, 2, 3))).astype(int) + 1, low + 2, size)
-    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    values = torch.from_numpy(np.array(anatomy.fractions[(slice(None), *box)])).flatten(1) / 255
+    positions = _positions(anatomy, shape, deformation, rng)
+    size = torch.tensor(anatomy.maps.shape[1:], device=positions.device)
+    low = positions.amin((1, 2, 3)).floor().long().clamp(min=0)
+    low = torch.minimum(low, size - 2)
+    high = positions.amax((1, 2, 3)).ceil().long() + 1
+    high = torch.minimum(torch.maximum(high, low + 2), size)
+    box = tuple(slice(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True))
+    values = as_tensor(anatomy.maps[(slice(None), *box)]).flatten(1).float() / 255
     if anatomy.image is not None:
-        values = torch.cat([values, torch.from_numpy(np.array(anatomy.image[box])).reshape(1, -1)])
-    sampled = _interpolate(values, tuple(high - low), positions - low[:, None, None, None])
+        image = as_tensor(anatomy.image[box]).reshape(1, -1)
+        values = torch.cat([values, image])
+    sampled = _interpolate(
+        values, tuple((high - low).tolist()), positions - low[:, None, None, None]
+    )
     fractions = sampled[: len(TISSUES)]
-    fractions /= fractions.sum(0)
-    return fractions, None if anatomy.image is None else sampled[len(TISSUES)]
+    return AnatomySample(
+        fractions / fractions.sum(0),
+        sulci=sampled[len(TISSUES)],
+        capsules=sampled[len(TISSUES) + 1],
+        deep_nearness=sampled[len(TISSUES) + 2],
+        frontal_occipital=(2 * positions[1] / (float(size[1]) - 1) - 1).abs().clamp(max=1),
+        image=None if anatomy.image is None else sampled[-1],
+    )
 
 
-def _interpolate(values: torch.Tensor, shape: tuple[int, ...], at: np.ndarray) -> np.ndarray:
+def as_tensor(voxels: np.ndarray | Tensor) -> Tensor:
+    """Return voxels as a tensor; those that are mapped from a file are read."""
+    return voxels if isinstance(voxels, Tensor) else torch.from_numpy(np.array(voxels))
+
+
+def _interpolate(values: Tensor, shape: tuple[int, ...], at: Tensor) -> Tensor:
     """Interpolate linearly; the nearest voxel is taken outside.
 
     All channels of a corner lie together here, which is three times as fast as `grid_sample`.
@@ -399,16 +431,15 @@ def _interpolate(values: torch.Tensor, shape: tuple[int, ...], at: np.ndarray) -
     Returns:
         (channels, i, j, k) float32.
     """
-    limit = torch.tensor(shape).reshape(3, 1) - 1
-    positions = torch.from_numpy(np.ascontiguousarray(at, np.float32)).flatten(1)
-    positions = torch.minimum(positions.clamp(min=0), limit - 1e-3)
+    limit = torch.tensor(shape, device=at.device).reshape(3, 1) - 1
+    positions = torch.minimum(at.flatten(1).clamp(min=0), limit - 1e-3)
     base = positions.to(torch.int32)
     part = positions - base
     steps = (shape[1] * shape[2], shape[2], 1)
     first = base[0] * steps[0] + base[1] * steps[1] + base[2]
     corners = list(itertools.product((0, 1), repeat=3))
-    indices = torch.empty((len(first), len(corners)), dtype=torch.int32)
-    weights = torch.empty((len(first), len(corners)))
+    indices = torch.empty((len(first), len(corners)), dtype=torch.int32, device=at.device)
+    weights = torch.empty((len(first), len(corners)), device=at.device)
     for column, corner in enumerate(corners):
         indices[:, column] = first + sum(c * s for c, s in zip(corner, steps, strict=True))
         sides = [part[axis] if c else 1 - part[axis] for axis, c in enumerate(corner)]
@@ -416,4 +447,4 @@ def _interpolate(values: torch.Tensor, shape: tuple[int, ...], at: np.ndarray) -
     sampled = functional.embedding_bag(
         indices, values.T.contiguous(), mode='sum', per_sample_weights=weights
     )
-    return sampled.T.contiguous().reshape(-1, *at.shape[1:]).numpy()
+    return sampled.T.contiguous().reshape(-1, *at.shape[1:])

@@ -6,116 +6,83 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from bids_segsr.simulation.anatomy import OUTSIDE, TISSUES, smooth_field
+from bids_segsr.simulation.anatomy import AnatomySample, smooth_field
+from bids_segsr.simulation.tables import (
+    CONTRASTS,
+    OUTSIDE,
+    PRIORS,
+    TISSUES,
+    Appearance,
+)
 
-_INNER = TISSUES[OUTSIDE:]
-
-CONTRASTS: dict[str, dict[str, float]] = {
-    name: {
-        'background': 0.0,
-        'surround': surround,
-        'outer-soft': soft,
-        'outer-bright': bright,
-        'outer-dark': dark,
-        **dict(zip(_INNER, levels, strict=True)),
-    }
-    for name, (surround, soft, bright, dark, *levels) in {
-        # Outside the brain; then csf, ventricles, cortex, white, deep grey, hippocampus,
-        # cerebellar grey and white, brainstem.
-        'adult-T1w': (
-            *(0.45, 0.40, 0.85, 0.15),
-            *(0.17, 0.14, 0.58, 0.92, 0.72, 0.60, 0.58, 0.88, 0.84),
-        ),
-        'adult-T2w': (
-            *(0.40, 0.35, 0.60, 0.12),
-            *(0.95, 1.00, 0.56, 0.38, 0.42, 0.58, 0.55, 0.40, 0.40),
-        ),
-        'adult-FLAIR': (
-            *(0.45, 0.40, 0.60, 0.15),
-            *(0.15, 0.12, 0.75, 0.58, 0.66, 0.78, 0.72, 0.58, 0.58),
-        ),
-        'newborn-T2w': (
-            *(0.45, 0.35, 0.60, 0.20),
-            *(1.00, 0.97, 0.48, 0.76, 0.48, 0.52, 0.44, 0.55, 0.46),
-        ),
-        'newborn-T1w': (
-            *(0.45, 0.40, 0.80, 0.20),
-            *(0.20, 0.18, 0.68, 0.48, 0.68, 0.66, 0.66, 0.70, 0.70),
-        ),
-    }.items()
-}
-"""Intensity of each tissue, typical of a sequence and an age; relative units."""
-
-_PRIORS = {
-    'adult': {
-        'adult-T1w': 0.34,
-        'adult-T2w': 0.34,
-        'adult-FLAIR': 0.08,
-        'newborn-T2w': 0.17,
-        'newborn-T1w': 0.07,
-    },
-    'fetal': {'newborn-T2w': 0.75, 'newborn-T1w': 0.13, 'adult-T2w': 0.12},
-}
+_CSF = ('csf', 'ventricles')
+_WHITE = ('white', 'cerebellum-white')
 
 
 @dataclass(frozen=True)
-class Appearance:
-    """How tissues look; each range is drawn uniformly.
+class Contrast:
+    """Intensities of one subject.
 
     Attributes:
-        random_share: Share of samples whose tissue intensities are all random.
-        jitter: Standard deviation added to each prior intensity.
-        texture: Standard deviation of the smooth texture. It is kept low: fine independent
-            texture is lost in the slices and would only hide what can be learnt.
-        bias: Standard deviation of the logarithm of the bias field.
-        gamma: Standard deviation of the logarithm of the exponent of real images.
-        rim_share: Share of samples with surroundings, which blur into the brain before it is
-            masked; the others were masked before.
-        loose_share: Share of samples whose mask leaves a rim of the surroundings.
-        skull_share: Share of samples that are not masked at all.
+        levels: Tissue name to intensity.
+        young: Whether it is that of a newborn or a fetus.
+        myelination: Relative change of white matter next to deep grey matter.
+        crossroads: Relative change of white matter at the frontal and occipital ends.
     """
 
-    random_share: float = 0.08
-    jitter: float = 0.05
-    texture: tuple[float, float] = (0.0, 0.03)
-    bias: tuple[float, float] = (0.0, 0.12)
-    gamma: float = 0.2
-    rim_share: float = 0.5
-    loose_share: float = 0.1
-    skull_share: float = 0.1
+    levels: Mapping[str, float]
+    young: bool = False
+    myelination: float = 0.0
+    crossroads: float = 0.0
 
 
 def draw_contrast(
-    labelling: str, appearance: Appearance, rng: np.random.Generator
-) -> dict[str, float]:
+    labelling: str, appearance: Appearance, rng: np.random.Generator, name: str | None = None
+) -> Contrast:
     """Draw the intensity of every tissue.
 
     Args:
         labelling: Key of LABELLINGS: which priors suit.
         appearance: How much is random.
         rng: Source of random numbers.
+        name: Key of CONTRASTS; drawn by what suits the labelling where it is None.
 
     Returns:
-        Tissue name to intensity, background 0, all others at least 0.02.
+        Intensities, background 0, all others at least 0.02.
     """
-    if rng.random() < appearance.random_share:
-        levels = dict(zip(TISSUES, rng.uniform(0.05, 1.0, len(TISSUES)), strict=True))
-    else:
-        priors = _PRIORS[labelling]
-        name = rng.choice(list(priors), p=list(priors.values()))
-        levels = {
-            tissue: max(0.02, level + rng.normal(0, appearance.jitter))
-            for tissue, level in CONTRASTS[name].items()
-        }
-        # What lies outside the brain differs from scan to scan by more than the brain does.
-        for tissue in TISSUES[1:OUTSIDE]:
-            levels[tissue] = float(rng.uniform(0.05, 1.0))
+    if name is None and rng.random() < appearance.random_share:
+        random = dict(zip(TISSUES, rng.uniform(0.05, 1.0, len(TISSUES)), strict=True))
+        return Contrast({**random, 'background': 0.0})
+    if name is None and appearance.contrasts:
+        name = str(rng.choice(appearance.contrasts))
+    if name is None:
+        priors = PRIORS[labelling]
+        name = str(rng.choice(list(priors), p=list(priors.values())))
+    levels = {}
+    for tissue, level in CONTRASTS[name].items():
+        jitter = appearance.csf_jitter if tissue in _CSF else appearance.jitter
+        levels[tissue] = max(0.02, level + rng.normal(0, jitter))
+    # What lies outside the brain differs from scan to scan by more than the brain does.
+    for tissue in TISSUES[1:OUTSIDE]:
+        levels[tissue] = float(rng.uniform(0.05, 1.0))
     levels['background'] = 0.0
-    return levels
+    if not name.startswith(('newborn', 'fetal')):
+        return Contrast(levels)
+    sign = -1.0 if name.endswith('T1w') else 1.0
+    return Contrast(
+        levels,
+        young=True,
+        myelination=-sign * rng.uniform(*appearance.myelination),
+        crossroads=sign * rng.uniform(*appearance.crossroads),
+    )
 
 
-def paint(fractions: np.ndarray, levels: Mapping[str, float], rim: bool = False) -> np.ndarray:
+def paint(
+    fractions: np.ndarray | Tensor, levels: Mapping[str, float], rim: bool = False
+) -> np.ndarray:
     """Mix the intensities of the tissues.
 
     Args:
@@ -126,19 +93,56 @@ def paint(fractions: np.ndarray, levels: Mapping[str, float], rim: bool = False)
     Returns:
         Image (i, j, k) float32.
     """
-    weights = np.array([levels[name] for name in TISSUES], np.float32)
-    if not rim:
-        weights[:OUTSIDE] = 0
-    if fractions.dtype == np.uint8:
-        weights /= 255
-    image = np.zeros(fractions.shape[1:], np.float32)
+    weights = [levels[name] if rim or n >= OUTSIDE else 0.0 for n, name in enumerate(TISSUES)]
+    fractions = torch.as_tensor(fractions)
+    one = 255 if fractions.dtype == torch.uint8 else 1
+    image = torch.zeros(fractions.shape[1:])
     for weight, fraction in zip(weights, fractions, strict=True):
-        if weight:
-            image += weight * fraction
-    return image
+        image.add_(fraction, alpha=weight / one)
+    return image.numpy()
 
 
-def vary_real(image: np.ndarray, appearance: Appearance, rng: np.random.Generator) -> np.ndarray:
+def paint_sample(
+    sample: AnatomySample,
+    contrast: Contrast,
+    appearance: Appearance,
+    rng: np.random.Generator,
+    rim: bool,
+) -> Tensor:
+    """Paint a fine image: tissues, sulci full of CSF, white matter that is not one level, texture.
+
+    Args:
+        sample: The subject.
+        contrast: Intensity of every tissue.
+        appearance: How much is random.
+        rng: Source of random numbers.
+        rim: Paint what surrounds the brain as well.
+
+    Returns:
+        float32 image (i, j, k).
+    """
+    fractions = sample.fractions
+    shape, device = tuple(fractions.shape[1:]), fractions.device
+    white = 1 + contrast.myelination * sample.deep_nearness
+    white = white * (1 + contrast.crossroads * sample.frontal_occipital**2)
+    csf = 1 + smooth_field(shape, 3, rng.uniform(*appearance.csf_texture), rng, device)
+    csf = csf.clamp(min=0.1)
+    image = torch.zeros(shape, device=device)
+    for index, (name, fraction) in enumerate(zip(TISSUES, fractions, strict=True)):
+        if index < OUTSIDE and not rim:
+            continue
+        painted = fraction * contrast.levels[name]
+        if name in _CSF:
+            painted *= csf
+        elif name in _WHITE:
+            painted *= white
+        image += painted
+    width = rng.uniform(*appearance.variation_width)
+    varied = smooth_field(shape, width, rng.uniform(*appearance.variation), rng, device)
+    return add_texture_and_bias(image * (1 + varied).clamp(min=0.1), appearance, rng)
+
+
+def vary_real(image: Tensor, appearance: Appearance, rng: np.random.Generator) -> Tensor:
     """Change the contrast of a real image by a power, now and then also its sign.
 
     Args:
@@ -149,15 +153,15 @@ def vary_real(image: np.ndarray, appearance: Appearance, rng: np.random.Generato
     Returns:
         float32 image, not negative.
     """
-    varied = np.maximum(image, 0) ** np.float32(np.exp(rng.normal(0, appearance.gamma)))
+    varied = image.clamp(min=0) ** float(np.exp(rng.normal(0, appearance.gamma)))
     if rng.random() < appearance.random_share:
-        varied = np.where(image > 0.02, np.maximum(1.1 - varied, 0), varied)
-    return varied.astype(np.float32)
+        varied = torch.where(image > 0.02, (1.1 - varied).clamp(min=0), varied)
+    return varied
 
 
 def add_texture_and_bias(
-    image: np.ndarray, appearance: Appearance, rng: np.random.Generator
-) -> np.ndarray:
+    image: Tensor, appearance: Appearance, rng: np.random.Generator
+) -> Tensor:
     """Multiply an image by a fine and by a slowly varying random field.
 
     Args:
@@ -168,6 +172,7 @@ def add_texture_and_bias(
     Returns:
         float32 image.
     """
-    texture = smooth_field(image.shape, 4, rng.uniform(*appearance.texture), rng)
-    bias = smooth_field(image.shape, 60, rng.uniform(*appearance.bias), rng)
-    return image * (1 + texture) * np.exp(bias)
+    shape, device = tuple(image.shape), image.device
+    texture = smooth_field(shape, 4, rng.uniform(*appearance.texture), rng, device)
+    bias = smooth_field(shape, 60, rng.uniform(*appearance.bias), rng, device)
+    return image * (1 + texture) * bias.exp()

@@ -22,8 +22,6 @@ from bids_segsr.exceptions import ImageError
 from bids_segsr.imaging.conform import spacing_of
 from bids_segsr.imaging.resample import FWHM_PER_SIGMA
 from bids_segsr.simulation.anatomy import (
-    OUTSIDE,
-    TISSUES,
     brain_hull,
     indices,
     label_numbers,
@@ -31,7 +29,8 @@ from bids_segsr.simulation.anatomy import (
     rotation,
     smooth_field,
 )
-from bids_segsr.simulation.contrast import Appearance, draw_contrast
+from bids_segsr.simulation.contrast import draw_contrast
+from bids_segsr.simulation.tables import OUTSIDE, TISSUES, Appearance
 
 BRAIN = Appearance(random_share=0.15, jitter=0.07)
 """How the brain looks: most often as in a sequence that is usual at that age."""
@@ -170,7 +169,7 @@ def make_head(
     if not head.whole or rng.random() < 0.1:
         womb = head.labelling == 'fetal' and rng.random() < WOMB_SHARE
         surround = _womb(brain, rng) if womb else _surround(brain, rng)
-    levels = draw_levels(rng, draw_contrast(head.labelling, BRAIN, rng))
+    levels = draw_levels(rng, draw_contrast(head.labelling, BRAIN, rng).levels)
     image = np.zeros(shape, np.float32)
     for offset in _SUBVOXELS:
         regions = _nearest(head.regions, positions + (matrix @ offset)[:, None, None, None])
@@ -181,7 +180,7 @@ def make_head(
     texture = rng.normal(0, 1, shape).astype(np.float32)
     image *= 1 + rng.uniform(0, 0.15) * ndimage.gaussian_filter(texture, rng.uniform(0, 1.5))
     image = ndimage.gaussian_filter(image, rng.uniform(0.3, 0.8))
-    image *= np.exp(smooth_field(shape, 40, rng.uniform(0, 0.35), rng))
+    image *= np.exp(smooth_field(shape, 40, rng.uniform(0, 0.35), rng).numpy())
     if rng.random() < STRIPPED_SHARE:
         image *= brain
     ratio = max(1.0, float(rng.uniform(*SLICE_MM)) / spacing_mm)
@@ -220,7 +219,7 @@ def _positions(
     offsets = [np.arange(n, dtype=np.float32) - (n - 1) / 2 for n in shape]
     grid = np.stack(np.meshgrid(*offsets, indexing='ij'))
     for component in grid:
-        component += smooth_field(shape, 16, 1.0, rng)
+        component += smooth_field(shape, 16, 1.0, rng).numpy()
     return np.tensordot(matrix, grid, 1) + centre[:, None, None, None], matrix
 
 
@@ -238,7 +237,7 @@ def _blobs(shape: tuple[int, ...], first: int, rng: np.random.Generator) -> np.n
     """Random regions of all sizes, uint8, numbered from first; 0 between them."""
     regions = np.zeros(shape, np.uint8)
     for blob in range(_BLOBS):
-        field = smooth_field(shape, float(rng.uniform(6, 30)), 1.0, rng)
+        field = smooth_field(shape, float(rng.uniform(6, 30)), 1.0, rng).numpy()
         regions[field > rng.uniform(0.2, 1.0)] = first + blob
     return regions
 
@@ -247,7 +246,7 @@ def _surround(brain: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Random regions around a brain: shells and blobs, 0 in the brain."""
     shape = brain.shape
     distance = ndimage.distance_transform_edt(~brain).astype(np.float32)
-    distance += smooth_field(shape, 12, 0.7, rng)
+    distance += smooth_field(shape, 12, 0.7, rng).numpy()
     regions = _blobs(shape, _FIRST_SHELL + _SHELLS, rng)
     edge = 0.0
     for shell in range(int(rng.integers(0, _SHELLS + 1))):
@@ -268,8 +267,8 @@ def _womb(brain: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     radius = float(np.cbrt(max(brain.sum(), 1) * 3 / (4 * np.pi)))
     # Half a voxel, for the distance of the neighbours is one.
     distance = ndimage.distance_transform_edt(~brain).astype(np.float32) - 0.5
-    distance += smooth_field(shape, 12, 0.3, rng)
-    wobble = np.exp(smooth_field(shape, max(4.0, radius / 2), 0.5, rng))
+    distance += smooth_field(shape, 12, 0.3, rng).numpy()
+    wobble = np.exp(smooth_field(shape, max(4.0, radius / 2), 0.5, rng).numpy())
     centre = np.argwhere(brain).mean(0) if brain.any() else np.array(shape) / 2
     offsets = np.indices(shape, np.float32) - centre[:, None, None, None].astype(np.float32)
 

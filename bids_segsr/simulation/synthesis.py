@@ -8,31 +8,35 @@ has a real fine image, it takes the place of the painted one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from bids_segsr.simulation.anatomy import (
+from bids_segsr.simulation.anatomy import Anatomy, AnatomySample, sample_anatomy
+from bids_segsr.simulation.contrast import draw_contrast, paint_sample, vary_real
+from bids_segsr.simulation.tables import (
     CLASSES,
     OUTSIDE,
     TISSUES,
-    Anatomy,
-    Deformation,
-    sample_anatomy,
-)
-from bids_segsr.simulation.contrast import (
-    CONTRASTS,
+    AcquisitionRanges,
     Appearance,
-    add_texture_and_bias,
-    draw_contrast,
-    paint,
-    vary_real,
+    Deformation,
 )
-from bids_segsr.simulation.thick_slices import AcquisitionRanges, acquire, draw_stack
+from bids_segsr.simulation.thick_slices import BackProjection, acquire, blurred, draw_stack
 
-_MEMBERS = np.array(
-    [[tissue in members for tissue in TISSUES] for members in CLASSES.values()], np.float32
+_MEMBERS = torch.tensor(
+    [[float(tissue in members) for tissue in TISSUES] for members in CLASSES.values()]
 )
+_CSF, _CORTEX, _WHITE, _DEEP = map(TISSUES.index, ('csf', 'cortex', 'white', 'deep-grey'))
+
+LABELLED_SULCUS = 0.5
+"""Share of the CSF of a narrow sulcus that is called CSF: whoever draws labels leaves most of it
+to the cortex."""
+
+TIGHT_BLUR, TIGHT_LEVEL = 2.0, (0.2, 0.5)
+"""Masks that follow the gyri: blur of the tissue in voxels, and how much of it is brain."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,8 @@ class Sample:
     """One training volume, slice axis last.
 
     Attributes:
-        image: Interpolated thick slices, float32, 0 outside the brain mask.
+        image: Interpolated thick slices, back-projected where that is asked for, float32, 0
+            outside the brain mask.
         truth: Fine image, float32, same units, masked alike.
         tissues: Fractions of the classes, (classes, i, j, k) float32, in the order of
             `anatomy.CLASSES`; outside the mask all background. They sum to one, or are all 0
@@ -49,14 +54,14 @@ class Sample:
         ratio: Slice distance in voxels.
     """
 
-    image: np.ndarray
-    truth: np.ndarray
-    tissues: np.ndarray
-    brain: np.ndarray
+    image: Tensor
+    truth: Tensor
+    tissues: Tensor
+    brain: Tensor
     ratio: float
 
     @property
-    def cortex(self) -> np.ndarray:
+    def cortex(self) -> Tensor:
         """Fraction of cortical grey matter, (i, j, k) float32."""
         return self.tissues[1]
 
@@ -68,9 +73,10 @@ class Synthesis:
     appearance: Appearance = field(default_factory=Appearance)
     acquisition: AcquisitionRanges = field(default_factory=AcquisitionRanges)
     deformation: Deformation = field(default_factory=Deformation)
+    back_projection: BackProjection | None = None
 
 
-def brain_of(fractions: np.ndarray) -> np.ndarray:
+def brain_of(fractions: np.ndarray | Tensor) -> np.ndarray:
     """Find the brain: where it and its CSF make up more than half.
 
     Args:
@@ -79,11 +85,13 @@ def brain_of(fractions: np.ndarray) -> np.ndarray:
     Returns:
         Mask (i, j, k) bool.
     """
+    fractions = np.asarray(fractions)
     one = 255 if fractions.dtype == np.uint8 else 1
-    return fractions[:OUTSIDE].sum(0, dtype=np.float32) < one / 2
+    brain: np.ndarray = fractions[:OUTSIDE].sum(0, dtype=np.float32) < one / 2
+    return brain
 
 
-def classes_of(fractions: np.ndarray, brain: np.ndarray) -> np.ndarray:
+def classes_of(fractions: Tensor, brain: Tensor) -> Tensor:
     """Add up the tissues of each class.
 
     Args:
@@ -93,7 +101,7 @@ def classes_of(fractions: np.ndarray, brain: np.ndarray) -> np.ndarray:
     Returns:
         (classes, i, j, k) float32, sums of one.
     """
-    tissues = np.tensordot(_MEMBERS, fractions, 1)
+    tissues = torch.tensordot(_MEMBERS.to(fractions.device), fractions, 1)
     # What the mask leaves of the surroundings is background for certain.
     tissues[1:] *= brain
     tissues[0] = 1 - tissues[1:].sum(0)
@@ -113,8 +121,8 @@ def make_sample(
         anatomy: The subject.
         shape: Voxels of the volume, slice axis last.
         recipe: What is drawn at random.
-        rng: Source of random numbers; the same state gives the same sample.
-        contrast: Key of CONTRASTS, taken without jitter; drawn from the recipe when None.
+        rng: Source of random numbers; the same state gives the same sample on a device.
+        contrast: Key of CONTRASTS; drawn from the recipe when None.
 
     Returns:
         The sample, in arbitrary intensity units of about one.
@@ -124,27 +132,75 @@ def make_sample(
     # Interpolation near the ends of the stack is worse than inside it: make more, cut it off.
     margin = int(np.ceil(2 * stack.ratio))
     full = (shape[0], shape[1], shape[2] + 2 * margin)
-    fractions, real = sample_anatomy(anatomy, full, recipe.deformation, rng)
+    subject = sample_anatomy(anatomy, full, recipe.deformation, rng)
 
-    loose, skull = (
-        rng.random() < share for share in (appearance.loose_share, appearance.skull_share)
+    tight, loose, skull = (
+        rng.random() < share
+        for share in (appearance.tight_share, appearance.loose_share, appearance.skull_share)
     )
     rim = loose or skull or rng.random() < appearance.rim_share
-    if real is not None:
-        truth = vary_real(real, appearance, rng)
+    if subject.image is not None:
+        labelled = subject.fractions
+        truth = vary_real(subject.image, appearance, rng)
         if not rim:
-            truth *= fractions[OUTSIDE:].sum(0)
+            truth = truth * labelled[OUTSIDE:].sum(0)
     else:
-        drawn = draw_contrast(anatomy.labelling, appearance, rng)
-        truth = paint(fractions, CONTRASTS[contrast] if contrast else drawn, rim)
-        truth = add_texture_and_bias(truth, appearance, rng)
-    within = fractions[OUTSIDE:].sum(0)
+        subject, labelled = with_sulci(_sharpened(subject, appearance, rng), appearance, rng)
+        drawn = draw_contrast(anatomy.labelling, appearance, rng, contrast)
+        if drawn.young:
+            labelled = _with_capsules(labelled, subject.capsules)
+        truth = paint_sample(subject, drawn, appearance, rng, rim)
+    within = subject.fractions[OUTSIDE:].sum(0)
     if loose:
-        within += fractions[TISSUES.index('surround')]
+        within = within + subject.fractions[TISSUES.index('surround')]
+    elif tight:
+        # of the tissue alone, so blurred that narrow sulci are filled
+        solid = blurred(subject.fractions[_CSF + 1 :].sum(0), TIGHT_BLUR)
+        within = within * (solid > rng.uniform(*TIGHT_LEVEL))
     mask = None if skull else within > 0.5
-    interpolated, brain = acquire(truth, mask, stack, rng)
+    interpolated, brain = acquire(truth, mask, stack, rng, recipe.back_projection)
 
     truth = truth * brain
-    tissues = classes_of(fractions, brain)
+    tissues = classes_of(labelled, brain)
     inner = (..., slice(margin, margin + shape[2]))
     return Sample(interpolated[inner], truth[inner], tissues[inner], brain[inner], stack.ratio)
+
+
+def _sharpened(
+    subject: AnatomySample, appearance: Appearance, rng: np.random.Generator
+) -> AnatomySample:
+    weighted = subject.fractions.clone()
+    weighted[_CSF] *= float(rng.uniform(*appearance.csf_weight))
+    sharp = weighted ** float(rng.uniform(*appearance.sharpness))
+    return replace(subject, fractions=sharp / sharp.sum(0))
+
+
+def with_sulci(
+    subject: AnatomySample, appearance: Appearance, rng: np.random.Generator
+) -> tuple[AnatomySample, Tensor]:
+    """Open the sulci whose banks touch.
+
+    Args:
+        subject: The subject.
+        appearance: How much CSF lies in them.
+        rng: Source of random numbers.
+
+    Returns:
+        The subject as it is painted, and the fractions (tissues, i, j, k) that are labelled.
+    """
+    share = rng.uniform(*appearance.sulci)
+    opened = share * subject.sulci * subject.fractions[_CORTEX]
+    painted, labelled = subject.fractions.clone(), subject.fractions.clone()
+    for fractions, part in ((painted, 1.0), (labelled, LABELLED_SULCUS)):
+        fractions[_CORTEX] -= part * opened
+        fractions[_CSF] += part * opened
+    return replace(subject, fractions=painted), labelled
+
+
+def _with_capsules(fractions: Tensor, capsules: Tensor) -> Tensor:
+    """Call the internal capsules deep grey matter."""
+    labelled = fractions.clone()
+    moved = capsules * fractions[_WHITE]
+    labelled[_WHITE] -= moved
+    labelled[_DEEP] += moved
+    return labelled

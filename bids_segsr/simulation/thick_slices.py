@@ -3,44 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
+import torch
+from torch import Tensor
+from torch.nn import functional
 
 from bids_segsr.imaging import acquisition as forward
-from bids_segsr.imaging.resample import Grid, resample_mask
+from bids_segsr.simulation.tables import AcquisitionRanges
+
+OUTLINE = 1.5
+"""Standard deviation in voxels of the blur that makes the outline of a mask smooth."""
 
 
 @dataclass(frozen=True)
-class AcquisitionRanges:
-    """How thick slices are simulated; each range is drawn uniformly.
+class BackProjection:
+    """What an interpolated image gets before the network sees it (`imaging.back_projection`).
 
     Attributes:
-        ratio: Slice distance over output spacing, drawn uniformly in its logarithm.
-        usual_share: Share of samples with `usual_ratio` instead.
-        usual_ratio: See there.
-        gap: Largest share of the slice distance that no slice covers.
-        in_plane: In-plane spacing over output spacing where the scan is coarser than the output.
-        in_plane_share: Share of such samples.
-        noise: Standard deviation, relative to the image maximum, added to the slices.
-        rician_share: Share of samples with Rician instead of Gaussian noise.
-        motion: Standard deviation of the shifts of the slices in plane, in voxels of theirs.
-        gain: Standard deviation of the relative intensity of the slices.
-        motion_share: Share of samples with motion and gain.
+        share: Of the difference to the slices that a step puts back.
+        steps: How many.
     """
 
-    ratio: tuple[float, float] = (1.5, 8.0)
-    usual_share: float = 0.5
-    usual_ratio: tuple[float, float] = (2.8, 4.2)
-    gap: float = 0.25
-    in_plane: tuple[float, float] = (1.0, 1.6)
-    in_plane_share: float = 0.15
-    noise: tuple[float, float] = (0.0, 0.03)
-    rician_share: float = 0.5
-    motion: tuple[float, float] = (0.0, 0.5)
-    gain: tuple[float, float] = (0.0, 0.03)
-    motion_share: float = 0.15
+    share: float
+    steps: int
 
 
 @dataclass(frozen=True)
@@ -50,6 +38,7 @@ class Stack:
     Attributes:
         ratio: Slice distance in output voxels.
         thickness: Full width at half maximum of the slice profile in output voxels.
+        profile: 'gaussian' or 'box'.
         in_plane: In-plane spacing in output voxels, at least 1.
         noise: Standard deviation of the noise relative to the image maximum.
         rician: Rician instead of Gaussian noise.
@@ -59,6 +48,7 @@ class Stack:
 
     ratio: float
     thickness: float
+    profile: str = 'gaussian'
     in_plane: float = 1.0
     noise: float = 0.0
     rician: bool = False
@@ -84,10 +74,12 @@ def draw_stack(acquisition: AcquisitionRanges, rng: np.random.Generator) -> Stac
     moves = rng.random() < acquisition.motion_share
     return Stack(
         ratio,
-        thickness=ratio * rng.uniform(1 - acquisition.gap, 1),
+        thickness=ratio * rng.uniform(1 - acquisition.gap, 1 + acquisition.overlap),
+        profile='box' if rng.random() < acquisition.box_share else 'gaussian',
         # The slices stay the coarsest axis.
         in_plane=min(rng.uniform(*acquisition.in_plane), 0.8 * ratio) if coarse else 1.0,
-        noise=rng.uniform(*acquisition.noise),
+        # most scans are good
+        noise=float(np.interp(rng.random() ** 2, (0, 1), acquisition.noise)),
         rician=bool(rng.random() < acquisition.rician_share),
         motion=rng.uniform(*acquisition.motion) if moves else 0.0,
         gain=rng.uniform(*acquisition.gain) if moves else 0.0,
@@ -95,8 +87,12 @@ def draw_stack(acquisition: AcquisitionRanges, rng: np.random.Generator) -> Stac
 
 
 def acquire(
-    truth: np.ndarray, brain: np.ndarray | None, stack: Stack, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+    truth: Tensor,
+    brain: Tensor | None,
+    stack: Stack,
+    rng: np.random.Generator,
+    projection: BackProjection | None = None,
+) -> tuple[Tensor, Tensor]:
     """Simulate thick slices along the last axis, interpolate them back and strip the skull.
 
     Args:
@@ -104,40 +100,101 @@ def acquire(
         brain: Fine brain mask; None for a head that is not masked.
         stack: What is simulated.
         rng: Source of random numbers.
+        projection: Back-projection of the interpolated image, with a Gaussian profile as wide as
+            the slice distance, which is all that a prediction knows; None for none.
 
     Returns:
-        On the grid of `truth`: float32 image, 0 outside the brain, and the brain mask that
-        follows from a mask of the thick slices, as it does in the workflow.
+        On the grid and device of `truth`: float32 image, 0 outside the brain, and the brain mask
+        that follows from a mask of the thick slices, much as it does in the workflow.
     """
-    affine = np.eye(4)
-    scan = forward.Acquisition(
-        'thick-slices', (stack.in_plane, stack.in_plane, stack.ratio), 2, stack.thickness
-    )
-    low, _ = forward.acquire(truth, affine, scan)
-    low = _disturb(low, float(truth.max()), stack, rng)
-    image = forward.interpolate(low, truth.shape, affine, scan)
+    spacing = (stack.in_plane, stack.in_plane, stack.ratio)
+    scan = forward.Acquisition('thick-slices', spacing, 2, stack.thickness, stack.profile)
+    down, up = _matrices(truth, scan)
+    low = _disturb(_apply(down, truth), float(truth.max()), stack, rng)
+    image = _apply(up, low)
+    if projection is not None:
+        assumed = forward.Acquisition('thick-slices', spacing, 2, stack.ratio)
+        seen, _ = _matrices(truth, assumed)
+        for _ in range(projection.steps):
+            image = image + projection.share * _apply(up, low - _apply(seen, image))
     if brain is None:
-        return image, np.ones(truth.shape, dtype=bool)
-    masked = dataclasses.replace(scan, spacing=(1.0, 1.0, stack.ratio))
-    low_brain, slices = forward.acquire(brain, affine, masked)
+        return image, torch.ones_like(truth, dtype=torch.bool)
+    down, up = _matrices(truth, dataclasses.replace(scan, spacing=(1.0, 1.0, stack.ratio)))
+    outline = blurred((_apply(down, brain.float()) > 0.5).float(), OUTLINE, (0, 1))
+    # linear between the slices, of a mask that is smooth within them: nearly what shape-based
+    # interpolation gives (`imaging.resample.resample_mask`), without its distance transforms
+    inside = _apply(_between(up, truth.device), outline) > 0.5
+    return torch.where(inside, image, 0), inside
+
+
+Matrices = tuple[Tensor | None, ...]
+
+
+def _matrices(truth: Tensor, scan: forward.Acquisition) -> tuple[Matrices, Matrices]:
     i, j, k = truth.shape
-    inside = resample_mask(low_brain > 0.5, slices.affine, Grid((i, j, k), affine))
-    return np.where(inside, image, np.float32(0)), inside
+    both = forward.acquisition_matrices((i, j, k), (1.0, 1.0, 1.0), scan)
+    down, up = (
+        tuple(
+            None if m is None else torch.from_numpy(m.astype(np.float32)).to(truth.device)
+            for m in matrices
+        )
+        for matrices in both
+    )
+    return down, up
 
 
-def _disturb(
-    low: np.ndarray, maximum: float, stack: Stack, rng: np.random.Generator
-) -> np.ndarray:
+def _apply(matrices: Matrices, data: Tensor) -> Tensor:
+    for axis, matrix in enumerate(matrices):
+        if matrix is not None:
+            data = torch.tensordot(data, matrix, ([axis], [1])).movedim(-1, axis)
+    return data
+
+
+def _disturb(low: Tensor, maximum: float, stack: Stack, rng: np.random.Generator) -> Tensor:
     """Shift and scale the slices (i, j, slices), and add noise."""
+    device = low.device
     if stack.motion > 0 or stack.gain > 0:
-        low = low.copy()
-        for index in range(low.shape[2]):
-            shift = rng.normal(0, stack.motion, 2)
-            moved = ndimage.shift(low[..., index], shift, order=3, mode='nearest')
-            low[..., index] = moved * (1 + rng.normal(0, stack.gain))
+        i, j, slices = low.shape
+        moves = np.zeros((slices, 2, 3), np.float32)
+        moves[:, 0, 0] = moves[:, 1, 1] = 1
+        moves[:, :, 2] = 2 * rng.normal(0, stack.motion, (slices, 2)) / (j, i)
+        gain = torch.from_numpy((1 + rng.normal(0, stack.gain, slices)).astype(np.float32))
+        stacked = low.movedim(-1, 0)[:, None]
+        grid = functional.affine_grid(
+            torch.from_numpy(moves).to(device), list(stacked.shape), align_corners=False
+        )
+        moved = functional.grid_sample(
+            stacked, grid, mode='bicubic', padding_mode='border', align_corners=False
+        )
+        low = moved[:, 0].movedim(0, -1) * gain.to(device)
+    generator = torch.Generator(device).manual_seed(int(rng.integers(2**63 - 1)))
     if stack.noise <= 0:
         return low
-    sd = stack.noise * maximum
-    noise = rng.standard_normal((2, *low.shape), dtype=np.float32) * np.float32(sd)
+    noise = torch.randn((2, *low.shape), generator=generator, device=device)
+    noise *= stack.noise * maximum
     real = low + noise[0]
-    return np.hypot(real, noise[1]) if stack.rician else real
+    return torch.hypot(real, noise[1]) if stack.rician else real
+
+
+def blurred(volume: Tensor, sd: float, axes: Sequence[int] = (0, 1, 2)) -> Tensor:
+    """Blur a volume (i, j, k) by a Gaussian of `sd` voxels along some axes; its border goes on."""
+    reach = int(np.ceil(3 * sd))
+    offsets = torch.arange(-reach, reach + 1, device=volume.device)
+    kernel = torch.exp(-0.5 * (offsets / sd) ** 2)
+    kernel = (kernel / kernel.sum()).reshape(1, 1, -1)
+    for axis in axes:
+        moved = volume.movedim(axis, -1)
+        lines = functional.pad(moved.reshape(-1, 1, moved.shape[-1]), (reach,) * 2, 'replicate')
+        volume = functional.conv1d(lines, kernel).reshape(moved.shape).movedim(-1, axis)
+    return volume
+
+
+def _between(up: Matrices, device: torch.device) -> Matrices:
+    """Turn cubic interpolation between slices into linear, at the same places."""
+    assert up[2] is not None  # noqa: S101 - narrows
+    n, slices = up[2].shape
+    centres = torch.linspace(0, slices - 1, slices, device=device)
+    # a spline reproduces straight lines away from the ends
+    places = torch.clamp(up[2] @ centres, 0, slices - 1)
+    linear = torch.clamp(1 - (places[:, None] - centres).abs(), min=0)
+    return None, None, linear.reshape(n, slices)

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 from scipy import ndimage
 
 from bids_segsr.exceptions import ImageError
@@ -20,9 +21,9 @@ from bids_segsr.imaging.brain_mask import foreground_mask, is_skull_stripped
 from bids_segsr.imaging.conform import acquired_axis
 from bids_segsr.imaging.resample import isotropic_grid, resample, resample_mask
 from bids_segsr.imaging.volume import load_volume
-from bids_segsr.simulation.anatomy import CLASSES
 from bids_segsr.simulation.contrast import vary_real
 from bids_segsr.simulation.synthesis import Sample, Synthesis
+from bids_segsr.simulation.tables import CLASSES
 from bids_segsr.simulation.thick_slices import acquire, draw_stack
 
 _HEAD = 0.1
@@ -67,7 +68,11 @@ def read_thin_axes(path: Path, resolution: float) -> ThinAxes:
     grid = isotropic_grid(scan.data.shape, scan.affine, resolution)
     image = np.maximum(resample(scan.data, scan.affine, grid), 0)
     if is_skull_stripped(scan.data):
-        image *= resample_mask(foreground_mask(scan.data), scan.affine, grid)
+        inside = ndimage.binary_fill_holes(
+            resample_mask(foreground_mask(scan.data), scan.affine, grid)
+        )
+        # above 0 within the brain, so that it is known
+        image = np.where(inside, np.maximum(image, 1e-6 * image.max()), np.float32(0))
     head = image[image > _HEAD * np.percentile(image, 99)]
     if not head.size:
         raise ImageError(f'{path}: no voxel is above 0.')
@@ -76,7 +81,11 @@ def read_thin_axes(path: Path, resolution: float) -> ThinAxes:
 
 
 def make_thin_sample(
-    scan: ThinAxes, shape: tuple[int, int, int], recipe: Synthesis, rng: np.random.Generator
+    scan: ThinAxes,
+    shape: tuple[int, int, int],
+    recipe: Synthesis,
+    rng: np.random.Generator,
+    device: torch.device | str = 'cpu',
 ) -> Sample:
     """Make one training volume.
 
@@ -84,7 +93,8 @@ def make_thin_sample(
         scan: The scan.
         shape: Voxels of the volume, slice axis last.
         recipe: What is drawn at random; of the contrast only the exponent.
-        rng: Source of random numbers; the same state gives the same sample.
+        rng: Source of random numbers; the same state gives the same sample on a device.
+        device: Where it is made.
 
     Returns:
         The sample: the head as it lies, mirrored left to right or not, an in-plane axis of the
@@ -103,13 +113,14 @@ def make_thin_sample(
     low = np.clip(centre - full // 2, 0, np.maximum(np.array(turned.shape) - full, 0))
     box = turned[tuple(slice(a, a + n) for a, n in zip(low, full, strict=True))]
     box = np.pad(box, [(0, n - m) for n, m in zip(full, box.shape, strict=True)], mode='edge')
-    truth = vary_real(box, recipe.appearance, rng)
+    seen = torch.from_numpy(np.ascontiguousarray(box)).to(device)
+    truth = vary_real(seen, recipe.appearance, rng)
     shown = None
     if scan.stripped:
-        shown = ndimage.binary_fill_holes(box > 0)
-        truth *= shown
-    image, brain = acquire(truth, shown, stack, rng)
+        shown = seen > 0
+        truth = truth * shown
+    acquired, brain = acquire(truth, shown, stack, rng, recipe.back_projection)
     truth = truth * brain
     inner = (..., slice(margin, margin + shape[2]))
-    tissues = np.zeros((len(CLASSES), *truth.shape), np.float32)
-    return Sample(image[inner], truth[inner], tissues[inner], brain[inner], stack.ratio)
+    tissues = torch.zeros((len(CLASSES), *truth.shape), device=device)
+    return Sample(acquired[inner], truth[inner], tissues[inner], brain[inner], stack.ratio)

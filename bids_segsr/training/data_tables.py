@@ -6,9 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
-from bids_segsr.simulation.anatomy import LABELLINGS, Deformation
-from bids_segsr.simulation.contrast import Appearance
-from bids_segsr.simulation.thick_slices import AcquisitionRanges
+from bids_segsr.simulation.tables import LABELLINGS, AcquisitionRanges, Appearance, Deformation
 
 UNLABELLED = 'unlabelled'
 """Labelling of scans that have no label map."""
@@ -109,6 +107,8 @@ class LabelSource:
         image: Real images on the grids of the label maps, used instead of painted ones: a path
             whose `*` stands for what the `*` of `pattern` stands for.
         share: Weight of the source among all.
+        spacing_mm: Scans without labels are interpolated to this isotropic spacing; None for
+            their finest.
 
     Raises:
         ValueError: An unknown labelling, a share that is not positive, or an image without `*`.
@@ -119,6 +119,7 @@ class LabelSource:
     table: dict[str, tuple[int, ...]] = field(default_factory=dict)
     image: str = ''
     share: float = 1.0
+    spacing_mm: float | None = None
 
     def __post_init__(self) -> None:
         known = (*LABELLINGS, UNLABELLED)

@@ -58,6 +58,8 @@ class Task:
             prediction puts back in a step (`imaging.back_projection`); of no effect on the
             training.
         back_projection_steps: How many such steps follow the network.
+        input_back_projection_steps: How many the interpolated image gets before the network sees
+            it, in the training too; for training images made from label maps.
 
     Raises:
         ValueError: If the parts do not fit each other.
@@ -71,6 +73,7 @@ class Task:
     skull_stripped: bool = True
     back_projection: float = 0.0
     back_projection_steps: int = 1
+    input_back_projection_steps: int = 0
 
     def __post_init__(self) -> None:
         if self.channels[:1] != ('intensity',) or len(set(self.channels)) < len(self.channels):
@@ -81,6 +84,8 @@ class Task:
             raise ValueError('modalities must name at least one')
         if not 0 <= self.back_projection <= 1:
             raise ValueError(f'back_projection is {self.back_projection:g}; give 0 to 1')
+        if self.input_back_projection_steps and not self.back_projection:
+            raise ValueError('input_back_projection_steps needs the share back_projection')
         if self.back_projection_steps < 0:
             raise ValueError(
                 f'back_projection_steps is {self.back_projection_steps}; give 0 or more'

@@ -8,6 +8,7 @@ from bids_segsr.exceptions import ModelError
 from bids_segsr.networks import create
 from bids_segsr.networks.tissue_unet import (
     BLOCK,
+    ClassHead,
     SampleNorm,
     TissueUNet,
     TissueUNetPair,
@@ -188,3 +189,25 @@ def test_impossible_options_are_refused(options):
 def test_wrong_shapes_are_refused():
     with pytest.raises(ModelError, match='multiple of 4'):
         TissueUNet(4)(torch.zeros(1, 1, 8, 8, 6))
+
+
+def test_classes_at_full_resolution_see_their_neighbours_across_blocks():
+    head = ClassHead(4, 3, 2).double().eval()
+    features = torch.zeros(1, 4, 4, 4, 4, dtype=torch.float64)
+    image = torch.zeros(1, 1, 8, 8, 8, dtype=torch.float64, requires_grad=True)
+    # voxel 3 ends its block of two: its logits depend on voxel 4 of the next one
+    head(features, image)[0, 1, 3, 3, 3].backward()
+    reach = image.grad[0, 0, 3, 3].nonzero().flatten().tolist()
+    assert reach == [1, 2, 3, 4, 5]
+
+
+def test_class_filters_leave_the_old_network_as_it_was():
+    old = set(create('tissue-unet-pair').state_dict())
+    new = set(create('tissue-unet-pair', class_filters=8).state_dict())
+    assert old - new == {
+        'tissues.heads.classes.weight',
+        'tissues.heads.classes.bias',
+    }
+    out = create('tissue-unet-pair', class_filters=8).eval()(torch.randn(1, 1, 20, 24, 28))
+    assert out.shape == (1, 10, 20, 24, 28)
+    torch.testing.assert_close(out[:, 2:].sum(1), torch.ones(1, 20, 24, 28))

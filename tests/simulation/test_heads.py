@@ -17,9 +17,9 @@ from torch.utils.data import DataLoader
 from bids_segsr.cli import train
 from bids_segsr.exceptions import ImageError, UserError
 from bids_segsr.networks import create
-from bids_segsr.simulation.anatomy import OUTSIDE, RIM_MM, TISSUES, brain_hull, read_anatomy
-from bids_segsr.simulation.contrast import CONTRASTS
+from bids_segsr.simulation.anatomy import RIM_MM, brain_hull, read_anatomy
 from bids_segsr.simulation.heads import draw_levels, make_head, read_head
+from bids_segsr.simulation.tables import CONTRASTS, OUTSIDE, TISSUES
 from bids_segsr.training.data.head_patches import HeadDataset, make_head_dataset
 from bids_segsr.training.data_tables import Sampling
 from bids_segsr.training.loop.validation_scores import scored_channels, segment

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bids_segsr.networks import create
-from bids_segsr.simulation.anatomy import CLASSES
+from bids_segsr.simulation.tables import CLASSES
 from bids_segsr.training.recipe_file import read_recipe
 
 

@@ -16,7 +16,7 @@ from bids_segsr.training.loop.adversarial import critic_loss, generator_adversar
 from bids_segsr.training.loop.losses import reconstruction
 from bids_segsr.training.recipe_file import read_recipe, recipe_names
 
-OWN = ('brain-mask', 'default-model')
+OWN = ('brain-mask', 'default-model', 'segsrgan-newborn')
 """Recipes that follow no article."""
 
 RECIPES = [name for name in recipe_names() if name not in OWN]

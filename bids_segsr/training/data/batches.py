@@ -34,6 +34,8 @@ class PatchSource(Protocol):
 
     channels: tuple[str, ...]
     n_guides: int
+    on_device: bool
+    """Whether the training process itself makes the patches, where the network is."""
 
     def __len__(self) -> int:
         """Return the number of patches of an epoch."""
@@ -153,7 +155,7 @@ def make_loader(
         multiprocessing_context=context,
         worker_init_fn=_start_worker,
         prefetch_factor=4 if workers else None,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=bool(workers) and torch.cuda.is_available(),
     )
 
 

@@ -146,6 +146,11 @@ def data_of_subjects(recipe: Recipe, subjects: Sequence[Subject], source: str) -
         UserError: There is no image to train on, or see `check_fit`.
     """
     check_fit(recipe, subjects)
+    if recipe.task.input_back_projection_steps:
+        raise UserError(
+            '[task] input_back_projection_steps: goes with images made from label maps '
+            '(--label-maps); leave it out'
+        )
     spacings = [
         spacing_of(nib.load(subject.image).affine)
         for subject in subjects

@@ -93,6 +93,7 @@ class HeadDataset(Dataset[Patch]):
 
     channels: tuple[str, ...] = HEAD_CHANNELS
     n_guides = 0
+    on_device = False
 
     def __init__(
         self,

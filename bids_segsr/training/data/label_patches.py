@@ -13,18 +13,20 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from nibabel import load as load_header
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.conform import acquired_axis, spacing_of
 from bids_segsr.imaging.degrade import ForwardModel
 from bids_segsr.networks.standardise import volume_scale
-from bids_segsr.simulation.anatomy import CLASSES, Anatomy, read_anatomy
+from bids_segsr.simulation.anatomy import Anatomy, as_tensor, read_anatomy
 from bids_segsr.simulation.synthesis import Sample, Synthesis, make_sample
-from bids_segsr.simulation.thick_slices import AcquisitionRanges
+from bids_segsr.simulation.tables import CLASSES, AcquisitionRanges
+from bids_segsr.simulation.thick_slices import BackProjection
 from bids_segsr.simulation.thin_axes import ThinAxes, make_thin_sample, read_thin_axes
 from bids_segsr.training.data.patches import Patch
-from bids_segsr.training.data.shared_volumes import SharedVolumes
+from bids_segsr.training.data.shared_volumes import DeviceVolumes, SharedVolumes
 from bids_segsr.training.data.volumes import write_complete
 from bids_segsr.training.data_tables import UNLABELLED, Heads, LabelMaps, LabelSource, Sampling
 from bids_segsr.training.recipe import Recipe
@@ -78,6 +80,8 @@ class LabelMapDataset(Dataset[Patch]):
         cache: Folder for the tissue fractions and the volumes.
         reuse: Patches cut, on average, from every volume.
         in_order: Few fixed patches of every anatomy, not flipped: for validation.
+        device: Where the volumes are made. On a GPU they stay in its memory, and the patches come
+            from the training process itself; on the CPU, workers share them.
 
     Attributes:
         patch_size: Edge of the patches.
@@ -98,10 +102,13 @@ class LabelMapDataset(Dataset[Patch]):
         *,
         reuse: int = 8,
         in_order: bool = False,
+        device: torch.device | str = 'cpu',
     ) -> None:
         self.label_maps = tuple(label_maps)
         self.cache = cache
-        self.anatomies = [_read(label_map, cache) for label_map in label_maps]
+        self.device = torch.device(device)
+        self.on_device = self.device.type != 'cpu'
+        self.anatomies = _read_all(label_maps, cache, self.device)
         self.synthesis = synthesis
         self.sampling = sampling
         self.channels = tuple(channels)
@@ -114,19 +121,23 @@ class LabelMapDataset(Dataset[Patch]):
         maps = [_facts(label_map) for label_map in label_maps]
         key = repr((maps, synthesis, sampling, self.channels, seed, in_order, shares))
         folder = cache / f'volumes-{hashlib.sha256(key.encode()).hexdigest()[:16]}'
-        self.volumes = SharedVolumes(
-            folder,
-            self._make,
-            keep=None if in_order else 4 * WINDOW,
-            count=len(self) if in_order else None,
-        )
+        self.volumes: SharedVolumes | DeviceVolumes
+        if not self.on_device:
+            self.volumes = SharedVolumes(
+                folder,
+                self._make_array,
+                keep=None if in_order else 4 * WINDOW,
+                count=len(self) if in_order else None,
+            )
+        else:
+            self.volumes = DeviceVolumes(self._make, len(self) if in_order else WINDOW)
 
     def __getstate__(self) -> dict[str, Any]:
         """Hand a worker no gigabytes: it finds them in the cache."""
         return {name: value for name, value in self.__dict__.items() if name != 'anatomies'}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        anatomies = [_read(label_map, state['cache']) for label_map in state['label_maps']]
+        anatomies = _read_all(state['label_maps'], state['cache'], state['device'])
         self.__dict__.update(state, anatomies=anatomies)
 
     def __len__(self) -> int:
@@ -145,19 +156,22 @@ class LabelMapDataset(Dataset[Patch]):
             The patch.
         """
         if self.in_order:
-            return _as_patch(self.volumes.get(index % len(self)))
+            return _as_patch(as_tensor(self.volumes.get(index % len(self))))
         rng = np.random.default_rng([self.seed, 1, index])
         newest = index // self.reuse
         volume = self.volumes.get(newest - int(rng.integers(min(WINDOW, newest + 1))))
         i, j = rng.integers(self.patch_size + 1, size=2)
-        patch = volume[:, i : i + self.patch_size, j : j + self.patch_size]
+        patch = as_tensor(volume[:, i : i + self.patch_size, j : j + self.patch_size])
         if self.synthesis.deformation.upright_share > 0:
             return _as_patch(patch)
-        flips = tuple(slice(None, None, rng.choice((-1, 1))) for _ in range(3))
-        patch = patch[(slice(None), *flips)]
+        patch = patch.flip([axis + 1 for axis in range(3) if rng.random() < 0.5])
         return _as_patch(patch.swapaxes(1, 2) if rng.random() < 0.5 else patch)
 
-    def _make(self, number: int) -> np.ndarray:
+    def _make_array(self, number: int) -> np.ndarray:
+        made: np.ndarray = self._make(number).numpy()
+        return made
+
+    def _make(self, number: int) -> Tensor:
         """Make a volume: (channels, i, j, k) float32; input, target channels, slice distance."""
         rng = np.random.default_rng([self.seed, 2, number])
         edge = self.patch_size if self.in_order else 2 * self.patch_size
@@ -168,14 +182,13 @@ class LabelMapDataset(Dataset[Patch]):
         label_map, anatomy = self.label_maps[chosen], self.anatomies[chosen]
         shape = (edge, edge, self.patch_size)
         if isinstance(anatomy, ThinAxes):
-            sample = make_thin_sample(anatomy, shape, self.synthesis, rng)
+            sample = make_thin_sample(anatomy, shape, self.synthesis, rng, self.device)
         else:
             sample = make_sample(anatomy, shape, self.synthesis, rng)
         scale = volume_scale(sample.image, self.sampling.normalisation)
         labels = [_channel(sample, channel) for channel in self.channels[1:]]
-        distance = np.full_like(sample.image, sample.ratio * label_map.spacing)
-        stack = [sample.image / scale, sample.truth / scale, *labels, distance]
-        return np.stack(stack).astype(np.float32)
+        distance = torch.full_like(sample.image, sample.ratio * label_map.spacing)
+        return torch.stack([sample.image / scale, sample.truth / scale, *labels, distance])
 
 
 def make_label_map_dataset(
@@ -184,6 +197,7 @@ def make_label_map_dataset(
     split: Literal['train', 'validation'],
     seed: int,
     cache: Path,
+    device: torch.device | str = 'cpu',
 ) -> LabelMapDataset:
     """Make the patches of a folder of label maps.
 
@@ -193,6 +207,7 @@ def make_label_map_dataset(
         split: Maps to train on, or to follow the training.
         seed: Of everything that is drawn.
         cache: Folder for the volumes.
+        device: Where they are made.
 
     Returns:
         The dataset.
@@ -215,6 +230,9 @@ def make_label_map_dataset(
         settings.appearance,
         _acquisition(settings.acquisition, recipe.forward, float(np.mean(finest))),
         settings.deformation,
+        BackProjection(recipe.task.back_projection, recipe.task.input_back_projection_steps)
+        if recipe.task.input_back_projection_steps
+        else None,
     )
     return LabelMapDataset(
         chosen,
@@ -225,6 +243,7 @@ def make_label_map_dataset(
         cache,
         reuse=settings.reuse,
         in_order=split == 'validation',
+        device=device,
     )
 
 
@@ -260,7 +279,7 @@ def find_label_maps(
             )
         for split, part in (('train', training), ('validation', validation)):
             for path in part:
-                spacing = min(spacing_of(load_header(path).affine))
+                spacing = source.spacing_mm or min(spacing_of(load_header(path).affine))
                 image = source.image_of(path, folder)
                 share = source.share / len(part)
                 found[split].append(LabelMap(path, source, share, spacing, image))
@@ -292,15 +311,25 @@ def _read(label_map: LabelMap, cache: Path) -> Anatomy | ThinAxes:
             scan = read_thin_axes(path, label_map.spacing).image
             write_complete(file, lambda part: np.save(part, scan))
         return ThinAxes(path.name, np.load(file, mmap_mode='r'), axis)
-    files = [cache / f'anatomy-{key}.npy', cache / f'image-{key}.npy']
+    files = [cache / f'maps-{key}.npy', cache / f'image-{key}.npy']
     wanted = files[: 1 if label_map.image is None else 2]
     if not all(file.exists() for file in wanted):
         numbers: Mapping[str, Sequence[int]] | None = source.table or None
         anatomy = read_anatomy(path, source.labelling, image=label_map.image, numbers=numbers)
-        for file, voxels in zip(wanted, (anatomy.fractions, anatomy.image), strict=False):
+        for file, voxels in zip(wanted, (anatomy.maps, anatomy.image), strict=False):
             write_complete(file, partial(np.save, arr=voxels))
-    fractions, *real = (np.load(file, mmap_mode='r') for file in wanted)
-    return Anatomy(path.name, source.labelling, fractions, real[0] if real else None)
+    maps, *real = (np.load(file, mmap_mode='r') for file in wanted)
+    return Anatomy(path.name, source.labelling, maps, real[0] if real else None)
+
+
+def _read_all(
+    label_maps: Sequence[LabelMap], cache: Path, device: torch.device
+) -> list[Anatomy | ThinAxes]:
+    """Read label maps and scans; those that images are painted from go to a GPU as a whole."""
+    found = [_read(label_map, cache) for label_map in label_maps]
+    if device.type == 'cpu':
+        return found
+    return [part.to(device) if isinstance(part, Anatomy) else part for part in found]
 
 
 def _acquisition(
@@ -325,13 +354,13 @@ def _acquisition(
     return replace(acquisition, ratio=ratio, usual_share=0.0, gap=forward.gap[1])
 
 
-def _channel(sample: Sample, channel: str) -> np.ndarray:
+def _channel(sample: Sample, channel: str) -> Tensor:
     return sample.cortex if channel == 'cortex' else sample.tissues[list(CLASSES).index(channel)]
 
 
-def _as_patch(stack: np.ndarray) -> Patch:
+def _as_patch(stack: Tensor) -> Patch:
     return Patch(
-        image=torch.from_numpy(np.array(stack[:1])),
-        target=torch.from_numpy(np.array(stack[1:-1])),
-        resolution=torch.tensor(float(stack[-1, 0, 0, 0]), dtype=torch.float32),
+        image=stack[:1].clone(),
+        target=stack[1:-1].clone(),
+        resolution=stack[-1, 0, 0, 0].clone(),
     )

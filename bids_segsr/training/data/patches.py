@@ -107,6 +107,7 @@ class PatchDataset(Dataset[Patch]):
         self.in_order = in_order
         self.patch_size = sampling.patch_size
         self.n_guides = len(subjects[0].guides)
+        self.on_device = False
         for subject in subjects:
             check_image(
                 subject.image.source,

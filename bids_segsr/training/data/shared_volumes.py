@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
+from torch import Tensor
 
 from bids_segsr.training.data.volumes import write_complete
 
@@ -15,6 +17,18 @@ AHEAD = 64
 """So many numbers further on a worker looks for a volume to make while others make its own."""
 
 WAIT_SECONDS = 0.02
+
+
+class DeviceVolumes:
+    """Numbered volumes in the memory of a GPU, made when they are asked for.
+
+    Args:
+        make: Number to volume; the same one always.
+        keep: How many are kept; the one that was not asked for the longest goes first.
+    """
+
+    def __init__(self, make: Callable[[int], Tensor], keep: int) -> None:
+        self.get = lru_cache(maxsize=keep)(make)
 
 
 class SharedVolumes:

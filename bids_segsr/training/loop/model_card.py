@@ -105,6 +105,7 @@ def write_model(
             back_projection=recipe.task.back_projection,
             interpolation=recipe.forward.interpolation,
             back_projection_steps=recipe.task.back_projection_steps,
+            input_back_projection_steps=recipe.task.input_back_projection_steps,
         ),
         channels=channels,
         labels={1: channels[1]} if 'cortex' in channels or len(channels) == 2 else {},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -27,8 +28,9 @@ from bids_segsr.training.loop.run_folder import CACHE_FOLDER, check_out, locked
 from bids_segsr.training.recipe import Recipe
 from bids_segsr.zoo.find import load_model
 
-Sets = Callable[[Recipe, Path], tuple[PatchSource, PatchSource]]
-"""Makes training and validation patches; takes the folder for decompressed volumes."""
+Sets = Callable[[Recipe, Path, torch.device], tuple[PatchSource, PatchSource]]
+"""Makes training and validation patches; takes the folder for decompressed volumes, and where the
+network is."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ def run_training(
         _share_threads(fabric)
         # The first process decompresses the volumes, the others find them.
         with fabric.rank_zero_first():
-            training, validation = sets(recipe, out / CACHE_FOLDER)
+            training, validation = sets(recipe, out / CACHE_FOLDER, fabric.device)
+        workers = _workers(fabric.world_size) if run.workers is None else run.workers
         outcome = Trainer(
             recipe,
             training,
@@ -88,7 +91,7 @@ def run_training(
             fabric,
             init=init,
             freeze=run.freeze,
-            workers=_workers(fabric.world_size) if run.workers is None else run.workers,
+            workers=0 if training.on_device else workers,
         ).fit()
     return outcome if fabric.is_global_zero else None
 
@@ -142,7 +145,7 @@ def image_sets(subjects: Sequence[Subject]) -> Sets:
         subjects: Training and validation subjects, checked by `subjects.check_subjects`.
     """
 
-    def make(recipe: Recipe, cache: Path) -> tuple[PatchSource, PatchSource]:
+    def make(recipe: Recipe, cache: Path, _: torch.device) -> tuple[PatchSource, PatchSource]:
         training = make_dataset(recipe, subjects, 'train', recipe.seed, cache)
         return training, make_dataset(recipe, subjects, 'validation', recipe.seed + 1, cache)
 
@@ -156,9 +159,11 @@ def label_map_sets(folder: Path) -> Sets:
         folder: Holds the label maps.
     """
 
-    def make(recipe: Recipe, cache: Path) -> tuple[PatchSource, PatchSource]:
+    def make(recipe: Recipe, cache: Path, device: torch.device) -> tuple[PatchSource, PatchSource]:
         made: Callable[..., PatchSource] = (
-            make_label_map_dataset if recipe.heads is None else make_head_dataset
+            partial(make_label_map_dataset, device=device)
+            if recipe.heads is None
+            else make_head_dataset
         )
         training = made(recipe, folder, 'train', recipe.seed, cache)
         return training, made(recipe, folder, 'validation', recipe.seed + 1, cache)

@@ -17,10 +17,9 @@ from torch.utils.data import DataLoader
 
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.degrade import ForwardModel
-from bids_segsr.simulation.anatomy import Deformation
-from bids_segsr.simulation.thick_slices import AcquisitionRanges
+from bids_segsr.simulation.tables import AcquisitionRanges, Deformation
 from bids_segsr.training.data.label_patches import find_label_maps, make_label_map_dataset
-from bids_segsr.training.data.shared_volumes import SharedVolumes
+from bids_segsr.training.data.shared_volumes import DeviceVolumes, SharedVolumes
 from bids_segsr.training.data_tables import LabelMaps, LabelSource, Sampling
 
 OWN_NUMBERS = {'cortex': (30,), 'white': (20,)}
@@ -65,7 +64,9 @@ def made(folder, tmp_path):
             forward=fields.pop('forward', ForwardModel()),
             sampling=Sampling(patch_size=16, patches_per_epoch=20),
             task=SimpleNamespace(
-                channels=fields.pop('channels', ('intensity', 'cortex', 'white matter'))
+                channels=fields.pop('channels', ('intensity', 'cortex', 'white matter')),
+                back_projection=0.5,
+                input_back_projection_steps=fields.pop('steps', 0),
             ),
         )
         return make_label_map_dataset(recipe, folder, split, 0, tmp_path / cache, **fields)
@@ -249,3 +250,18 @@ def test_there_are_no_volumes_beyond_the_count(tmp_path):
     volumes.get(0)
     volumes.get(1)
     assert made == [0, 1]
+
+
+def test_patches_made_where_the_network_is_are_the_same(made):
+    shared = made()
+    kept = made()
+    kept.volumes = DeviceVolumes(kept._make, 4)
+    for index in (0, 3, 40):
+        for name, voxels in shared[index].items():
+            torch.testing.assert_close(kept[index][name], voxels)
+
+
+def test_the_input_is_back_projected_where_the_recipe_says_so(made):
+    plain, projected = made(split='validation'), made(split='validation', steps=5)
+    assert not torch.equal(plain[0]['image'], projected[0]['image'])
+    torch.testing.assert_close(plain[0]['target'][1:], projected[0]['target'][1:])
