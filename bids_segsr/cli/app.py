@@ -23,6 +23,7 @@ from bids_segsr.cli.execution import (
 )
 from bids_segsr.cli.parser import parse_settings
 from bids_segsr.cli.plugins import IMPORTANT, check_scheduler, runs_here
+from bids_segsr.cli.process import FAILED, FINE, complain, run_command
 from bids_segsr.exceptions import UserError
 from bids_segsr.reports.run_errors import Problem, one_line
 
@@ -32,11 +33,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FINE = 0
-FAILED = 1
 # EX_SOFTWARE of sysexits.h, which fMRIPrep returns when its workflow cannot be built.
 NOT_BUILT = 70
-INTERRUPTED = 130
 NO_RESULT = 'no result and no message; start the same command again with -v'
 MOST_LEFT_OUT = 20
 """Images told of on the terminal by the group level; its page and table hold all."""
@@ -50,17 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit status: 0 fine; 1 a mistake of the user, or an image or a report that failed;
-        70 the workflow could not be built; 130 interrupted.
+        70 the workflow could not be built; 130 interrupted; 143 terminated.
     """
-    try:
-        settings = parse_settings(argv)
-        return run(settings)
-    except UserError as error:
-        _complain(str(error))
-        return FAILED
-    except KeyboardInterrupt:
-        _complain('interrupted; the same command goes on from the working directory')
-        return INTERRUPTED
+    resumed = '; the same command goes on from the working directory'
+    return run_command('bids_segsr', lambda: run(parse_settings(argv)), resumed)
 
 
 def run(settings: Settings) -> int:
@@ -432,7 +423,7 @@ def _empty(folder: Path) -> None:
 
 
 def _complain(line: str) -> None:
-    print(f'bids_segsr: {line}', file=sys.stderr, flush=True)
+    complain('bids_segsr', line)
 
 
 if __name__ == '__main__':

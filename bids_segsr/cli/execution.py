@@ -15,6 +15,7 @@ from typing import Any
 from bids_segsr.bids.names import label_of_node
 from bids_segsr.cli.config import Settings
 from bids_segsr.cli.plugins import IMPORTANT, plugin_settings, runs_here, survivor
+from bids_segsr.cli.process import INTERRUPTED, Terminated
 from bids_segsr.exceptions import UserError
 from bids_segsr.reports.run_errors import Problem, one_line, read_crash
 
@@ -59,8 +60,6 @@ def prepare_environment(settings: Settings) -> None:
     cache = settings.work_dir / '.cache'
     os.environ.setdefault('NIPYPE_CONFIG_DIR', str(cache / 'nipype'))
     os.environ.setdefault('MPLCONFIGDIR', str(cache / 'matplotlib'))
-    # a container may run under a number that no user has, whose name torch asks for
-    os.environ.setdefault('LOGNAME', f'uid{os.getuid()}')
     if not (Path.home() / '.cache' / 'templateflow').is_dir():
         os.environ.setdefault('TEMPLATEFLOW_HOME', str(cache / 'templateflow'))
 
@@ -254,14 +253,14 @@ def _silent_workers() -> Iterator[None]:
 
     parent = os.getpid()
 
-    def stop(*_: Any) -> None:
+    def stop(number: int, _: Any) -> None:
         if os.getpid() != parent:
-            os._exit(130)
+            os._exit(INTERRUPTED)
         for worker in psutil.Process().children(recursive=True):
             # One that ends meanwhile must not take the place of the interrupt.
             with suppress(psutil.NoSuchProcess):
                 worker.kill()
-        raise KeyboardInterrupt
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

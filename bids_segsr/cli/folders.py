@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 from bids_segsr import __version__
@@ -69,7 +70,10 @@ def _check_writable(folder: Path, what: str) -> None:
     while not existing.exists():
         existing = existing.parent
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        suggestion = Path.home() / folder.name
+        home = Path.home()
+        suggestion = (
+            home if os.access(home, os.W_OK) else Path(tempfile.gettempdir())
+        ) / folder.name
         raise UserError(
             f'{folder}: the {what} cannot be written; '
             f'take another that you may write to (suggestion: {suggestion})'

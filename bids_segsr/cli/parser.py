@@ -12,6 +12,7 @@ from typing import Any
 
 from bids_segsr import __version__
 from bids_segsr.bids.query import MODALITIES
+from bids_segsr.cli.arguments import Parser
 from bids_segsr.cli.config import Settings, read_toml
 from bids_segsr.cli.folders import check_folders
 from bids_segsr.zoo.find import absolute_model
@@ -75,7 +76,7 @@ def parse_settings(argv: Sequence[str] | None = None) -> Settings:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser; a flag that is not given leaves no attribute behind."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog='bids_segsr',
         description=f'bids_segsr {__version__}: isotropic super-resolution and cortex '
         'segmentation of thick-slice brain MRI. For research use only.',

@@ -15,7 +15,9 @@ from pathlib import Path
 from bids_segsr import __version__
 from bids_segsr.bids.files import make_folder
 from bids_segsr.cli import evaluate, models, simulate, train
+from bids_segsr.cli.arguments import Parser
 from bids_segsr.cli.parser import resolution_mm
+from bids_segsr.cli.process import complain, run_command
 from bids_segsr.exceptions import UserError
 
 
@@ -26,27 +28,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name; None for those of the process.
 
     Returns:
-        Exit status: 0 fine, 1 a mistake of the user or an image that failed, 130 interrupted.
+        Exit status: 0 fine, 1 a mistake of the user or an image that failed, 130 interrupted,
+        143 terminated.
     """
-    arguments = build_parser().parse_args(argv)
-    try:
+
+    def command() -> int:
+        arguments = build_parser().parse_args(argv)
         status: int = arguments.func(arguments)
-    except UserError as error:
-        _complain(str(error))
-        return 1
-    except KeyboardInterrupt:
-        _complain('interrupted')
-        return 130
-    except BrokenPipeError:
-        # the reader (head, less) has had enough; what is left must not be flushed into nothing
-        sys.stdout = open(os.devnull, 'w', encoding='utf-8')  # noqa: SIM115, PTH123
-        return 0
-    return status
+        return status
+
+    return run_command('segsr', command)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = Parser(
         prog='segsr',
         description='Isotropic super-resolution and cortex segmentation of thick-slice brain MRI. '
         'Research use only: not for diagnosis.',
@@ -180,12 +176,12 @@ def _predict_all(arguments: argparse.Namespace) -> int:
                 options,
                 mask=item.mask,
                 guides=item.guides,
-                tell=lambda line, name=image.name: _complain(f'{name}: {line}'),  # type: ignore[misc]
+                tell=lambda line, name=image.name: complain('segsr', f'{name}: {line}'),  # type: ignore[misc]
                 progress=sys.stderr.isatty(),
             )
         except UserError as error:
             text = str(error)
-            _complain(text if str(image) in text else f'{image}: {text}')
+            complain('segsr', text if str(image) in text else f'{image}: {text}')
             failed = True
             continue
         for path in written:
@@ -258,10 +254,6 @@ def _demo(arguments: argparse.Namespace) -> int:
     from bids_segsr.cli.demo import run_demo
 
     return run_demo(arguments.output.absolute(), arguments.model)
-
-
-def _complain(line: str) -> None:
-    print(f'segsr: {line}', file=sys.stderr, flush=True)
 
 
 if __name__ == '__main__':

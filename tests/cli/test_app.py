@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -638,6 +639,16 @@ def test_interrupt(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     assert 'interrupted' in lines[0]
     with subject_lock(bench.out, '01'):
         pass
+
+
+def test_sigterm_before_there_is_a_worker(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.image('sub-01_T2w')
+    monkeypatch.setattr(app, '_collect', lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+
+    status, _, lines = bench.run()
+
+    assert status == 143
+    assert lines == ['terminated; the same command goes on from the working directory']
 
 
 def test_clean_workdir(bench: Bench) -> None:

@@ -1,0 +1,46 @@
+"""An argument parser that answers a mistake in two lines, with the nearest thing it knows."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+from collections.abc import Iterable, Iterator
+from typing import NoReturn
+
+USAGE_ERROR = 2
+
+
+class Parser(argparse.ArgumentParser):
+    """`argparse` prints the usage of all flags, dozens of lines, above the one that matters."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the program with status 2, the mistake and where help is found."""
+        self.exit(
+            USAGE_ERROR, f'{self.prog}: {message}{self._nearest(message)}\n'
+            f'{self.prog}: see {self.prog} --help\n',
+        )  # fmt: skip
+
+    def _nearest(self, message: str) -> str:
+        unknown = re.match('unrecognized arguments: (.+)', message)
+        choice = re.search(r"invalid choice: '([^']*)' \(choose from (.+)\)$", message)
+        if unknown:
+            given = next((word for word in unknown[1].split() if word.startswith('-')), '')
+            return _suggestion(given.partition('=')[0], flags(self))
+        if choice:
+            return _suggestion(choice[1], re.findall(r"[^\s',]+", choice[2]))
+        return ''
+
+
+def flags(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """Yield the flags of a parser and of its commands."""
+    for action in parser._actions:
+        yield from action.option_strings
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from flags(command)
+
+
+def _suggestion(given: str, known: Iterable[str]) -> str:
+    found = difflib.get_close_matches(given, set(known), n=1)
+    return f'; did you mean {found[0]}?' if found else ''
