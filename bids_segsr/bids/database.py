@@ -15,7 +15,7 @@ INDEX_FILE = 'layout_index.sqlite'
 """Name that pybids gives its index."""
 
 
-def make_index(folder: Path, build: Callable[[Path], object]) -> None:
+def make_index(folder: Path, build: Callable[[Path], object], *, anew: bool = False) -> None:
     """Make sure that a folder holds a pybids index, built once however many runs ask for it.
 
     pybids itself fills the file in place: a second run would read the half of it, or fail on its
@@ -24,15 +24,16 @@ def make_index(folder: Path, build: Callable[[Path], object]) -> None:
     Args:
         folder: Folder of the index; it is made.
         build: Writes the index into the empty folder that it is given.
+        anew: Whether an index that is there is replaced.
 
     Raises:
         UserError: If the folder cannot be written.
     """
     path = folder / INDEX_FILE
-    if path.is_file():
+    if path.is_file() and not anew:
         return
     with waiting_lock(folder / '.lock'):
-        if path.is_file():
+        if path.is_file() and not anew:
             logger.info('%s: index of another run', path)
             return
         with tempfile.TemporaryDirectory(dir=folder, prefix='.index-') as partial:

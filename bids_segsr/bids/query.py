@@ -6,14 +6,22 @@ import json
 import logging
 import os
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bids_segsr.bids.database import make_index
-from bids_segsr.bids.names import scan_entities, scan_label
+from bids_segsr.bids.listing import (
+    EXTENSIONS,
+    AnatomicalFile,
+    anatomical_files,
+    is_ignored,
+    read_bidsignore,
+)
+from bids_segsr.bids.masks import find_mask, mask_datasets, missing_mask
+from bids_segsr.bids.metadata import read_metadata
+from bids_segsr.bids.names import scan_label
 from bids_segsr.exceptions import UserError
 
 if TYPE_CHECKING:
@@ -21,16 +29,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MODALITIES = ('T2w', 'T1w', 'FLAIR', 'PDw', 'T2starw', 'inplaneT1', 'inplaneT2', 'UNIT1')
-EXTENSIONS = ('.nii.gz', '.nii')
-# Folders at the root whose files are no scans of this dataset; figures, logs and work folders of
-# other programs may lie there as well, so that all but sub-XX is left out.
-NOT_INDEXED = (re.compile(r'^/(?!sub-)[^/]+/'), re.compile(r'/\.'))
+# Only anatomical folders are walked: folders at the root whose files are no scans of this dataset
+# (figures, logs, work folders of other programs), other data types, and links to a folder above.
+NOT_INDEXED = (
+    re.compile(r'^/(?!sub-)[^/]+/'),
+    re.compile(r'^/sub-[^/]+/(?!(?:anat|ses-[^/]+)(?:/|$))'),
+    re.compile(r'^/sub-[^/]+/ses-[^/]+/(?!anat(?:/|$))'),
+    re.compile(r'/anat/[^/]+/'),
+    re.compile(r'/\.'),
+)
 NOT_WALKED = ('code', 'derivatives', 'models', 'sourcedata', 'stimuli')
-# Entities that put a mask on another grid or tie it to another structure than the brain.
-OTHER_GRID = ('res', 'den', 'label', 'hemi', 'segmentation', 'atlas', 'roi')
-# A raw suffix inside a name (sub-01_T2w_desc-brain_mask) is no entity, yet pybids reads past it.
-MASK_NAME = re.compile(r'(?:[a-zA-Z]+-[a-zA-Z0-9+]+_)+mask\.nii(?:\.gz)?')
+# Of a complex image, only these hold intensities.
+NO_MAGNITUDE = ('phase', 'real', 'imag')
 MOST_NAMED = 20
 
 
@@ -67,6 +77,29 @@ class Scan:
         return scan_label(self.entities)
 
 
+@dataclass(frozen=True)
+class Unusable:
+    """An image that cannot be processed, as its name or its sidecars tell.
+
+    Attributes:
+        image: Name of the image, or its path below the root of the dataset where it has no name
+            that BIDS allows there.
+        subject: Participant label of its folder, without `sub-`.
+        message: Why, in one line that names the file.
+    """
+
+    image: str
+    subject: str
+    message: str
+
+
+class Collection(NamedTuple):
+    """What a query chose."""
+
+    scans: list[Scan]
+    unusable: list[Unusable]
+
+
 def select_participants(bids_dir: Path, labels: Sequence[str] = ()) -> tuple[str, ...]:
     """Return the participants to be processed, from the folders of the dataset.
 
@@ -98,8 +131,9 @@ def open_layout(
 
     Args:
         bids_dir: Root of the dataset.
-        database_dir: Folder of an index to reuse, or to write when it holds none. Such an index
-            covers all participants, and parallel runs may share it.
+        database_dir: Folder of an index to reuse, or to write when it holds none or one that
+            knows other images than the dataset has. Such an index covers all participants, and
+            parallel runs may share it.
         participants: Labels without `sub-` that are indexed without `database_dir`; empty means
             all.
 
@@ -107,7 +141,7 @@ def open_layout(
         The layout.
 
     Raises:
-        UserError: If a sidecar cannot be read or the index belongs to another dataset.
+        UserError: If the dataset cannot be indexed, or the index belongs to another one.
     """
     from bids import BIDSLayout, BIDSLayoutIndexer
 
@@ -122,22 +156,51 @@ def open_layout(
             validate=False,
             config=[rooted('bids', bids_dir)],
             database_path=folder,
-            indexer=BIDSLayoutIndexer(validate=False, ignore=ignore),
+            indexer=BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=ignore),
         )
 
+    _check_description(bids_dir / 'dataset_description.json')
     try:
         if database_dir is not None:
             make_index(database_dir, index)
         layout = index(database_dir)
-    except (OSError, ValueError) as error:
-        # pybids names the broken sidecar in its message.
-        raise UserError(f'{bids_dir}: cannot be indexed: {_one_line(error)}') from None
-    if Path(layout.root).resolve() != bids_dir.resolve():
-        raise UserError(
-            f'{database_dir}: this index belongs to {layout.root}, not to {bids_dir}; '
-            'give another --bids-database-dir'
-        )
+        if Path(layout.root).resolve() != bids_dir.resolve():
+            raise UserError(
+                f'{database_dir}: this index belongs to {layout.root}, not to {bids_dir}; '
+                'give another --bids-database-dir'
+            )
+        if database_dir is not None and not _is_current(layout):
+            logger.warning('%s: knows other images than %s has: made anew', database_dir, bids_dir)
+            make_index(database_dir, index, anew=True)
+            layout = index(database_dir)
+    except UserError:
+        raise
+    except Exception as error:  # pybids lets through what its libraries raise
+        raise UserError(f'{bids_dir}: cannot be indexed: {_one_line(error)}') from error
     return layout
+
+
+def _check_description(path: Path) -> None:
+    """Refuse a description that pybids stumbles over; without one, it goes on."""
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        return
+    if not isinstance(content, dict):
+        raise UserError(f'{path}: no JSON object ({{"Name": ...}}); mend it')
+
+
+def _is_current(layout: BIDSLayout) -> bool:
+    """Tell whether an index knows the images that lie in the dataset."""
+    root = Path(layout.root)
+    subjects = [path.name[4:] for path in root.glob('sub-*') if path.is_dir()]
+    there = {
+        str(file.path)
+        for file in anatomical_files(root, subjects)
+        if file.path.name.endswith(EXTENSIONS)
+    }
+    known = layout.get(datatype='anat', extension=list(EXTENSIONS), return_type='filename')
+    return there == set(known)
 
 
 def open_derivatives(root: Path, ignore: Sequence[Any] | None = None) -> BIDSLayout:
@@ -195,45 +258,6 @@ def rooted(name: str, root: Path) -> dict[str, Any]:
     return content
 
 
-def load_filters(path: Path) -> dict[str, dict[str, Any]]:
-    """Read pybids filters as fMRIPrep defines them.
-
-    Args:
-        path: JSON file such as `{"t2w": {"acquisition": "sag", "ceagent": null}}`. The keys are
-            modalities in lower case. null means that the entity is absent, "*" that it is
-            present; a list means any of its values.
-
-    Returns:
-        Filters by modality in lower case, ready for `BIDSLayout.get`.
-
-    Raises:
-        UserError: If the file cannot be read, or names an unknown modality or entity.
-    """
-    try:
-        table = json.loads(path.read_text(encoding='utf-8'))
-    except OSError as error:
-        raise UserError(f'{path}: cannot be read ({error.strerror})') from None
-    except ValueError as error:
-        raise UserError(f'{path}: not valid JSON ({_one_line(error)})') from None
-    if not isinstance(table, dict) or not all(isinstance(part, dict) for part in table.values()):
-        raise UserError(f'{path}: needs the form {{"t2w": {{"acquisition": "sag"}}}}')
-    known = [modality.lower() for modality in MODALITIES]
-    entities = _entity_names()
-    for key, part in table.items():
-        if key not in known:
-            raise UserError(f'{path}: unknown key {key!r}; known are {", ".join(known)}')
-        for entity in part:
-            if entity not in entities:
-                raise UserError(
-                    f'{path}: unknown entity {entity!r} under {key!r}; '
-                    f'known are {", ".join(entities)}'
-                )
-    return {
-        key: {entity: _query(value) for entity, value in part.items()}
-        for key, part in table.items()
-    }
-
-
 def collect_scans(
     layout: BIDSLayout,
     *,
@@ -242,57 +266,89 @@ def collect_scans(
     modality: str = 'T2w',
     filters: Mapping[str, Mapping[str, Any]] | None = None,
     derivatives: Mapping[str, Path] | None = None,
-) -> list[Scan]:
+    allow_missing_masks: bool = True,
+) -> Collection:
     """Choose the images to be processed.
+
+    Images that `.bidsignore` names, and the phase, real or imaginary part of complex ones, are
+    not chosen.
 
     Args:
         layout: The dataset, see `open_layout`.
         participants: Labels without `sub-`; empty means all.
         sessions: Labels without `ses-`; empty means all.
         modality: BIDS suffix of the images.
-        filters: See `load_filters`; those of other modalities are not used.
+        filters: See `filters.load_filters`; those of other modalities are not used.
         derivatives: Roots of datasets with brain masks, by name.
+        allow_missing_masks: Whether an image without a mask in `derivatives` is usable.
 
     Returns:
-        The scans, sorted by path.
+        The scans, sorted by path, and the images that cannot be processed: with a name that BIDS
+        does not allow in its folder, the same name as another one, a sidecar that cannot be read,
+        or no mask, or several.
 
     Raises:
-        UserError: If there is no such participant, session or image, if two files have the same
-            entities, if several masks fit one image, or a dataset of masks cannot be indexed.
+        UserError: If there is no such participant, session or image, or no such dataset of masks.
     """
     bids_dir = Path(layout.root)
     subjects = select_participants(bids_dir, participants)
     _check_sessions(bids_dir, subjects, sessions)
+    datasets = mask_datasets(derivatives or {})
+    on_disk = {
+        file.path: file
+        for file in _images_on_disk(bids_dir, subjects, modality)
+        if not sessions or file.folders.get('ses') in sessions
+    }
+    unusable = [
+        Unusable(str(file.path.relative_to(bids_dir)), file.folders['sub'], f'{file.path}: {why}')
+        for file in on_disk.values()
+        if (why := file.trouble) is not None
+    ]
     query: dict[str, Any] = {'subject': list(subjects), 'suffix': modality, 'datatype': 'anat'}
     query |= {'extension': list(EXTENSIONS)}
     chosen = (filters or {}).get(modality.lower(), {})
-    files = [
-        file
-        for file in layout.get(**(query | dict(chosen)))
-        if file.entities.get('subject') in subjects
-        and (not sessions or file.entities.get('session') in sessions)
-    ]
-    if not files:
+    found = {
+        Path(file.path): _text(file.entities) for file in layout.get(**(query | dict(chosen)))
+    }
+    images = [on_disk[path] for path in sorted(found) if path in on_disk]
+    images = [image for image in images if image.trouble is None]
+    if not images and not unusable:
         raise UserError(_no_image(layout, subjects, sessions, modality, bool(chosen)))
-    for subject in sorted(set(subjects) - {file.entities['subject'] for file in files}):
+    taken = {image.folders['sub'] for image in images} | {item.subject for item in unusable}
+    for subject in sorted(set(subjects) - taken):
         logger.warning('sub-%s: no %s image is chosen; nothing to do', subject, modality)
-    masks: dict[tuple[str | None, ...], list[tuple[Path, dict[str, str]]]] = defaultdict(list)
-    for root in (derivatives or {}).values():
-        for mask_path, own in _masks(root, subjects):
-            masks[_scan_key(own)].append((mask_path, own))
-    scans: dict[str, Scan] = {}
-    for file in sorted(files, key=lambda item: item.path):
-        path = Path(file.path)
-        # A broken link is content that was not fetched (DataLad): that image alone is left out.
-        if not path.exists() and not path.is_symlink():
-            raise UserError(f'{path}: in the index, but not on disk; delete the pybids index')
-        entities = _text(file.entities)
-        mask = _match_mask(path, entities, masks.get(_scan_key(entities), []))
-        scan = Scan(path, entities, file.get_metadata(), mask)
-        if scan.label in scans:
-            raise UserError(f'{path}: same entities as {scans[scan.label].path}; keep one of them')
-        scans[scan.label] = scan
-    return list(scans.values())
+    names: dict[str, list[AnatomicalFile]] = {}
+    for image in images:
+        names.setdefault(scan_label(found[image.path]), []).append(image)
+    scans = []
+    for label, same in names.items():
+        image, entities = same[0], found[same[0].path]
+        try:
+            if len(same) > 1:
+                raise UserError(f'{same[1].path}: same entities as {image.path}; keep one of them')
+            mask = find_mask(image, datasets)
+            if datasets and mask is None and not allow_missing_masks:
+                raise UserError(f'{image.path}: {missing_mask(image, datasets)}')
+            scans.append(Scan(image.path, entities, read_metadata(image, bids_dir), mask))
+        except UserError as error:
+            unusable.append(Unusable(label, image.folders['sub'], str(error)))
+    return Collection(scans, unusable)
+
+
+def _images_on_disk(
+    bids_dir: Path, subjects: Sequence[str], modality: str
+) -> Iterable[AnatomicalFile]:
+    """Yield the images of a modality, by whatever name, that are to be taken."""
+    patterns = read_bidsignore(bids_dir)
+    for file in anatomical_files(bids_dir, subjects):
+        if not file.path.name.endswith(tuple(modality + extension for extension in EXTENSIONS)):
+            continue
+        if is_ignored(PurePosixPath(file.path.relative_to(bids_dir)), patterns):
+            logger.info('%s: left out by .bidsignore', file.path)
+        elif (part := (file.pairs or {}).get('part')) in NO_MAGNITUDE:
+            logger.info('%s: holds no intensities (part-%s)', file.path, part)
+        else:
+            yield file
 
 
 def _check_sessions(bids_dir: Path, subjects: Iterable[str], sessions: Sequence[str]) -> None:
@@ -326,58 +382,6 @@ def _no_image(
     if not found:
         return f'{where}; there is no anatomical image at all'
     return f'{where}; found are {", ".join(sorted(found))} (choose with --modality)'
-
-
-def _masks(root: Path, subjects: Sequence[str]) -> list[tuple[Path, dict[str, str]]]:
-    """Return the brain masks of a derivatives dataset with their entities."""
-    kept = '|'.join(map(re.escape, subjects))
-    ignore = [*NOT_INDEXED, re.compile(rf'^/sub-(?!(?:{kept})(?:[/_.]|$))')]
-    layout = open_derivatives(root, ignore)
-    files = layout.get(suffix='mask', desc='brain', datatype='anat', extension=list(EXTENSIONS))
-    return [
-        (Path(file.path), _text(file.entities))
-        for file in files
-        if MASK_NAME.fullmatch(file.filename)
-    ]
-
-
-def _match_mask(
-    path: Path, entities: Mapping[str, str], masks: Iterable[tuple[Path, dict[str, str]]]
-) -> Path | None:
-    """Return the mask of a scan among those with its entities."""
-    fitting = [
-        mask
-        for mask, own in masks
-        if own.get('space', 'orig') in ('orig', entities['suffix'])
-        and not any(key in own for key in OTHER_GRID)
-    ]
-    if len(fitting) > 1:
-        raise UserError(
-            f'{path}: several brain masks fit: {", ".join(map(str, sorted(fitting)))}; '
-            'give one of the datasets with --derivatives'
-        )
-    return fitting[0] if fitting else None
-
-
-def _scan_key(entities: Mapping[str, str]) -> tuple[str | None, ...]:
-    """Return the entities that a scan and what is made of it share."""
-    return tuple(entities.get(key) for key in scan_entities())
-
-
-def _entity_names() -> list[str]:
-    from bids.layout.models import Config
-
-    return list(Config.load('bids').entities)
-
-
-def _query(value: Any) -> Any:
-    from bids.layout import Query
-
-    if isinstance(value, list):
-        return [_query(item) for item in value]
-    if value is None:
-        return Query.NONE
-    return Query.ANY if value == '*' else value
 
 
 def _text(entities: Mapping[str, Any]) -> dict[str, str]:

@@ -28,7 +28,7 @@ from bids_segsr.exceptions import UserError
 from bids_segsr.reports.run_errors import Problem, one_line
 
 if TYPE_CHECKING:
-    from bids_segsr.bids.query import Scan
+    from bids_segsr.bids.query import Collection, Scan
     from bids_segsr.zoo.card import ModelCard
 
 logger = logging.getLogger(__name__)
@@ -149,12 +149,12 @@ def run_participants(settings: Settings) -> int:
                     locks.enter_context(subject_lock(settings.work_dir, subject))
         if not settings.skip_bids_validation:
             validate_dataset(settings.bids_dir, subjects)
-        scans = _collect(settings, subjects)
-        check_modality(scans, settings.derivatives_root)
+        chosen = _collect(settings, subjects)
+        check_modality(chosen.scans, settings.derivatives_root)
         if settings.dry_run:
-            return _dry_run(settings, scans, card)
+            return _dry_run(settings, chosen, card)
         check_model(str(settings.model))
-        return _process(settings, scans, card)
+        return _process(settings, chosen, card)
 
 
 def _with_model(settings: Settings) -> tuple[Settings, ModelCard]:
@@ -165,29 +165,32 @@ def _with_model(settings: Settings) -> tuple[Settings, ModelCard]:
     return replace(settings, model=model), find_card(model)
 
 
-def _collect(settings: Settings, subjects: Sequence[str]) -> list[Scan]:
-    from bids_segsr.bids.query import collect_scans, load_filters, open_layout
+def _collect(settings: Settings, subjects: Sequence[str]) -> Collection:
+    from bids_segsr.bids.filters import load_filters
+    from bids_segsr.bids.query import collect_scans, open_layout
 
     filters = load_filters(settings.bids_filter_file) if settings.bids_filter_file else {}
-    scans = collect_scans(
+    chosen = collect_scans(
         open_layout(settings.bids_dir, settings.bids_database_dir, subjects),
         participants=subjects,
         sessions=settings.session_label,
         modality=settings.modality,
         filters=filters,
         derivatives=settings.derivatives,
+        allow_missing_masks=settings.allow_missing_masks,
     )
-    for scan in scans:
+    for scan in chosen.scans:
         logger.log(IMPORTANT, '%s: %s', scan.label, scan.path)
         if settings.derivatives and scan.brain_mask is None:
             logger.log(IMPORTANT, '%s: no brain mask among the derivatives', scan.label)
-    return scans
+    return chosen
 
 
-def _dry_run(settings: Settings, scans: Sequence[Scan], card: ModelCard) -> int:
+def _dry_run(settings: Settings, chosen: Collection, card: ModelCard) -> int:
     from bids_segsr.cli.preflight import describe, preflight
 
-    good, problems = preflight(scans)
+    good, problems = preflight(chosen.scans, settings.mem_gb)
+    problems += [Problem(item.image, item.message) for item in chosen.unusable]
     print(f'model: {card.name} {card.version}')
     for scan in good:
         print(describe(scan, settings, card.name))
@@ -196,17 +199,22 @@ def _dry_run(settings: Settings, scans: Sequence[Scan], card: ModelCard) -> int:
     return FAILED if problems else FINE
 
 
-def _process(settings: Settings, scans: Sequence[Scan], card: ModelCard) -> int:
+def _process(settings: Settings, chosen: Collection, card: ModelCard) -> int:
     """Write the frame of the derivatives, run the workflow and build the reports."""
     from bids_segsr.bids.description import (
         write_bidsignore,
         write_dataset_description,
         write_dseg_tsv,
     )
+    from bids_segsr.bids.names import LABEL
     from bids_segsr.cli.preflight import preflight
 
-    root = settings.derivatives_root
-    subjects = sorted({scan.subject for scan in scans})
+    root, scans = settings.derivatives_root, chosen.scans
+    subjects = sorted(
+        {scan.subject for scan in scans}
+        # a folder that is no label gets none among the results
+        | {item.subject for item in chosen.unusable if LABEL.fullmatch(item.subject)}
+    )
     write_dataset_description(root, settings.bids_dir, settings.derivatives)
     write_bidsignore(root)
     write_dseg_tsv(root, card.labels)
@@ -217,10 +225,11 @@ def _process(settings: Settings, scans: Sequence[Scan], card: ModelCard) -> int:
         write_toml(settings, settings.log_dir(subject) / 'bids_segsr.toml')
     if settings.clean_workdir:
         _empty(settings.work_dir)
-    good, problems = preflight(scans)
+    good, problems = preflight(scans, settings.mem_gb)
+    problems += [Problem(item.image, item.message) for item in chosen.unusable]
     for problem in problems:
         _complain(f'{problem.image} is left out: {problem.message}')
-    _record(settings, scans, problems)
+    _record(settings, subjects, problems)
     for scan in scans:
         _remove_earlier(root, scan)
     if good:
@@ -233,7 +242,7 @@ def _process(settings: Settings, scans: Sequence[Scan], card: ModelCard) -> int:
             _complain(f'the workflow could not be built: {one_line(error)}')
             return NOT_BUILT
         problems += _execute(workflow, settings, good, unbuilt)
-        _record(settings, scans, problems)
+        _record(settings, subjects, problems)
     warned = _tell_warnings(root, good)
     reports = _report([(subject, settings) for subject in subjects])
     return FAILED if problems or (warned and settings.strict) else reports
@@ -314,13 +323,15 @@ def _remove_earlier(root: Path, scan: Scan) -> None:
     _qc_path(root, scan).unlink(missing_ok=True)
 
 
-def _record(settings: Settings, scans: Sequence[Scan], problems: Sequence[Problem]) -> None:
+def _record(settings: Settings, subjects: Sequence[str], problems: Sequence[Problem]) -> None:
     """Leave what went wrong, where no crash file tells it, for the report."""
     from bids_segsr.cli.preflight import write_errors
 
     untold = [problem for problem in problems if problem.path is None]
-    for subject in sorted({scan.subject for scan in scans}):
-        own = [problem for problem in untold if f'{problem.image}_'.startswith(f'sub-{subject}_')]
+    for subject in subjects:
+        # an image, or a path below the folder of the participant
+        names = (f'sub-{subject}_', f'sub-{subject}/')
+        own = [problem for problem in untold if problem.image.startswith(names)]
         if own:
             try:
                 write_errors(settings.log_dir(subject), own)

@@ -67,6 +67,7 @@ class Settings:
         bids_database_dir: Folder of a pybids index to reuse or create.
         skip_bids_validation: Whether the input is not validated.
         derivatives: Datasets with existing brain masks, by name.
+        allow_missing_masks: Whether the brain is looked for in images without a mask there.
         work_dir: Folder of intermediate results.
         clean_workdir: Whether `work_dir` is emptied before the run.
         nprocs: Processes and threads that may run at once.
@@ -111,6 +112,7 @@ class Settings:
     bids_database_dir: Path | None = None
     skip_bids_validation: bool = False
     derivatives: dict[str, Path] = field(default_factory=dict)
+    allow_missing_masks: bool = False
     work_dir: Path = field(default_factory=lambda: Path('work').absolute())
     clean_workdir: bool = False
     nprocs: int = 1

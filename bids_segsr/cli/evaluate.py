@@ -63,7 +63,12 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     for added, default in ((sweep, '30 50 80 128'), (robust, '30 80 128')):
         added.set_defaults(patch_size=128)
         added.add_argument(
-            '--steps', type=int, nargs='+', metavar='VOXELS', help=f'default: {default}'
+            '--steps',
+            type=int,
+            nargs='+',
+            action='extend',
+            metavar='VOXELS',
+            help=f'default: {default}',
         )
     robust.add_argument(
         '--noise',
@@ -73,20 +78,30 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         help='in units of the images, or of their maximum: 3%% (default: 2)',
     )
     robust.add_argument(
-        '--powers', type=_positive, nargs='+', default=[2.0, 0.5], help='contrast (default: 2 0.5)'
+        '--powers',
+        type=_positive,
+        nargs='+',
+        action='extend',
+        help='contrast (default: 2 0.5)',
     )
     scales = add('scales', 'test scales against models trained at a scale (ReCNN, Table 1)')
     scales.add_argument(
         '--scales',
         type=_scale,
         nargs='+',
+        action='extend',
         metavar='X,Y,Z',
         help='low- over high-resolution spacing (default: those of the article)',
     )
     add('transfer', 'models trained on one dataset, tested on another (ReCNN, Table 2)')
     blending = add('blends', 'blends of a PSNR and a GAN model (RRDG, Figure 5)')
     blending.add_argument(
-        '--alphas', type=float, nargs='+', metavar='A', help='default: 0 0.2 0.4 0.6 0.8 1'
+        '--alphas',
+        type=float,
+        nargs='+',
+        action='extend',
+        metavar='A',
+        help='default: 0 0.2 0.4 0.6 0.8 1',
     )
     add('cost', 'quality against time and parameters (mDCSRN, Table 2)')
     reproduce.add_parser(commands)
@@ -96,6 +111,7 @@ def _add_common_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--data',
         nargs='+',
+        action='extend',
         required=True,
         metavar='[NAME=]CSV',
         help='lists of images as for training; rows with Base "Test" are used',
@@ -103,16 +119,20 @@ def _add_common_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--models',
         nargs='*',
+        action='extend',
         default=[],
         metavar='[NAME=]MODEL',
         help='name, path or blend A:B:0.6 of a model; SR+SEGMENTER for a pipeline of two',
     )
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='for the results')
-    parser.add_argument('--metrics', nargs='+', metavar='NAME', help='default: of the article')
+    parser.add_argument(
+        '--metrics', nargs='+', action='extend', metavar='NAME', help='default: of the article'
+    )
     parser.add_argument(
         '--label',
         type=_label,
         nargs='+',
+        action='extend',
         metavar='NAME=N,N',
         help='structures and their numbers in the label images (default: cortex=1)',
     )

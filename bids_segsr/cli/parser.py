@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_segsr import __version__
-from bids_segsr.bids.query import MODALITIES
+from bids_segsr.bids.filters import MODALITIES
 from bids_segsr.cli.arguments import Parser
 from bids_segsr.cli.config import Settings, read_toml
 from bids_segsr.cli.folders import check_folders
@@ -120,6 +120,7 @@ def _add_query_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         '--participant-label',
         nargs='+',
+        action='extend',
         type=_participant,
         metavar='LABEL',
         help='participants to be processed, with or without sub- (default: all)',
@@ -129,6 +130,7 @@ def _add_query_flags(group: argparse._ArgumentGroup) -> None:
         '--session-id',
         dest='session_label',
         nargs='+',
+        action='extend',
         type=_session,
         metavar='LABEL',
         help='sessions to be processed, with or without ses- (default: all)',
@@ -148,7 +150,13 @@ def _add_query_flags(group: argparse._ArgumentGroup) -> None:
         action='extend',
         type=_named_path,
         metavar='NAME=PATH',
-        help='datasets whose brain masks (*_desc-brain_mask.nii.gz) are taken',
+        help='datasets whose brain masks (*_desc-brain_mask.nii.gz) are taken; an image without '
+        'one there is left out',
+    )
+    group.add_argument(
+        '--allow-missing-masks',
+        action='store_true',
+        help='look for the brain in images that have no mask in --derivatives',
     )
     group.add_argument(
         '--bids-database-dir',

@@ -20,16 +20,19 @@ if TYPE_CHECKING:
     from bids_segsr.zoo.card import ModelCard
 
 
-def preflight(scans: Sequence[Scan]) -> tuple[list[Scan], list[Problem]]:
+def preflight(
+    scans: Sequence[Scan], mem_gb: float | None = None
+) -> tuple[list[Scan], list[Problem]]:
     """Read every image and its mask once.
 
     Args:
         scans: The scans that were chosen.
+        mem_gb: Memory that may be used, GB; None for what the machine or container allows.
 
     Returns:
         Those that can be processed, and why the others cannot.
     """
-    problems = [problem for scan in scans if (problem := _trouble(scan))]
+    problems = [problem for scan in scans if (problem := _trouble(scan, mem_gb))]
     refused = {problem.image for problem in problems}
     return [scan for scan in scans if scan.label not in refused], problems
 
@@ -150,12 +153,12 @@ def _mask_source(scan: Scan, data: np.ndarray, settings: Settings) -> str:
         return f'none: {error}'
 
 
-def _trouble(scan: Scan) -> Problem | None:
+def _trouble(scan: Scan, mem_gb: float | None) -> Problem | None:
     """Return why a scan cannot be processed, or None."""
-    from bids_segsr.imaging.volume import load_mask, load_volume
+    from bids_segsr.imaging.volume import load_mask, load_scan
 
     try:
-        volume = load_volume(scan.path)
+        volume = load_scan(scan.path, mem_gb)
         if scan.brain_mask is not None:
             load_mask(scan.brain_mask, volume)
     except UserError as error:

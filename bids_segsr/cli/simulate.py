@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bids_segsr.bids.filters import MODALITIES
 from bids_segsr.bids.names import bids_uri
-from bids_segsr.bids.query import MODALITIES
 from bids_segsr.exceptions import UserError
 from bids_segsr.simulation.simulated_dataset import (
     AXES,
@@ -97,7 +97,12 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         '--modality', choices=MODALITIES, default='T2w', metavar='SUFFIX', help='default: T2w'
     )
     parser.add_argument(
-        '--participant-label', nargs='+', default=[], metavar='LABEL', help='without sub-'
+        '--participant-label',
+        nargs='+',
+        action='extend',
+        default=[],
+        metavar='LABEL',
+        help='without sub-',
     )
 
 
@@ -240,7 +245,9 @@ def _of_dataset(root: Path, arguments: argparse.Namespace) -> list[FineImage]:
     participants = select_participants(root, arguments.participant_label)
     layout = open_layout(root, participants=participants)
     links = {uri: name for name, uri in dataset_links(arguments.output, arguments.input).items()}
-    scans = collect_scans(layout, participants=participants, modality=arguments.modality)
+    scans, unusable = collect_scans(layout, participants=participants, modality=arguments.modality)
+    if unusable:
+        raise UserError(unusable[0].message)
     return [
         FineImage(
             scan.path,

@@ -80,7 +80,7 @@ def test_parallel_runs_share_one_index(tmp_path: Path) -> None:
         'from bids_segsr.bids.query import collect_scans, open_layout\n'
         'import bids\n'
         '---\n'
-        'scans = collect_scans(open_layout(paths[1], paths[2]), participants=[f"{number:02d}"])\n'
+        'scans, _ = collect_scans(open_layout(*paths[1:]), participants=[f"{number:02d}"])\n'
         'print([(scan.label, scan.metadata) for scan in scans])\n',
         tmp_path, raw, index,
     )  # fmt: skip

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from bids_segsr.bids.filters import load_filters
 from bids_segsr.bids.query import (
+    Collection,
     Scan,
     collect_scans,
-    load_filters,
     open_layout,
     select_participants,
 )
@@ -54,6 +55,12 @@ def dataset(tmp_path: Path) -> Path:
 
 
 def collect(root: Path, **options: Any) -> list[Scan]:
+    scans, unusable = query(root, **options)
+    assert unusable == []
+    return scans
+
+
+def query(root: Path, **options: Any) -> Collection:
     return collect_scans(open_layout(root), **options)
 
 
@@ -98,9 +105,9 @@ def test_folders_above_the_dataset_are_no_entities(dataset: Path, tmp_path: Path
     ]
     assert [scan.brain_mask is not None for scan in scans] == [False] * 4 + [True]
     assert labels(collect(moved, sessions=['b'])) == ['sub-01_ses-b_acq-sag_T2w']
-    with_index = collect_scans(open_layout(moved, tmp_path / 'index'))
+    with_index = collect_scans(open_layout(moved, tmp_path / 'index')).scans
     assert labels(with_index) == labels(scans)
-    assert labels(collect_scans(open_layout(moved, tmp_path / 'index'))) == labels(scans)
+    assert labels(collect_scans(open_layout(moved, tmp_path / 'index')).scans) == labels(scans)
 
 
 def test_entities_are_text_and_keep_leading_zeros(dataset: Path) -> None:
@@ -122,7 +129,7 @@ def test_participants_restrict_the_index(dataset: Path) -> None:
     layout = open_layout(dataset, participants=['02'])
 
     assert layout.get_subjects() == ['02']
-    assert labels(collect_scans(layout, participants=['02'])) == [
+    assert labels(collect_scans(layout, participants=['02']).scans) == [
         'sub-02_acq-cor_T2w',
         'sub-02_acq-sag_T2w',
     ]
@@ -166,16 +173,145 @@ def test_no_image_of_the_modality_names_those_found(dataset: Path) -> None:
 def test_two_files_with_the_same_entities(dataset: Path) -> None:
     touch(dataset, 'sub-02/anat/sub-02_acq-sag_T2w.nii')
 
-    with pytest.raises(UserError, match='same entities as'):
-        collect(dataset)
+    scans, (item,) = query(dataset)
+    assert len(scans) == 4
+    assert item.image == 'sub-02_acq-sag_T2w'
+    assert 'same entities as' in item.message
 
 
-def test_broken_sidecar_is_named(dataset: Path) -> None:
-    (dataset / 'T2w.json').write_text('{"EchoTime": ', encoding='utf-8')
+BROKEN = {
+    'comma': b'{"EchoTime": 1,}',
+    'array': b'[1, 2]',
+    'number': b'5',
+    'null': b'null',
+    'empty': b'',
+    'latin1': '{"InstitutionName": "Universit\xe4t"}'.encode('latin-1'),
+    'deep': b'[' * 100_000,
+}
 
-    with pytest.raises(UserError, match=r'T2w\.json') as error:
+
+@pytest.mark.parametrize('content', BROKEN.values(), ids=BROKEN)
+def test_broken_sidecar_is_that_images_failure(dataset: Path, content: bytes) -> None:
+    sidecar = dataset / 'sub-02/anat/sub-02_acq-sag_T2w.json'
+    sidecar.write_bytes(content)
+    scans, (item,) = query(dataset)
+    assert len(scans) == 4
+    assert (item.image, item.subject) == ('sub-02_acq-sag_T2w', '02')
+    assert item.message.startswith(f'{sidecar}: the sidecar')
+    assert '\n' not in item.message
+
+
+def test_sidecars_of_other_images_are_not_read(dataset: Path) -> None:
+    for name in ('sub-01/func/sub-01_task-rest_bold.json', 'sub-02/anat/sub-02_T1w.json'):
+        touch(dataset, name)
+        (dataset / name).write_bytes(BROKEN['comma'])
+    assert len(collect(dataset)) == 5
+
+
+@pytest.mark.parametrize('kind', ['comma', 'empty', 'latin1', 'array'])
+def test_broken_description(dataset: Path, kind: str) -> None:
+    (dataset / 'dataset_description.json').write_bytes(BROKEN[kind])
+    if kind != 'array':
+        assert len(collect(dataset)) == 5
+        return
+    with pytest.raises(UserError, match=r'description\.json: no JSON object'):
         open_layout(dataset)
-    assert '\n' not in str(error.value)
+
+
+def test_sidecar_with_a_byte_order_mark_is_read(dataset: Path) -> None:
+    sidecar = dataset / 'sub-02/anat/sub-02_acq-sag_T2w.json'
+    sidecar.write_bytes(b'\xef\xbb\xbf{"SliceThickness": 5}')
+    assert collect(dataset)[-1].metadata['SliceThickness'] == 5
+
+
+def test_sidecar_that_was_not_fetched(dataset: Path) -> None:
+    sidecar = dataset / 'sub-02/anat/sub-02_acq-sag_T2w.json'
+    sidecar.unlink()
+    sidecar.symlink_to('../../.git/annex/absent')
+    _, (item,) = query(dataset)
+    assert 'datalad get' in item.message
+
+
+@pytest.mark.parametrize(
+    ('name', 'words'),
+    [
+        ('sub-02/anat/sub-01_T2w.nii.gz', 'sub-01 in the name, but sub-02 in the folder'),
+        ('sub-01/ses-a/anat/sub-01_ses-b_T2w.nii.gz', 'ses-b in the name, but ses-a'),
+        ('sub-01/ses-a/anat/sub-01_T2w.nii.gz', 'no ses- in the name'),
+        ('sub-02/anat/sub-02_ses-a_T2w.nii', 'no ses- in the folder'),
+        ('sub-pat_02/anat/sub-pat_02_T2w.nii.gz', 'sub-pat_02: no BIDS label'),
+        ('sub-é/anat/sub-é_T2w.nii.gz', 'sub-é: no BIDS label'),
+        ('sub-/anat/sub-_T2w.nii.gz', 'sub-: no BIDS label'),
+        ('sub-02/ses-pre_1/anat/sub-02_ses-pre_1_T2w.nii.gz', 'ses-pre_1: no BIDS label'),
+        ('sub-02/anat/sub-02_acq-0.5_T2w.nii.gz', 'no BIDS name'),
+        ('sub-02/anat/sub-02-T2w.nii.gz', 'no BIDS name'),
+        ('sub-02/anat/sub-02_acq-é_T2w.nii.gz', 'no BIDS name'),
+        ('sub-02/anat/sub-02_acq-a_acq-b_T2w.nii.gz', 'no BIDS name'),
+    ],
+)
+def test_names_that_bids_does_not_allow_there(dataset: Path, name: str, words: str) -> None:
+    touch(dataset, name)
+    scans, (item,) = query(dataset)
+    assert len(scans) == 5
+    assert item.image == name
+    assert name in item.message
+    assert words in item.message
+
+
+def test_plus_in_a_label(dataset: Path) -> None:
+    touch(dataset, 'sub-02/anat/sub-02_acq-a+b_T2w.nii.gz')
+    assert 'sub-02_acq-a+b_T2w' in labels(collect(dataset))
+
+
+def test_links_to_a_folder_above_are_not_followed(dataset: Path) -> None:
+    anat = dataset / 'sub-02/anat'
+    for link, target in (
+        (anat / 'loop', '..'),
+        (anat / 'here', '.'),
+        (anat / 'itself', 'itself'),
+        (dataset / 'sub-02/self', '..'),
+        (dataset / 'sub-02/again', '.'),
+        (dataset / 'again', '.'),
+    ):
+        link.symlink_to(target)
+    assert len(collect(dataset)) == 5
+    (dataset / 'sub-02/ses-x').symlink_to('.')
+    (dataset / 'sub-09').symlink_to('sub-02')
+    scans, unusable = query(dataset)
+    assert len(scans) == 5
+    assert len(unusable) == 6
+
+
+def test_parts_of_complex_images_are_no_scans(
+    dataset: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    touch(dataset, *(f'sub-02/anat/sub-02_part-{p}_T2w.nii.gz' for p in ('phase', 'real', 'mag')))
+    with caplog.at_level(logging.INFO):
+        assert len(collect(dataset)) == 6
+    assert 'part-phase' in caplog.text
+
+
+@pytest.mark.parametrize(
+    ('patterns', 'left'),
+    [
+        ('*_acq-sag_*', 3),
+        ('# none\n\n', 5),
+        ('sub-01/', 2),
+        ('sub-01', 2),
+        ('/sub-01/ses-a', 3),
+        ('ses-a/', 3),
+        ('**/anat/*run-01*', 4),
+        ('sub-02/**', 3),
+        ('anat/*run*', 5),
+        ('*_T2w.*\n!*acq*', 3),
+        ('sub-0[12]/anat/*', 3),
+        ('sub-0[!1]', 3),
+        ('*run-0?_*', 3),
+    ],
+)
+def test_bidsignore_is_read_as_git_reads_its_own(dataset: Path, patterns: str, left: int) -> None:
+    (dataset / '.bidsignore').write_text(patterns + '\n', encoding='utf-8')
+    assert len(collect(dataset)) == left
 
 
 @pytest.mark.parametrize(
@@ -229,13 +365,26 @@ def test_filters_that_are_no_json(tmp_path: Path) -> None:
 def test_index_is_written_and_used_again(dataset: Path, tmp_path: Path) -> None:
     database = tmp_path / 'db'
     first = collect_scans(open_layout(dataset, database, ['02']), participants=['01'])
-    touch(dataset, 'sub-01/ses-a/anat/sub-01_ses-a_run-03_T2w.nii.gz')
-
+    (file,) = database.glob('*.sqlite')
+    before = file.stat().st_mtime_ns
     again = collect_scans(open_layout(dataset, database), participants=['01'])
+    assert again == first
+    assert len(first.scans) == 3
+    assert file.stat().st_mtime_ns == before
 
-    # A new file is not in the old index, which covers all participants from the first time.
-    assert labels(again) == labels(first)
-    assert len(first) == 3
+
+@pytest.mark.parametrize('change', ['more', 'less', 'renamed'])
+def test_index_of_other_images_is_made_anew(dataset: Path, tmp_path: Path, change: str) -> None:
+    open_layout(dataset, tmp_path / 'db')
+    path = dataset / 'sub-02/anat/sub-02_acq-sag_T2w.nii.gz'
+    if change == 'more':
+        touch(dataset, 'sub-02/anat/sub-02_T2w.nii.gz')
+    elif change == 'less':
+        path.unlink()
+    else:
+        path.rename(path.with_name('sub-02_acq-ax_T2w.nii.gz'))
+    found = collect_scans(open_layout(dataset, tmp_path / 'db'))
+    assert found == query(dataset)
 
 
 def test_index_of_another_dataset_is_refused(dataset: Path, tmp_path: Path) -> None:
@@ -247,29 +396,22 @@ def test_index_of_another_dataset_is_refused(dataset: Path, tmp_path: Path) -> N
         open_layout(dataset, tmp_path / 'db')
 
 
-def test_index_that_names_a_lost_file(dataset: Path, tmp_path: Path) -> None:
-    open_layout(dataset, tmp_path / 'db')
-    (dataset / 'sub-02/anat/sub-02_acq-sag_T2w.nii.gz').unlink()
-
-    with pytest.raises(UserError, match='not on disk'):
-        collect_scans(open_layout(dataset, tmp_path / 'db'))
-
-
 def test_content_that_was_not_fetched_is_left_to_the_reading_of_images(dataset: Path) -> None:
     path = dataset / 'sub-02/anat/sub-02_acq-sag_T2w.nii.gz'
     path.unlink()
     path.symlink_to(dataset / '.git/annex/nothing')
 
-    assert path in [scan.path for scan in collect_scans(open_layout(dataset))]
+    assert path in [scan.path for scan in collect(dataset)]
 
 
-def test_masks_of_a_broken_dataset(dataset: Path, tmp_path: Path) -> None:
-    broken = tmp_path / 'broken'
-    broken.mkdir()
-    (broken / 'dataset_description.json').write_text('{', encoding='utf-8')
+def test_masks_of_no_folder(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match='no such folder; check --derivatives m='):
+        query(dataset, derivatives={'m': tmp_path / 'absent'})
 
-    with pytest.raises(UserError, match='broken: cannot be indexed'):
-        collect_scans(open_layout(dataset), derivatives={'m': broken})
+
+def test_masks_need_no_description(dataset: Path, masks: Path) -> None:
+    (masks / 'dataset_description.json').write_text('{', encoding='utf-8')
+    assert sum(scan.brain_mask is not None for scan in query(dataset, derivatives={'m': masks})[0])
 
 
 @pytest.fixture
@@ -308,7 +450,38 @@ def test_masks_fit_all_entities_of_the_scan(dataset: Path, masks: Path) -> None:
 def test_several_masks_are_named(dataset: Path, masks: Path) -> None:
     touch(masks, 'sub-02/anat/sub-02_acq-cor_desc-brain_mask.nii.gz')
 
-    with pytest.raises(UserError, match='several brain masks fit') as error:
-        collect(dataset, derivatives={'masks': masks})
-    assert 'sub-02_acq-cor_desc-brain_mask.nii.gz' in str(error.value)
-    assert 'sub-02_acq-cor_space-T2w_desc-brain_mask.nii.gz' in str(error.value)
+    scans, (item,) = query(dataset, derivatives={'masks': masks})
+    assert len(scans) == 4
+    assert 'several brain masks fit' in item.message
+    assert 'sub-02_acq-cor_desc-brain_mask.nii.gz' in item.message
+    assert 'sub-02_acq-cor_space-T2w_desc-brain_mask.nii.gz' in item.message
+
+
+def test_run_is_an_index(dataset: Path, tmp_path: Path) -> None:
+    touch(tmp_path / 'm', 'sub-01/ses-a/anat/sub-01_ses-a_run-1_desc-brain_mask.nii.gz')
+    scan, *others = collect(dataset, derivatives={'masks': tmp_path / 'm'})
+    assert scan.brain_mask is not None
+    assert not any(other.brain_mask for other in others)
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'sub-02_acq-cor_desc-brain_mask.nii.gz',
+        'sub-02/anat/sub-02_acq-cor_T2w_desc-brain_mask.nii.gz',
+        'sub-02/anat/sub-02_acq-cor_mask.nii.gz',
+        'bibsnet/sub-02/anat/sub-02_acq-cor_desc-brain_mask.nii.gz',
+        'sub-02/anat/sub-01_acq-cor_desc-brain_mask.nii.gz',
+    ],
+)
+def test_masks_that_fit_nothing_are_named(dataset: Path, tmp_path: Path, name: str) -> None:
+    touch(tmp_path / 'm', name)
+    options: dict[str, Any] = {'participants': ['02'], 'derivatives': {'masks': tmp_path / 'm'}}
+    assert len(collect(dataset, **options)) == 2
+    scans, unusable = query(dataset, allow_missing_masks=False, **options)
+    assert scans == []
+    message = unusable[0].message
+    assert message.startswith(str(dataset / 'sub-02/anat/sub-02_acq-cor_T2w.nii.gz'))
+    assert 'no brain mask sub-02/anat/sub-02_acq-cor_desc-brain_mask.nii.gz' in message
+    assert f'there is {name}' in message
+    assert '--allow-missing-masks' in message

@@ -13,8 +13,9 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from bids_segsr.bids.listing import EXTENSIONS
 from bids_segsr.bids.names import scan_entities
-from bids_segsr.bids.query import EXTENSIONS, Scan, collect_scans, open_derivatives, open_layout
+from bids_segsr.bids.query import Scan, collect_scans, open_derivatives, open_layout
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.conform import spacing_of
 from bids_segsr.imaging.degrade import ForwardModel
@@ -76,7 +77,9 @@ def find_subjects(
         return read_csv(source, labelled=labelled)
     modality = recipe.task.modalities[0]
     roots = {} if derivatives is None else {'labels': derivatives}
-    scans = collect_scans(open_layout(source), modality=modality, derivatives=roots)
+    scans, unusable = collect_scans(open_layout(source), modality=modality, derivatives=roots)
+    if unusable:
+        raise UserError(unusable[0].message)
     if labelled and derivatives is None:
         raise UserError(
             f'{source}: the recipe learns a segmentation; give --derivatives with dseg images'
