@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from bids_segsr import __version__
-from bids_segsr.bids.files import write_text
+from bids_segsr.files import write_text
 
 # Keys of boilerplate.bib by the architecture of the model's card.
 PAPERS = {

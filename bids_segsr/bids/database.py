@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bids_segsr.bids.locking import waiting_lock
+from bids_segsr.files import locked
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def make_index(folder: Path, build: Callable[[Path], object], *, anew: bool = Fa
     path = folder / INDEX_FILE
     if path.is_file() and not anew:
         return
-    with waiting_lock(folder / '.lock'):
+    with locked(folder / '.lock'):
         if path.is_file() and not anew:
             logger.info('%s: index of another run', path)
             return

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_segsr import __version__
-from bids_segsr.bids.files import write_text
-from bids_segsr.bids.locking import waiting_lock
+from bids_segsr.files import locked, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +66,7 @@ def write_dataset_description(
     path = root / 'dataset_description.json'
     sources = {'raw': bids_dir, **(derivatives or {})}
     links = {name: _uri(folder, root) for name, folder in sources.items()}
-    with waiting_lock(root / LOCK):
+    with locked(root / LOCK):
         description = _description(root, raw, links, _read_json(path))
         return write_text(path, json.dumps(description, indent=2, ensure_ascii=False) + '\n')
 
@@ -104,7 +103,7 @@ def write_bidsignore(root: Path) -> Path:
         Path of the file.
     """
     path = root / '.bidsignore'
-    with waiting_lock(root / LOCK):
+    with locked(root / LOCK):
         lines = path.read_text(encoding='utf-8').splitlines() if path.is_file() else []
         lines += [pattern for pattern in IGNORED if pattern not in lines]
         return write_text(path, '\n'.join(lines) + '\n')

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 from bids_segsr import __version__
-from bids_segsr.bids.files import write_text
 from bids_segsr.exceptions import UserError
+from bids_segsr.files import write_text
 from bids_segsr.inference.tiling import resolve_patches
 from bids_segsr.zoo.find import DEFAULT_MODEL
 

@@ -291,10 +291,7 @@ def _save(folder: Path, network: nn.Module, card: ModelCard) -> int:
     target = folder / card.name
     if target.exists():
         raise ModelError(f'{target}: exists already; remove it or give another --output')
-    try:
-        print(save_model(target, network, card))
-    except OSError as error:
-        raise ModelError(f'{target}: cannot be written ({error.strerror})') from error
+    print(save_model(target, network, card))
     return 0
 
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bids_segsr import __version__
-from bids_segsr.bids.files import make_folder
 from bids_segsr.cli import evaluate, models, simulate, train
 from bids_segsr.cli.arguments import Parser
 from bids_segsr.cli.parser import resolution_mm
 from bids_segsr.cli.process import complain, run_command
 from bids_segsr.exceptions import UserError
+from bids_segsr.files import make_folder
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -27,9 +27,9 @@ from typing import Any
 from nipype.pipeline.plugins.base import DistributedPluginBase
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin, process_initializer
 
-from bids_segsr.bids.files import write_text
 from bids_segsr.bids.names import graph_of_node
 from bids_segsr.exceptions import UserError
+from bids_segsr.files import write_text
 from bids_segsr.reports.run_errors import Problem, read_crash
 
 KILLED = (

@@ -9,7 +9,7 @@ import numpy as np
 
 from bids_segsr.evaluation.cases import Case
 from bids_segsr.evaluation.systems import Output
-from bids_segsr.exceptions import UserError
+from bids_segsr.files import complete
 
 FOLDER = 'pictures'
 
@@ -41,17 +41,13 @@ def save_picture(out: Path, key: str, case: Case, output: Output) -> None:
     masks = list(output.structures.values())
     outline = masks[0] if masks else np.zeros(case.inside.shape, dtype=bool)
     truth = np.where(case.seen, case.reference.image, 0)
-    folder = out / FOLDER
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with complete(out / FOLDER / f'{key}.npz') as part:
         np.savez_compressed(
-            folder / f'{key}.npz',
+            part,
             image=_cut(output.image, case),
             truth=_cut(truth, case),
             outline=_cut(outline, case),
         )
-    except OSError as error:
-        raise UserError(f'{folder}: cannot be written ({error.strerror}).') from error
 
 
 def load_picture(out: Path, key: str) -> Picture | None:

@@ -17,6 +17,7 @@ from bids_segsr.evaluation.run import Settings
 from bids_segsr.evaluation.systems import System
 from bids_segsr.evaluation.tables import SUMMARY_FILE, TESTS_FILE, as_text
 from bids_segsr.exceptions import UserError
+from bids_segsr.files import write_text
 from bids_segsr.inference.predict import resolve_device
 from bids_segsr.training.data.subjects import Subject
 from bids_segsr.training.loop.model_card import processor_name
@@ -109,8 +110,7 @@ def write_settings(
         },
     }
     path = settings.out / SETTINGS_FILE
-    path.write_text(json.dumps(content, indent=2, default=str) + '\n', encoding='utf-8')
-    return path
+    return write_text(path, json.dumps(content, indent=2, default=str) + '\n')
 
 
 def write_result(result: Result, out: Path) -> tuple[str, list[Path]]:
@@ -124,9 +124,10 @@ def write_result(result: Result, out: Path) -> tuple[str, list[Path]]:
         The tables as text, and the files.
     """
     for frame, name in ((result.summary, SUMMARY_FILE), (result.tests, TESTS_FILE)):
-        frame.to_csv(out / name, sep='\t', index=False, float_format='%.10g', na_rep='nan')
+        table = frame.to_csv(sep='\t', index=False, float_format='%.10g', na_rep='nan')
+        write_text(out / name, table)
     text = '\n\n'.join(f'{title}\n\n{as_text(table)}' for title, table in result.tables.items())
-    (out / TABLE_FILE).write_text(text + '\n', encoding='utf-8')
+    write_text(out / TABLE_FILE, text + '\n')
     written = [out / name for name in (SUMMARY_FILE, TESTS_FILE, TABLE_FILE)]
     for name, figure in result.figures.items():
         written += save_figure(figure, out, name)

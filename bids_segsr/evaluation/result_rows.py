@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from bids_segsr.exceptions import UserError
+from bids_segsr.files import make_folder, write_text
 
 ROWS_FILE = 'rows.tsv'
 KEYS_FILE = 'keys.json'
@@ -29,10 +30,7 @@ class Store:
 
     def __init__(self, out: Path) -> None:
         self._path = out / ROWS_FILE
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f'{out}: cannot be made ({error.strerror}).') from error
+        make_folder(out)
         self._frame = _read(self._path)
         self._known = set(self._frame['key']) if len(self._frame) else set()
         self._keys_path = out / KEYS_FILE
@@ -75,8 +73,8 @@ class Store:
         # only a value that is no number is written as nan: what is not varied stays empty
         ordered = ordered.assign(value=[f'{value:.10g}' for value in ordered['value']])
         keys = {key: self._keys[key] for key in sorted(self._known & set(self._keys))}
-        _replace(self._keys_path, json.dumps(keys, indent=1, sort_keys=True, default=str) + '\n')
-        _replace(self._path, ordered.to_csv(sep='\t', index=False, float_format='%.10g'))
+        write_text(self._keys_path, json.dumps(keys, indent=1, sort_keys=True, default=str) + '\n')
+        write_text(self._path, ordered.to_csv(sep='\t', index=False, float_format='%.10g'))
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -108,12 +106,3 @@ def _read_keys(path: Path) -> dict[str, Any]:
         return dict(json.loads(path.read_text(encoding='utf-8')))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f'{path}: cannot be read ({error}); remove it.') from error
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f'.{path.name}.part')
-    try:
-        temporary.write_text(text, encoding='utf-8')
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(f'{path}: cannot be written ({error.strerror}).') from error

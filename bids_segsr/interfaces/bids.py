@@ -56,18 +56,16 @@ class SaveDerivative(SimpleInterface):
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
         target = Path(self.inputs.base_directory, self.inputs.name)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f'.{target.name}.partial')
-        shutil.copyfile(self.inputs.in_file, partial)
-        partial.replace(target)
+        from bids_segsr.files import complete, write_text
+
+        with complete(target) as part:
+            shutil.copyfile(self.inputs.in_file, part)
         if self.inputs.metadata:
             known_after = {field: getattr(self.inputs, field) for field in self.sidecar_fields}
             sidecar = {
                 **self.inputs.metadata,
                 **{field: value for field, value in known_after.items() if value},
             }
-            from bids_segsr.bids.files import write_text
-
             write_text(
                 target.with_name(target.name.split('.')[0] + '.json'),
                 json.dumps(sidecar, indent=2) + '\n',

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from bids_segsr import __version__
-from bids_segsr.bids.files import write_text
 from bids_segsr.exceptions import UserError
+from bids_segsr.files import write_text
 from bids_segsr.inference.qc import KEYS, QUANTITIES
 from bids_segsr.reports.missing_results import LeftOut, left_out_html, left_out_tsv
 from bids_segsr.reports.page import data_text, formatted, style_and_script

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from bids_segsr import __version__
-from bids_segsr.bids.files import write_text
+from bids_segsr.files import write_text
 from bids_segsr.reports.assembly import (
     Image,
     Reportlet,

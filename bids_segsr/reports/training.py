@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bids_segsr import __version__
-from bids_segsr.bids.files import write_text
 from bids_segsr.exceptions import UserError
+from bids_segsr.files import write_text
 from bids_segsr.reports.page import style_and_script
 from bids_segsr.reports.svg import finish
 from bids_segsr.training.loop.run_log import PICTURES, TABLE, read_log

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from bids_segsr import __version__
 from bids_segsr.bids.description import BIDS_VERSION
-from bids_segsr.bids.files import make_folder, write_text
 from bids_segsr.bids.names import derivative_name
 from bids_segsr.exceptions import UserError
+from bids_segsr.files import make_folder, write_text
 
 if TYPE_CHECKING:
     from bids_segsr.imaging.acquisition import Acquisition

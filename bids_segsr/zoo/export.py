@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_segsr.exceptions import ModelError
+from bids_segsr.files import complete, write_text
 from bids_segsr.zoo.feeding import example_inputs
 from bids_segsr.zoo.store import CARD_FILE, WEIGHTS_FILE, TrainedModel, save_model
 
@@ -33,8 +34,8 @@ def export_model(model: TrainedModel, file_format: str, output: Path) -> list[Pa
         What was written: weights, then card.
 
     Raises:
-        ModelError: If the network cannot be written in that format or place, or onnx is not
-            installed.
+        ModelError: If the network cannot be written in that format, or onnx is not installed.
+        UserError: If the file cannot be written.
     """
     import torch
 
@@ -46,18 +47,15 @@ def export_model(model: TrainedModel, file_format: str, output: Path) -> list[Pa
             folder = save_model(output, model.network, model.card)
             return [folder / WEIGHTS_FILE, folder / CARD_FILE]
         card = output.with_name(f'{output.name}.json')
-        output.parent.mkdir(parents=True, exist_ok=True)
         # Tracing warns of each size that is compared; the sizes stay free nevertheless.
-        with warnings.catch_warnings(), torch.no_grad():
+        with complete(output) as part, warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter('ignore')
             if file_format == 'onnx':
-                _write_onnx(model, inputs, output)
+                _write_onnx(model, inputs, part)
             else:
                 resolution = inputs[1].item() if len(inputs) > 1 else None
-                export_torchscript(model.network, output, inputs[0].shape, resolution=resolution)
-        card.write_text(model.card.to_json(), encoding='utf-8')
-    except OSError as error:
-        raise ModelError(f'{output}: cannot be written ({error.strerror or error})') from error
+                export_torchscript(model.network, part, inputs[0].shape, resolution=resolution)
+        write_text(card, model.card.to_json())
     except (RuntimeError, ValueError, TypeError) as error:
         reason = str(error).strip().partition('\n')[0]
         raise ModelError(

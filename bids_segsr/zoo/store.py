@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_segsr.exceptions import ModelError
+from bids_segsr.files import complete, write_text
 from bids_segsr.zoo.card import ModelCard, read_card
 
 if TYPE_CHECKING:
@@ -73,6 +74,9 @@ def save_model(
 
     Returns:
         The folder.
+
+    Raises:
+        UserError: If it cannot be written.
     """
     import torch
     from safetensors.torch import save
@@ -83,10 +87,11 @@ def save_model(
         for name, tensor in network.state_dict().items()
     }
     content = save(state)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / WEIGHTS_FILE).write_bytes(content)
     card = dataclasses.replace(card, sha256=hashlib.sha256(content).hexdigest())
-    (folder / CARD_FILE).write_text(card.to_json(), encoding='utf-8')
+    with complete(folder / WEIGHTS_FILE) as weights:
+        weights.write_bytes(content)
+        # a model that is replaced is unreadable between the two for a moment, and never wrong
+        write_text(folder / CARD_FILE, card.to_json())
     return folder
 
 

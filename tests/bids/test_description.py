@@ -18,9 +18,9 @@ from bids_segsr.bids.description import (
     write_dataset_description,
     write_dseg_tsv,
 )
-from bids_segsr.bids.files import write_text
 from bids_segsr.bids.locking import subject_lock
 from bids_segsr.exceptions import UserError
+from bids_segsr.files import write_text
 
 
 @pytest.fixture

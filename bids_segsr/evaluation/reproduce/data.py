@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from bids_segsr.evaluation.reproduce.dhcp import CORTEX, Scan
 from bids_segsr.exceptions import ImageError, UserError
+from bids_segsr.files import complete, write_text
 from bids_segsr.imaging.volume import load_map, load_mask, load_volume, save_volume
 
 FOLDER = 'data'
@@ -72,9 +72,7 @@ def _write_list(path: Path, rows: Sequence[Mapping[str, str]]) -> Path:
     writer = csv.DictWriter(text, _COLUMNS, lineterminator='\n')
     writer.writeheader()
     writer.writerows(rows)
-    part = path.with_name(f'.{os.getpid()}.{path.name}')
-    part.write_text(text.getvalue(), encoding='utf-8')
-    return part.replace(path)
+    return write_text(path, text.getvalue())
 
 
 def _write_images(scan: Scan, image: Path, label: Path, mask: Path) -> None:
@@ -94,6 +92,5 @@ def _write_images(scan: Scan, image: Path, label: Path, mask: Path) -> None:
         (mask, brain),
     ):
         # an interrupted run must not leave half a file behind that the next one takes for whole
-        part = path.with_name(f'.{os.getpid()}.{path.name}')
-        save_volume(part, array, volume.affine)
-        part.replace(path)
+        with complete(path) as part:
+            save_volume(part, array, volume.affine)

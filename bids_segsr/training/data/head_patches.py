@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from bids_segsr.files import complete
 from bids_segsr.imaging.conform import spacing_of
 from bids_segsr.inference.brain_extraction import FAR
 from bids_segsr.networks.standardise import volume_scale
@@ -24,7 +25,6 @@ from bids_segsr.training.data.label_patches import (
     find_label_maps,
 )
 from bids_segsr.training.data.patches import Patch
-from bids_segsr.training.data.volumes import write_complete
 from bids_segsr.training.data_tables import HEAD_CHANNELS, Heads, Sampling
 from bids_segsr.training.recipe import Recipe
 
@@ -196,7 +196,8 @@ def _store(label_map: LabelMap, cache: Path) -> StoredHead:
         numbers: Mapping[str, Sequence[int]] | None = source.table or None
         head = read_head(path, source.labelling, numbers)
         voxels = np.stack([head.regions, head.brain.astype(np.uint8)])
-        write_complete(file, lambda part: np.save(part, voxels))
+        with complete(file) as part:
+            np.save(part, voxels)
     spacing = spacing_of(nib.as_closest_canonical(nib.load(path)).affine)
     return StoredHead(file, source.labelling, spacing, label_map.share)
 

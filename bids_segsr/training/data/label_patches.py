@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from bids_segsr.exceptions import UserError
+from bids_segsr.files import complete
 from bids_segsr.imaging.conform import acquired_axis, spacing_of
 from bids_segsr.imaging.degrade import ForwardModel
 from bids_segsr.networks.standardise import volume_scale
@@ -27,7 +27,6 @@ from bids_segsr.simulation.thick_slices import BackProjection
 from bids_segsr.simulation.thin_axes import ThinAxes, make_thin_sample, read_thin_axes
 from bids_segsr.training.data.patches import Patch
 from bids_segsr.training.data.shared_volumes import DeviceVolumes, SharedVolumes
-from bids_segsr.training.data.volumes import write_complete
 from bids_segsr.training.data_tables import UNLABELLED, Heads, LabelMaps, LabelSource, Sampling
 from bids_segsr.training.recipe import Recipe
 
@@ -309,15 +308,19 @@ def _read(label_map: LabelMap, cache: Path) -> Anatomy | ThinAxes:
         file = cache / f'scan-{key}.npy'
         if not file.exists():
             scan = read_thin_axes(path, label_map.spacing).image
-            write_complete(file, lambda part: np.save(part, scan))
+            with complete(file) as part:
+                np.save(part, scan)
         return ThinAxes(path.name, np.load(file, mmap_mode='r'), axis)
     files = [cache / f'maps-{key}.npy', cache / f'image-{key}.npy']
     wanted = files[: 1 if label_map.image is None else 2]
     if not all(file.exists() for file in wanted):
         numbers: Mapping[str, Sequence[int]] | None = source.table or None
         anatomy = read_anatomy(path, source.labelling, image=label_map.image, numbers=numbers)
-        for file, voxels in zip(wanted, (anatomy.maps, anatomy.image), strict=False):
-            write_complete(file, partial(np.save, arr=voxels))
+        for file, voxels in zip(files, (anatomy.maps, anatomy.image), strict=True):
+            if voxels is None:
+                continue
+            with complete(file) as part:
+                np.save(part, voxels)
     maps, *real = (np.load(file, mmap_mode='r') for file in wanted)
     return Anatomy(path.name, source.labelling, maps, real[0] if real else None)
 

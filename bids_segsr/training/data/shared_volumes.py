@@ -11,7 +11,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from bids_segsr.training.data.volumes import write_complete
+from bids_segsr.files import complete
 
 AHEAD = 64
 """So many numbers further on a worker looks for a volume to make while others make its own."""
@@ -86,7 +86,8 @@ class SharedVolumes:
             with FileLock(self._lock(number), timeout=0):
                 if not path.exists():
                     volume = self.make(number)
-                    write_complete(path, lambda part: np.save(part, volume))
+                    with complete(path) as part:
+                        np.save(part, volume)
         except Timeout:
             return False
         if self.keep is not None:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from bids_segsr.exceptions import ImageError, UserError
+from bids_segsr.files import complete, write_text
 from bids_segsr.imaging.acquisition import (
     Acquisition,
     acquire,
@@ -121,7 +121,8 @@ def store_volume(path: Path, cache: Path, kind: Literal['image', 'label']) -> St
             'mean': volume_scale(data, 'volume-mean'),
             'numbers': np.unique(data).tolist() if kind == 'label' else [],
         }
-        write_complete(array, lambda part: np.save(part, data))
+        with complete(array) as part:
+            np.save(part, data)
         _write_facts(about, facts)
     facts = json.loads(about.read_text(encoding='utf-8'))
     i, j, k = np.load(array, mmap_mode='r').shape
@@ -255,26 +256,4 @@ def _load(path: Path, kind: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _write_facts(path: Path, facts: dict[str, Any]) -> None:
-    write_complete(path, lambda part: part.write_text(json.dumps(facts), encoding='utf-8'))
-
-
-def write_complete(path: Path, save: Callable[[Path], Any]) -> None:
-    """Write a file under another name first, so that it appears complete or not at all.
-
-    Args:
-        path: The file; its folder is made.
-        save: Writes to the path that it is given, which has the same suffix.
-
-    Raises:
-        UserError: The file cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix='.part-') as folder:
-            part = Path(folder) / path.name
-            save(part)
-            part.replace(path)
-    except OSError as error:
-        raise UserError(
-            f'{path}: cannot be written ({error.strerror}); give another --cache folder.'
-        ) from None
+    write_text(path, json.dumps(facts))

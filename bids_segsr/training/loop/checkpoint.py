@@ -19,6 +19,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from bids_segsr.exceptions import UserError
+from bids_segsr.files import complete
 
 STATE_FILE = 'state.json'
 FORMAT = 2
@@ -147,10 +148,8 @@ def of_prefix(name: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f'{path.name}.partial')
-    with partial.open('wb') as file:
+    with complete(path) as part, part.open('wb') as file:
         file.write(content)
         file.flush()
         # A rename that reaches the disk before the content would survive a power cut, alone.
         os.fsync(file.fileno())
-    partial.replace(path)

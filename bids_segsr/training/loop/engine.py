@@ -20,6 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from bids_segsr.exceptions import UserError
+from bids_segsr.files import write_text
 from bids_segsr.training.data.batches import (
     PatchSource,
     Shares,
@@ -115,7 +116,7 @@ class Trainer:
         self.log: RunLog | None = None
         if fabric.is_global_zero:
             out.mkdir(parents=True, exist_ok=True)
-            (out / RECIPE_FILE).write_text(recipe_text(recipe), encoding='utf-8')
+            write_text(out / RECIPE_FILE, recipe_text(recipe))
             self.log = RunLog(out, self.progress.step if self.taken_up else None)
 
     def fit(self) -> Outcome:

@@ -17,6 +17,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from bids_segsr import __version__
+from bids_segsr.files import write_text
 from bids_segsr.training.data.data_summary import TrainingData
 from bids_segsr.training.loop.progress import Progress
 from bids_segsr.training.recipe import Recipe
@@ -169,11 +170,7 @@ def write_summary(
         'machine': machine(fabric),
         **details,
     }
-    path = out / SUMMARY_FILE
-    partial = path.with_suffix('.partial')
-    partial.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
-    partial.replace(path)
-    return path
+    return write_text(out / SUMMARY_FILE, json.dumps(content, indent=2) + '\n')
 
 
 def machine(fabric: Fabric) -> dict[str, str | int]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bids_segsr import files
 from bids_segsr.exceptions import UserError
 
 RECIPE_FILE = 'recipe.toml'
@@ -50,22 +51,13 @@ def locked(out: Path) -> Iterator[None]:
     if not is_first():
         yield
         return
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(out / LOCK_FILE)
-    try:
-        lock.acquire(timeout=LOCK_SECONDS)
-    except Timeout:
-        raise UserError(
-            f'{out}: another segsr train is running in this folder; wait for its end or give '
-            'another folder'
-        ) from None
-    except OSError as error:
-        raise UserError(f'{lock.lock_file}: cannot be written ({error.strerror})') from None
-    try:
+    with files.locked(
+        out / LOCK_FILE,
+        f'{out}: another segsr train is running in this folder; wait for its end or give '
+        'another folder',
+        LOCK_SECONDS,
+    ):
         yield
-    finally:
-        lock.release()
 
 
 def is_first() -> bool:

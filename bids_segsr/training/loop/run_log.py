@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bids_segsr.files import complete
 from bids_segsr.training.recipe import Recipe
 
 TABLE = 'log.csv'
@@ -91,13 +92,11 @@ class RunLog:
         self.writer.close()
 
     def _write_all(self) -> None:
-        partial = self.path.with_suffix('.partial')
-        with partial.open('w', newline='', encoding='utf-8') as file:
+        with complete(self.path) as part, part.open('w', newline='', encoding='utf-8') as file:
             writer = csv.writer(file, lineterminator='\n')
             if self.rows:
                 writer.writerow(self.rows[0])
             writer.writerows(map(_text, row.values()) for row in self.rows)
-        partial.replace(self.path)
 
 
 def read_log(path: Path) -> list[dict[str, float]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
-from bids_segsr.bids.files import make_folder
+from bids_segsr.files import make_folder
 from bids_segsr.inference.predict import resolve_device
 from bids_segsr.training.data.batches import PatchSource
 from bids_segsr.training.data.data_summary import TrainingData

@@ -1,0 +1,117 @@
+"""Files that appear completely or not at all, folders, and locks between runs."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bids_segsr.exceptions import UserError
+
+
+def make_folder(path: Path) -> Path:
+    """Make a folder and its parents.
+
+    Args:
+        path: The folder; it may exist.
+
+    Returns:
+        The path.
+
+    Raises:
+        UserError: If it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f'{path}: the folder cannot be made ({error.strerror}); '
+            'choose a folder that you may write to'
+        ) from None
+    return path
+
+
+@contextmanager
+def complete(path: Path) -> Iterator[Path]:
+    """Write a file, so that a reader sees the old or the new one and no part of it.
+
+    A run that is killed while it writes leaves the old file, or none.
+
+    Args:
+        path: The file; its folder is made.
+
+    Yields:
+        Path of the same name, to write to; what lies there in the end takes the place of `path`.
+
+    Raises:
+        UserError: If the file cannot be written.
+    """
+    make_folder(path.parent)
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix='.part-') as folder:
+            part = Path(folder) / path.name
+            yield part
+            part.replace(path)
+    except OSError as error:
+        raise UserError(
+            f'{path}: cannot be written ({error.strerror or error}); '
+            'choose an output folder that you may write to'
+        ) from None
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file, completely or not at all.
+
+    A file that holds the text already is left as it is.
+
+    Args:
+        path: The file; its folder is made.
+        text: What it shall hold, written as UTF-8.
+
+    Returns:
+        The path.
+
+    Raises:
+        UserError: If the file cannot be written.
+    """
+    content = text.encode()
+    if not _holds(path, content):
+        with complete(path) as part:
+            part.write_bytes(content)
+    return path
+
+
+@contextmanager
+def locked(path: Path, taken: str | None = None, seconds: float = 0) -> Iterator[None]:
+    """Hold a lock that other runs respect.
+
+    Args:
+        path: The lock file, which stays behind without meaning; its folder is made.
+        taken: What to say where another run holds it; None to wait for the end of that run.
+        seconds: How long it may be held before that is said.
+
+    Raises:
+        UserError: If another run holds it, or the file cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    make_folder(path.parent)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=-1 if taken is None else seconds)
+    except Timeout:
+        raise UserError(taken) from None
+    except OSError as error:
+        raise UserError(f'{path}: cannot be written ({error.strerror})') from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    try:
+        return path.read_bytes() == content
+    except OSError:
+        return False
