@@ -180,10 +180,12 @@ class LabelMapDataset(Dataset[Patch]):
             chosen = int(rng.choice(len(self.label_maps), p=self.shares))
         label_map, anatomy = self.label_maps[chosen], self.anatomies[chosen]
         shape = (edge, edge, self.patch_size)
-        if isinstance(anatomy, ThinAxes):
-            sample = make_thin_sample(anatomy, shape, self.synthesis, rng, self.device)
-        else:
-            sample = make_sample(anatomy, shape, self.synthesis, rng)
+        # a validation asks for patches while its network runs in half precision
+        with torch.autocast(self.device.type, enabled=False):
+            if isinstance(anatomy, ThinAxes):
+                sample = make_thin_sample(anatomy, shape, self.synthesis, rng, self.device)
+            else:
+                sample = make_sample(anatomy, shape, self.synthesis, rng)
         scale = volume_scale(sample.image, self.sampling.normalisation)
         labels = [_channel(sample, channel) for channel in self.channels[1:]]
         distance = torch.full_like(sample.image, sample.ratio * label_map.spacing)

@@ -265,3 +265,11 @@ def test_the_input_is_back_projected_where_the_recipe_says_so(made):
     plain, projected = made(split='validation'), made(split='validation', steps=5)
     assert not torch.equal(plain[0]['image'], projected[0]['image'])
     torch.testing.assert_close(plain[0]['target'][1:], projected[0]['target'][1:])
+
+
+def test_patches_do_not_depend_on_the_precision_of_the_network(made):
+    plain = made(split='validation', steps=5)[0]
+    with torch.autocast('cpu', torch.bfloat16):
+        torch.testing.assert_close(
+            made(split='validation', cache='other', steps=5)[0]['image'], plain['image']
+        )
