@@ -11,6 +11,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 LABEL = re.compile(r'[a-zA-Z0-9+]+')
+WRITTEN = (
+    r'desc-preproc_{suffix}|desc-brain_mask|res-[^_]+_desc-[^_]+_{suffix}'
+    r'|res-[^_]+_label-[^_]+_(?:mask|probseg)|(?:seg-regions_)?res-[^_]+_dseg'
+    r'|(?:res-[^_]+_)?desc-(?:entropy|disagreement|residual)_map|qc'
+)
+"""What follows the entities of a scan in the names of its derivatives."""
 
 
 def derivative_name(
@@ -99,6 +105,23 @@ def label_of_node(node: str) -> str:
         node: Full name of the node.
     """
     return graph_of_node(node).removesuffix('_wf').replace('--', '+')
+
+
+def derivatives_of(root: Path, label: str) -> list[Path]:
+    """Find what earlier runs, of whatever model and resolution, wrote of a scan.
+
+    Args:
+        root: Root of the derivatives.
+        label: Name of the scan, see `scan_label`.
+
+    Returns:
+        Images, sidecars and QC file; files of other names in the same folder are not among them.
+    """
+    start, _, suffix = label.rpartition('_')
+    session = re.match(r'sub-[^_]+_(ses-[^_]+)', label)
+    folder = root / label.split('_')[0] / (session[1] if session else '') / 'anat'
+    own = re.compile(rf'{re.escape(start)}_(?:{WRITTEN.format(suffix=suffix)})\.(?:nii\.gz|json)')
+    return sorted(path for path in folder.glob(f'{start}_*') if own.fullmatch(path.name))
 
 
 def bids_uri(dataset: str, relative: str | PurePosixPath | Path) -> str:

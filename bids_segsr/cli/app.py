@@ -230,8 +230,11 @@ def _process(settings: Settings, chosen: Collection, card: ModelCard) -> int:
     for problem in problems:
         _complain(f'{problem.image} is left out: {problem.message}')
     _record(settings, subjects, problems)
-    for scan in scans:
-        _remove_earlier(root, scan)
+    # of a scan whose content is not here (DataLad), what was made of it still holds
+    present = [scan.label for scan in scans if scan.path.exists()]
+    # a path is that of an image without a name, and without results
+    for label in (*present, *(item.image for item in chosen.unusable if '/' not in item.image)):
+        _remove_earlier(root, label)
     if good:
         try:
             workflow, unbuilt = _build(settings, good, card)
@@ -311,16 +314,18 @@ def _qc_path(root: Path, scan: Scan) -> Path:
     return root / derivative_name(scan.entities, suffix='qc', extension='.json')
 
 
-def _remove_earlier(root: Path, scan: Scan) -> None:
-    """Remove figures and numbers of an earlier run: a step that fails now must not show them."""
-    from bids_segsr.bids.names import derivative_name
+def _remove_earlier(root: Path, label: str) -> None:
+    """Remove what earlier runs wrote of a scan.
 
-    suffix = scan.entities['suffix']
-    name = derivative_name(scan.entities, suffix=suffix, datatype='figures', extension='.svg')
-    stem = name.name.removesuffix(f'_{suffix}.svg')
-    for path in (root / name).parent.glob(f'{stem}_desc-*_{suffix}.*'):
-        path.unlink()
-    _qc_path(root, scan).unlink(missing_ok=True)
+    A step that fails now must not show the picture or the numbers of another file, and tissues of
+    another model must not lie beside those of this one.
+    """
+    from bids_segsr.bids.names import derivatives_of
+
+    start, _, suffix = label.rpartition('_')
+    figures = (root / label.split('_')[0] / 'figures').glob(f'{start}_desc-*_{suffix}.*')
+    for path in (*figures, *derivatives_of(root, label)):
+        path.unlink(missing_ok=True)
 
 
 def _record(settings: Settings, subjects: Sequence[str], problems: Sequence[Problem]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pytest
 
 from bids_segsr.bids.names import (
     bids_uri,
     derivative_name,
+    derivatives_of,
     model_label,
     resolution_label,
     scan_entities,
@@ -108,3 +109,32 @@ def test_model_label_keeps_letters_and_digits() -> None:
     assert model_label('segsrgan-v1.2_T2') == 'segsrganv12T2'
     with pytest.raises(ValueError, match='letter or digit'):
         model_label('--')
+
+
+def test_what_was_written_of_a_scan_is_found_and_nothing_else(tmp_path: Path) -> None:
+    ours = [
+        'sub-01_ses-a_run-1_desc-preproc_T2w.nii.gz',
+        'sub-01_ses-a_run-1_desc-brain_mask.json',
+        'sub-01_ses-a_run-1_res-1mm_desc-othermodel_T2w.nii.gz',
+        'sub-01_ses-a_run-1_res-0p5mm_label-CGM_probseg.nii.gz',
+        'sub-01_ses-a_run-1_res-1mm_label-CGM_mask.nii.gz',
+        'sub-01_ses-a_run-1_res-1mm_dseg.nii.gz',
+        'sub-01_ses-a_run-1_seg-regions_res-1mm_dseg.nii.gz',
+        'sub-01_ses-a_run-1_res-1mm_desc-entropy_map.nii.gz',
+        'sub-01_ses-a_run-1_desc-residual_map.nii.gz',
+        'sub-01_ses-a_run-1_qc.json',
+    ]
+    others = [
+        'sub-01_ses-a_qc.json',
+        'sub-01_ses-a_run-10_qc.json',
+        'sub-01_ses-a_run-1_rec-x_res-1mm_dseg.nii.gz',
+        'sub-01_ses-a_run-1_desc-manual_dseg.nii.gz',
+        'sub-01_ses-a_run-1_desc-preproc_T1w.nii.gz',
+        'sub-01_ses-a_run-1_note.txt',
+    ]
+    folder = tmp_path / 'sub-01' / 'ses-a' / 'anat'
+    folder.mkdir(parents=True)
+    for name in (*ours, *others):
+        (folder / name).touch()
+    found = derivatives_of(tmp_path, 'sub-01_ses-a_run-1_T2w')
+    assert [path.name for path in found] == sorted(ours)

@@ -720,3 +720,59 @@ def test_another_modality_of_the_same_names_is_refused(bench: Bench) -> None:
     assert 'output folder of its own' in lines[0]
     earlier.write_text(json.dumps({'bids_name': 'sub-01_T2w'}), encoding='utf-8')
     assert bench.run('--model', 'toy')[0] == 0
+
+
+def test_results_of_another_file_or_model_do_not_stay(bench: Bench) -> None:
+    good = bench.image('sub-01_run-1_T2w')
+    damaged = bench.image('sub-01_run-2_T2w')
+    absent = bench.image('sub-01_run-3_T2w')
+    anat = bench.out / 'sub-01' / 'anat'
+    anat.mkdir(parents=True)
+    names = [f'sub-01_run-{run}_seg-regions_res-1mm_dseg.nii.gz' for run in (1, 2, 3)]
+    for name in names:
+        (anat / name).touch()
+        (anat / f'{name[:13]}qc.json').write_text(json.dumps({'bids_name': f'{name[:13]}T2w'}))
+    damaged.write_bytes(good.read_bytes()[:300])
+    absent.unlink()
+    absent.symlink_to('../../.git/annex/objects/absent')
+    status, _, lines = bench.run()
+    assert status == 1
+    assert any('run-2_T2w is left out' in line and 'damaged' in line for line in lines)
+    assert any('run-3_T2w is left out' in line and 'datalad get' in line for line in lines)
+    left = sorted(path.name for path in anat.iterdir())
+    assert left == ['sub-01_run-1_qc.json', 'sub-01_run-3_qc.json', names[2]]
+
+
+def test_names_that_fit_nothing_are_failures(bench: Bench) -> None:
+    bench.image('sub-01_T2w')
+    write_image(bench.raw / 'sub-01_pre' / 'anat' / 'sub-01_pre_T2w.nii.gz')
+    write_image(bench.raw / 'sub-02' / 'anat' / 'sub-01_T2w.nii.gz')
+    for flags in (('--dry-run',), ()):
+        status, _, lines = bench.run(*flags)
+        assert status == 1
+        assert any('sub-01_pre: no BIDS label' in line for line in lines)
+        assert any('sub-01 in the name, but sub-02 in the folder' in line for line in lines)
+    (log,) = bench.logs('02')
+    assert 'sub-01_T2w.nii.gz' in (log / 'errors.json').read_text(encoding='utf-8')
+    assert bench.built[-1] == ['sub-01_T2w']
+    assert not (bench.out / 'sub-01_pre').exists()
+
+
+def test_masks_that_were_asked_for_and_are_not_there(bench: Bench) -> None:
+    bench.image('sub-01_T2w')
+    write_image(bench.root / 'm' / 'sub-01_desc-brain_mask.nii.gz')
+    status, _, (line, *_) = bench.run('-d', f'masks={bench.root / "m"}')
+    assert status == 1
+    assert 'no brain mask sub-01/anat/sub-01_desc-brain_mask.nii.gz' in line
+    flags = ('-d', f'masks={bench.root / "m"}', '--allow-missing-masks', '--dry-run')
+    assert bench.run(*flags)[0] == 0
+
+
+def test_a_list_flag_may_be_repeated(bench: Bench) -> None:
+    for subject in ('01', '02', '03'):
+        bench.image(f'sub-{subject}_T2w')
+    flags = ('--participant-label', '01', '--participant-label', '02', '--dry-run')
+    out = bench.run(*flags)[1]
+    assert 'sub-01_T2w' in out
+    assert 'sub-02_T2w' in out
+    assert 'sub-03_T2w' not in out
