@@ -20,7 +20,8 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import torch
-from default_model import SLICE_MM, Case, make_slices, real_cases, score
+from default_model import score
+from held_out import CONDITIONS, PLAIN, Case, make_slices, real_cases
 from search import train
 
 from bids_segsr.training.data_tables import UNLABELLED, LabelMaps, LabelSource
@@ -29,17 +30,18 @@ from bids_segsr.training.recipe_file import read_recipe
 from bids_segsr.zoo.find import load_model
 from bids_segsr.zoo.store import TrainedModel
 
+HOW = CONDITIONS[PLAIN]
 FROZEN = ('tissues*',)
 """All but the half for the intensity."""
 
 
-def chosen(data: Path) -> Iterator[tuple[Case, int]]:
-    """One image of a kind, and its slice axis."""
+def chosen(data: Path) -> Iterator[Case]:
+    """One image of a kind."""
     groups = set()
     for case in real_cases(data):
         if case.group not in groups:
             groups.add(case.group)
-            yield case, 2 if case.axis is None else case.axis
+            yield case
 
 
 def make_recipe(model: TrainedModel, ratio: float, minutes: float) -> Recipe:
@@ -71,18 +73,19 @@ def make_recipe(model: TrainedModel, ratio: float, minutes: float) -> Recipe:
     )
 
 
-def adapt(case: Case, axis: int, model: TrainedModel, minutes: float, out: Path) -> Path:
+def adapt(case: Case, model: TrainedModel, minutes: float, out: Path) -> Path:
     """Train on the slices of a case, unless that was done; return the folder of the model."""
     here = out / case.name.replace(' ', '-')
     folder = here / 'scan'
     if not folder.is_dir():
-        slices = make_slices(case, axis)
-        scan = np.where(slices.mask, slices.scan, 0) if case.masked else slices.scan
+        made = make_slices(case, HOW)
+        slices = made.slices
+        scan = np.where(made.seen, slices.data, 0)
         folder.mkdir(parents=True)
         for name in ('scan', 'follow'):
             image = nib.Nifti1Image(scan.astype(np.float32), slices.affine)
             nib.save(image, folder / f'{name}.nii.gz')
-    recipe = make_recipe(model, SLICE_MM / case.spacing, minutes)
+    recipe = make_recipe(model, HOW.distance / case.spacing, minutes)
     train(recipe, folder, here, init=str(model.path.parent), freeze=FROZEN)
     return here / recipe.name / 'model'
 
@@ -98,13 +101,14 @@ def main() -> None:
     torch.set_num_threads(1)
     model = load_model(arguments.model)
     rows = []
-    for case, axis in chosen(arguments.data):
-        folder = adapt(case, axis, model, arguments.minutes, arguments.out)
-        before, after = (score(case, each, axis) for each in (model, load_model(str(folder))))
+    for case in chosen(arguments.data):
+        folder = adapt(case, model, arguments.minutes, arguments.out)
+        before, after = (score(case, each, HOW) for each in (model, load_model(str(folder))))
         rows.append(
             {
                 'image': case.group,
                 'spline': before['psnr_spline'],
+                'ibp': before['psnr_ibp'],
                 'network': before['psnr_network'],
                 'adapted': after['psnr_network'],
                 'SSIM network': before['ssim_network'],

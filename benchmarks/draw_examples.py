@@ -16,7 +16,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import torch
-from default_model import SLICE_MM
+from held_out import CONDITIONS, PLAIN
 from matplotlib import pyplot as plt
 from matplotlib.colors import ListedColormap
 from nibabel import as_closest_canonical, load
@@ -96,7 +96,7 @@ def simulated(
     length = truth.shape[2] // block * block
     truth, brain = truth[..., :length], brain[..., :length]
     affine = np.diag([spacing] * 3 + [1.0])
-    slices = thick_slice_grid(truth.shape, affine, SLICE_MM, 2)
+    slices = thick_slice_grid(truth.shape, affine, CONDITIONS[PLAIN].distance, 2)
     rng = np.random.default_rng(0)
     scan = degrade(truth, affine, slices)
     for number in range(scan.shape[2]):
@@ -115,7 +115,7 @@ def fetal_average(data: Path) -> Picture:
     brain = np.rint(np.asarray(labels.dataobj)) > 0
     truth, brain = (part[..., : truth.shape[2] // 15 * 15] for part in (truth, brain))
     affine = np.diag([0.8, 0.8, 0.8, 1.0])
-    slices = thick_slice_grid(truth.shape, affine, SLICE_MM, 2)
+    slices = thick_slice_grid(truth.shape, affine, CONDITIONS[PLAIN].distance, 2)
     scan, mask = degrade(truth, affine, slices), degrade(brain, affine, slices) > 0.5
     title = 'real T2w average, 33 weeks\n3 mm axial slices'
     return Picture(title, scan, slices.affine, mask, 0.8, 1, truth * brain)

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from default_model import Case, real_cases, simulated_cases
+from held_out import Case, real_cases, simulated_cases
 
 from bids_segsr.training.recipe_file import read_recipe
 

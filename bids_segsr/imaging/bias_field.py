@@ -18,7 +18,22 @@ def correct_bias_field(
     mask: np.ndarray | None = None,
     threads: int = 1,
 ) -> np.ndarray:
-    """Divide an image by its smooth multiplicative bias field.
+    """Divide an image by its smooth multiplicative bias field; see `bias_field`.
+
+    Returns:
+        float32 array; the mean inside the mask stays as it was.
+    """
+    data = np.asarray(data, dtype=np.float32)
+    return data / bias_field(data, affine, mask, threads)
+
+
+def bias_field(
+    data: np.ndarray,
+    affine: np.ndarray,
+    mask: np.ndarray | None = None,
+    threads: int = 1,
+) -> np.ndarray:
+    """Find the smooth multiplicative bias field of an image.
 
     The field is fitted by SimpleITK's N4 on every fourth voxel in plane and on every slice: the
     through-plane axis of a thick-slice scan is coarse already. On real scans
@@ -33,13 +48,14 @@ def correct_bias_field(
         threads: Threads of the fit; the result does not depend on it.
 
     Returns:
-        float32 array; the field is scaled so that the mean inside the mask stays as it was.
+        float32 array, scaled so that the mean of image over field inside the mask is that of the
+        image.
     """
     image = to_sitk(np.asarray(data, dtype=np.float32), affine)
     foreground = _otsu_foreground(image) if mask is None else np.asarray(mask, dtype=bool)
     foreground = foreground & (data > 0)
     if not foreground.any():
-        return np.asarray(data, dtype=np.float32)
+        return np.ones(data.shape, dtype=np.float32)
 
     shrink = [min(IN_PLANE_SHRINK, max(1, n // 8)) for n in data.shape]
     shrink[slice_axis(spacing_of(affine))] = 1
@@ -51,11 +67,10 @@ def correct_bias_field(
         sitk.Shrink(to_sitk(foreground.astype(np.uint8), affine), shrink),
     )
     log_field, _ = from_sitk(n4.GetLogBiasFieldAsImage(image))
-    corrected = np.asarray(data, dtype=np.float32) / np.exp(log_field)
-    corrected *= data[foreground].mean(dtype=np.float64) / corrected[foreground].mean(
-        dtype=np.float64
-    )
-    return corrected.astype(np.float32)
+    field = np.exp(log_field)
+    inside = data[foreground].astype(np.float64)
+    field *= (inside / field[foreground]).mean() / inside.mean()
+    return field.astype(np.float32)
 
 
 def _otsu_foreground(image: sitk.Image) -> np.ndarray:

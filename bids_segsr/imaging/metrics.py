@@ -84,6 +84,25 @@ def jaccard(first: np.ndarray, second: np.ndarray) -> float:
     return int(np.logical_and(first, second).sum()) / union if union else 1.0
 
 
+def calibration_error(probability: np.ndarray, truth: np.ndarray, bins: int = 10) -> float:
+    """Expected calibration error: how far probabilities are from the shares that come true.
+
+    Guo et al., On Calibration of Modern Neural Networks (2017), equation 3, for one class.
+
+    Args:
+        probability: Of the class, 0 to 1, one value a voxel.
+        truth: Boolean array of the same shape.
+        bins: Of equal width, whose mean differences are averaged, weighted by their voxels.
+
+    Returns:
+        0 (what has probability p is true in a share p of cases) to 1.
+    """
+    place = np.clip((probability * bins).astype(int), 0, bins - 1).ravel()
+    promised = np.bincount(place, probability.ravel(), bins)
+    held = np.bincount(place, truth.ravel(), bins)
+    return float(np.abs(promised - held).sum() / place.size)
+
+
 def slice_average(
     measure: Callable[[np.ndarray, np.ndarray, np.ndarray, float], float],
     reference: np.ndarray,

@@ -13,6 +13,7 @@ from skimage.metrics import normalized_root_mse, peak_signal_noise_ratio
 
 from bids_segsr.exceptions import ImageError
 from bids_segsr.imaging.metrics import (
+    calibration_error,
     jaccard,
     nrmse,
     slice_average,
@@ -146,3 +147,14 @@ def test_ssim_of_images_smaller_than_its_patch() -> None:
         slice_average(slice_ssim, truth[:, :10], image[:, :10], 2)
     assert ssim(truth[..., :7], truth[..., :7]) == pytest.approx(1)
     assert slice_average(slice_ssim, truth[:, :11], truth[:, :11], 2) == pytest.approx(1)
+
+
+def test_calibration_error_of_guo() -> None:
+    """Two bins, by hand: 0.1 and 0.3 came true once in two, 0.9 and 0.9 twice."""
+    probability, truth = np.array([0.1, 0.3, 0.9, 0.9]), np.array([False, True, True, True])
+    expected = 0.5 * abs(0.5 - 0.2) + 0.5 * abs(1.0 - 0.9)
+    assert calibration_error(probability, truth, bins=2) == pytest.approx(expected)
+    rng = np.random.default_rng(0)
+    honest = rng.uniform(size=(50, 40, 30))
+    assert calibration_error(honest, rng.uniform(size=honest.shape) < honest) < 0.01
+    assert calibration_error(np.ones(4), np.ones(4, bool)) == 0
