@@ -35,6 +35,8 @@ SCANS = tuple(f'adult-clinical/patient01_{suffix}.nii.gz' for suffix in ('T1W', 
 """Real thick slices of a patient whom no training has seen."""
 FETAL_CLASSES = (0, 2, 4, 6, 3, 1, 5, 7, 2)
 """Index in CLASSES of the labels 0 to 8 of the fetal atlas."""
+LABEL_BLUR = 0.5
+"""Of the label maps, in voxels, the same for all versions of the model."""
 HEAD = 0.15
 """Share of the bright intensities of a head that counts as head."""
 
@@ -71,16 +73,15 @@ def simulated_cases(
     for path in (*adults, *fetuses):
         labelling = 'fetal' if path in fetuses else 'adult'
         spacing = 0.8 if path in fetuses else 1.0
-        anatomy = read_anatomy(labels / path, labelling)
-        for contrast in ('newborn-T2w',) if path in fetuses else ('adult-T1w', 'adult-T2w'):
+        anatomy = read_anatomy(labels / path, labelling, LABEL_BLUR)
+        for contrast in ('fetal-T2w',) if path in fetuses else ('adult-T1w', 'adult-T2w'):
             # The scanner sees what surrounds the brain too; the mask is applied afterwards.
             image = paint(anatomy.fractions, CONTRASTS[contrast], rim=True)
             brain = brain_of(anatomy.fractions)
             shares = torch.from_numpy(anatomy.fractions.astype(np.float32) / 255)
             tissues = classes_of(shares, torch.from_numpy(brain)).numpy()
-            name = contrast.replace('newborn', 'fetal')
             yield Case(
-                f'simulated {name}, {spacing:g} mm',
+                f'simulated {contrast}, {spacing:g} mm',
                 Path(path).name.split('.')[0],
                 image,
                 brain,
