@@ -39,6 +39,10 @@ from bids_segsr.zoo.store import CARD_FILE, TrainedModel
 LIMIT = 1.96
 """Standard deviations from the mean to the limits of agreement (Bland and Altman 1986)."""
 
+NO_BETTER = (
+    'The image is no better than what interpolation and back-projection give without a network'
+)
+
 NOTE = (
     'dB, SSIM and Dice inside the brain. *_spline: cubic B-spline interpolation; *_ibp: the same '
     'and five half steps of back-projection, without a network; dice_window: best intensity '
@@ -167,6 +171,19 @@ def card_scores(table: pd.DataFrame) -> list[dict[str, object]]:
     return scores
 
 
+def no_better(table: pd.DataFrame) -> tuple[str, ...]:
+    """Tell where, on real images, the network is no gain over what needs none."""
+    plain = table[(table['condition'] == PLAIN) & table['group'].str.startswith('real')]
+    means = plain.groupby('group', sort=False).mean(numeric_only=True)
+    missed = [
+        f'{group} ({measure.upper()})'
+        for group, row in means.iterrows()
+        for measure in ('psnr', 'ssim')
+        if row[f'{measure}_network'] <= max(row[f'{measure}_ibp'], row[f'{measure}_spline'])
+    ]
+    return (f'{NO_BETTER} on {"; ".join(missed)}.',) if missed else ()
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description='Score a model on held-out subjects.')
@@ -204,7 +221,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(summarise(table).round(3).T.to_string())
     if args.write_card:
         scores = {'held_out': card_scores(table), 'note': NOTE}
-        card: ModelCard = dataclasses.replace(model.card, scores=scores)
+        kept = tuple(text for text in model.card.limitations if not text.startswith(NO_BETTER))
+        card: ModelCard = dataclasses.replace(
+            model.card, scores=scores, limitations=(*no_better(table), *kept)
+        )
         (model.path.parent / CARD_FILE).write_text(card.to_json(), encoding='utf-8')
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -13,8 +15,6 @@ _AXES = ('left\N{EN DASH}right', 'posterior\N{EN DASH}anterior', 'inferior\N{EN 
 RESEARCH_ONLY = '<span class="badge research">Research use only: not for diagnosis</span>'
 
 _MEASURES = {'psnr': 'PSNR (dB)', 'ssim': 'SSIM'}
-_SPLINE = ('spline', 'cubic_spline', 'cubic spline')
-_LOWER_IS_BETTER = ('nrmse', 'rmse', 'mse', 'mae', 'distance')
 
 
 def qc_table(qc: Mapping[str, Any]) -> str:
@@ -99,58 +99,61 @@ def image_summary(
     )
 
 
-def scores_told(scores: Mapping[str, Any]) -> list[tuple[str, Any, Any, str]]:
-    """Pair the scores of a model with those of cubic spline, where its card holds both.
+@dataclass(frozen=True)
+class Told:
+    """One measure of a model on one kind of held-out images, beside what needs no network.
 
-    Understood are lists of `{'on': .., 'psnr_network': .., 'psnr_spline': ..}`, as
-    `benchmarks/default_model.py` writes them, and, of other origin,
-    `{'psnr': {'model': .., 'spline': ..}}` and `{'psnr': .., 'psnr_spline': ..}` at any depth.
+    Attributes:
+        measure: What was measured, on what.
+        model: The model's score; more is better.
+        spline: That of cubic spline.
+        ibp: That of cubic spline with back-projection; None where the card does not tell.
+    """
+
+    measure: str
+    model: float
+    spline: float
+    ibp: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """'above', 'below' or 'equal to' the better baseline, and which one that is."""
+        base, name = max(
+            (self.spline, 'cubic spline'),
+            (-math.inf if self.ibp is None else self.ibp, 'back-projection alone'),
+        )
+        word = 'above' if self.model > base else 'below' if self.model < base else 'equal to'
+        return f'{word} {name}'
+
+
+def scores_told(scores: Mapping[str, Any]) -> list[Told]:
+    """Find, on a card, the scores of a model beside those of what needs no network.
 
     Args:
-        scores: The `scores` of a model card.
+        scores: The `scores` of a model card: lists of `{'on': .., 'psnr_network': ..,
+            'psnr_spline': .., 'psnr_ibp': ..}` as `benchmarks/default_model.py` writes them.
 
     Returns:
-        Measure, score of the model, score of cubic spline, and 'above', 'below' or 'equal to'
-        cubic spline in quality (a smaller error counts as above).
+        PSNR and SSIM of each entry that has those of the model and of cubic spline.
     """
-    told = []
-    for name, value in scores.items():
-        if isinstance(value, (list, tuple)):
-            for row in (row for row in value if isinstance(row, Mapping)):
-                told += [
-                    (f'{text}, {row.get("on", name)}', row[f'{m}_network'], row[f'{m}_spline'])
-                    for m, text in _MEASURES.items()
-                    if row.keys() >= {f'{m}_network', f'{m}_spline'}
-                ]
-        elif isinstance(value, Mapping):
-            spline = next((k for k in value if k in _SPLINE), None)
-            others = [
-                k
-                for k in value
-                if k != spline
-                and isinstance(value[k], (int, float))
-                and k not in ('n', 'subjects')
-            ]
-            if isinstance(value.get(spline), (int, float)) and others:
-                told.append((str(name), value[others[0]], value[spline]))
-            else:
-                told += [(f'{name} {m}', a, b) for m, a, b, _ in scores_told(value)]
-        elif isinstance(value, (int, float)):
-            spline = next(
-                (k for k in (f'{name}_spline', f'{name}_cubic_spline') if k in scores), None
-            )
-            if spline and isinstance(scores[spline], (int, float)):
-                told.append((str(name), value, scores[spline]))
-    return [(m, a, b, _verdict(m, a, b)) for m, a, b in told]
-
-
-def _verdict(measure: str, model: float, spline: float) -> str:
-    better, worse = ('above', 'below')
-    if any(word in measure.lower() for word in _LOWER_IS_BETTER):
-        better, worse = worse, better
-        # the words speak of quality, so that "above" is good for every measure
-        model, spline, better, worse = spline, model, worse, better
-    return 'equal to' if model == spline else better if model > spline else worse
+    entries = [
+        row
+        for rows in scores.values()
+        if isinstance(rows, (list, tuple))
+        for row in rows
+        if isinstance(row, Mapping)
+    ]
+    return [
+        Told(
+            f'{text}, {row.get("on", "held-out")}',
+            row[f'{m}_network'],
+            row[f'{m}_spline'],
+            row.get(f'{m}_ibp'),
+        )
+        for row in entries
+        for m, text in _MEASURES.items()
+        if row.keys() >= {f'{m}_network', f'{m}_spline'}
+    ]
 
 
 def _model_rows(card: Mapping[str, Any], qc: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -178,33 +181,32 @@ def _model_rows(card: Mapping[str, Any], qc: Mapping[str, Any]) -> list[tuple[st
     ]
 
 
-def _spelled(measure: str) -> str:
-    words = {'psnr': 'PSNR', 'ssim': 'SSIM', 'nrmse': 'NRMSE', 'dice': 'Dice', 'db': '(dB)'}
-    return ' '.join(words.get(word, word) for word in measure.replace('_', ' ').split())
-
-
 def _scores(scores: Mapping[str, Any]) -> str:
     told = scores_told(scores)
     if not told:
         listed = _nested(scores)
         return f'{listed}<p>Not compared with cubic spline on the card.</p>' if listed else 'none'
     rows = ''.join(
-        f'<tr><td>{escape(_spelled(measure))}</td>'
-        f'<td class="number">{escape(formatted(model))}</td>'
-        f'<td class="number">{escape(formatted(spline))}</td>'
-        f'<td><span class="verdict {verdict.split()[0]}">{verdict} cubic spline</span></td></tr>'
-        for measure, model, spline, verdict in told
+        f'<tr><td>{escape(row.measure)}</td>'
+        f'<td class="number">{escape(formatted(row.model))}</td>'
+        f'<td class="number">{"" if row.ibp is None else escape(formatted(row.ibp))}</td>'
+        f'<td class="number">{escape(formatted(row.spline))}</td>'
+        f'<td><span class="verdict {row.verdict.split()[0]}">{row.verdict}</span></td></tr>'
+        for row in told
     )
     rest = _overlaps(scores) | {k: v for k, v in scores.items() if isinstance(v, str)}
+    missing = ''
+    if all(row.ibp is None for row in told):
+        missing = '<p>Not compared with back-projection alone on the card.</p>'
     return (
         '<table class="scores"><thead><tr><th>Measure</th><th class="number">Model</th>'
-        f'<th class="number">Spline</th><th></th></tr></thead><tbody>{rows}</tbody></table>'
-        f'{_nested(rest)}'
+        '<th class="number">Back-projection alone</th><th class="number">Spline</th><th></th>'
+        f'</tr></thead><tbody>{rows}</tbody></table>{missing}{_nested(rest)}'
     )
 
 
 def _overlaps(scores: Mapping[str, Any]) -> dict[str, str]:
-    """Tell the Dice overlaps, which have no counterpart in cubic spline."""
+    """Tell the Dice overlaps, which need a network."""
     told = {}
     for rows in (value for value in scores.values() if isinstance(value, (list, tuple))):
         for row in (row for row in rows if isinstance(row, Mapping) and 'dice_network' in row):

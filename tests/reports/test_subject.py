@@ -70,9 +70,9 @@ CARD = {
     'architecture': 'segsrgan',
     'training': {'images': 12, 'source': 'label maps <synthetic contrasts>'},
     'scores': {
-        'subjects': 4,
-        'psnr_db': {'model': 27.9, 'spline': 29.4},
-        'nrmse': {'model': 0.08, 'spline': 0.11},
+        'held_out': [
+            {'on': 'adults', 'psnr_network': 27.9, 'psnr_spline': 29.4, 'psnr_ibp': 30.1},
+        ],
     },
     'limitations': ['Not for images with motion.'],
     'licence': 'CC-BY-4.0',
@@ -400,26 +400,43 @@ def test_summary_tells_the_scores_as_on_the_card() -> None:
     text = summary('sub-01_ses-01', {**QC, 'skull_strip': '<i>given</i>'})
     assert '&lt;i&gt;given&lt;/i&gt;' in text
     assert 'label maps &lt;synthetic contrasts&gt;' in text
-    assert 'below cubic spline' in text
-    assert 'above cubic spline' in text
+    assert 'below back-projection alone' in text
     assert 'ab12' * 16 in text
     assert 'inferior\N{EN DASH}superior' in text
     assert 'Research use only' in text
     assert 'CC-BY-4.0' in text
 
 
-def test_scores_of_the_packaged_model_are_told() -> None:
-    scores = {
-        'held_out': [
-            {'on': 'heads', 'psnr_network': 24.1, 'psnr_spline': 23.4, 'dice_network': 0.7},
-            {'on': 'fetus', 'ssim_network': 0.8, 'ssim_spline': 0.9},
-        ],
-        'note': 'text',
-    }
-    assert scores_told(scores) == [
-        ('PSNR (dB), heads', 24.1, 23.4, 'above'),
-        ('SSIM, fetus', 0.8, 0.9, 'below'),
+def test_scores_are_judged_against_what_needs_no_network() -> None:
+    rows = [
+        {'on': 'heads', 'psnr_network': 24.1, 'psnr_spline': 23.4, 'psnr_ibp': 24.0},
+        {'on': 'real', 'psnr_network': 24.1, 'psnr_spline': 23.4, 'psnr_ibp': 24.5},
+        # the slices were not those that back-projection assumes
+        {'on': 'gap', 'ssim_network': 0.85, 'ssim_spline': 0.9, 'ssim_ibp': 0.8},
+        {'on': 'fetus', 'ssim_network': 0.9, 'ssim_spline': 0.9, 'dice_network': 0.7},
+        {'on': 'no baseline', 'psnr_network': 24.1},
     ]
+    told = scores_told({'held_out': rows, 'note': 'text', 'psnr': 20.0})
+    assert [(t.measure, t.model, t.spline, t.ibp, t.verdict) for t in told] == [
+        ('PSNR (dB), heads', 24.1, 23.4, 24.0, 'above back-projection alone'),
+        ('PSNR (dB), real', 24.1, 23.4, 24.5, 'below back-projection alone'),
+        ('SSIM, gap', 0.85, 0.9, 0.8, 'below cubic spline'),
+        ('SSIM, fetus', 0.9, 0.9, None, 'equal to cubic spline'),
+    ]
+
+
+def test_a_card_without_that_comparison_says_so() -> None:
+    qc = {'model': 'toy', 'device': 'cpu'}
+    row = {'on': 'heads', 'psnr_network': 24.1, 'psnr_spline': 23.4}
+    texts = [
+        image_summary(
+            file='a.nii.gz', entities={}, qc=qc, card={**CARD, 'scores': {'held_out': [scores]}}
+        )
+        for scores in (row, {**row, 'psnr_ibp': 24.0})
+    ]
+    missing = 'Not compared with back-projection alone on the card.'
+    assert [missing in text for text in texts] == [True, False]
+    assert [text.count('above') for text in texts] == [2, 2]
 
 
 def test_overlaps_are_told_beside_the_best_window() -> None:
@@ -430,15 +447,6 @@ def test_overlaps_are_told_beside_the_best_window() -> None:
     html = image_summary(file='a.nii.gz', entities={}, qc=qc, card=card)
     assert 'cortex Dice, heads' in html
     assert '0.70; the best intensity window reaches 0.80' in html
-
-
-def test_scores_are_paired_and_judged() -> None:
-    assert scores_told(CARD['scores']) == [  # type: ignore[arg-type]
-        ('psnr_db', 27.9, 29.4, 'below'),
-        ('nrmse', 0.08, 0.11, 'above'),
-    ]
-    flat = {'held_out': {'ssim': 0.9, 'ssim_spline': 0.9, 'dice': 0.7}}
-    assert scores_told(flat) == [('held_out ssim', 0.9, 0.9, 'equal to')]
 
 
 def test_methods_are_escaped() -> None:
