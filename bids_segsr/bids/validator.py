@@ -14,20 +14,32 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bids_segsr.bids.names import LABEL
 from bids_segsr.exceptions import UserError
 
 logger = logging.getLogger(__name__)
 
 VALIDATOR = 'bids-validator-deno'
 MOST_ERRORS = 5
-# A broken image is told of, and left out, when it is read; the other images go on.
-CONTENT_OF_IMAGES = ('EMPTY_FILE', 'NIFTI_HEADER_UNREADABLE')
+# What is wrong with one image, its name or its sidecar is told when it is chosen or read, and that
+# image is left out; the others go on.
+OF_ONE_IMAGE = (
+    'EMPTY_FILE',
+    'INVALID_JSON_ENCODING',
+    'INVALID_LOCATION',
+    'JSON_INVALID',
+    'JSON_NOT_AN_OBJECT',
+    'NIFTI_HEADER_UNREADABLE',
+    'SYMLINK_BROKEN',
+)
+IN_FOLDER = re.compile(r'/sub-(?P<subject>[^/]+)/(?:ses-[^/]+/)?(?:(?P<datatype>[^/]+)/)?')
 
 
 def validate_dataset(bids_dir: Path, participants: Sequence[str]) -> None:
     """Validate a dataset with `bids-validator-deno`.
 
-    Warnings, and errors in the folders of other participants, are left out. Without the
+    Warnings are left out, and so are errors in the folders of other participants and of other data
+    than anatomical images, and those that concern one image alone (`OF_ONE_IMAGE`). Without the
     validator nothing is done but a line in the log.
 
     Args:
@@ -40,6 +52,10 @@ def validate_dataset(bids_dir: Path, participants: Sequence[str]) -> None:
     program = _find_validator()
     if program is None:
         logger.warning('%s is not installed: the input is not validated', VALIDATOR)
+        return
+    loop = _link_upwards(bids_dir)
+    if loop is not None:
+        logger.warning('%s: links to a folder above: the input is not validated', loop)
         return
     with tempfile.TemporaryDirectory() as folder:
         result = subprocess.run(
@@ -72,6 +88,16 @@ def validate_dataset(bids_dir: Path, participants: Sequence[str]) -> None:
         )
 
 
+def _link_upwards(root: Path) -> Path | None:
+    """Return a link to a folder above itself, which the validator would follow for ever."""
+    for place, folders, _ in os.walk(root):
+        for folder in folders:
+            path = Path(place, folder)
+            if path.is_symlink() and path.parent.resolve().is_relative_to(path.resolve()):
+                return path
+    return None
+
+
 def _find_validator() -> str | None:
     """Look on PATH, and beside the interpreter when its environment is not activated."""
     return shutil.which(VALIDATOR) or shutil.which(
@@ -81,13 +107,14 @@ def _find_validator() -> str | None:
 
 def _counts(issue: dict[str, Any], participants: Sequence[str]) -> bool:
     """Return whether an issue is an error in what will be processed."""
-    location = issue.get('location', '')
     if issue.get('severity', 'error') != 'error':
         return False
-    if issue.get('code') in CONTENT_OF_IMAGES and location.endswith(('.nii', '.nii.gz')):
+    folder = IN_FOLDER.match(issue.get('location', ''))
+    if folder is None:
+        return True
+    if folder['subject'] not in participants or not LABEL.fullmatch(folder['subject']):
         return False
-    folder = re.match(r'/sub-([^/]+)/', location)
-    return folder is None or folder[1] in participants
+    return folder['datatype'] in (None, 'anat') and issue.get('code') not in OF_ONE_IMAGE
 
 
 def _line(issue: dict[str, Any]) -> str:

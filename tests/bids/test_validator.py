@@ -62,6 +62,32 @@ def test_broken_image_is_left_to_the_run(dataset: Path, content: bytes) -> None:
     validate_dataset(dataset, ['01', '02'])
 
 
+@pytest.mark.parametrize('content', [b'', b'[1]', b'{"a": 1,}', b'\xff{}'])
+def test_broken_sidecar_is_left_to_the_run(dataset: Path, content: bytes) -> None:
+    (dataset / 'sub-01' / 'anat' / 'sub-01_T2w.json').write_bytes(content)
+    validate_dataset(dataset, ['01', '02'])
+
+
+def test_misplaced_images_and_other_data_are_left_to_the_run(dataset: Path) -> None:
+    anat = dataset / 'sub-01' / 'anat'
+    (anat / 'sub-02_T2w.nii.gz').write_bytes((anat / 'sub-01_T2w.nii.gz').read_bytes())
+    (dataset / 'sub-01' / 'func').mkdir()
+    (dataset / 'sub-01' / 'func' / 'sub-01_task-rest_bold.json').write_text('{"a": 1,}')
+    (dataset / 'sub-01_pre' / 'anat').mkdir(parents=True)
+    (dataset / 'sub-01_pre' / 'anat' / 'sub-01_pre_T2w.nii.gz').touch()
+    validate_dataset(dataset, ['01', '02', '01_pre'])
+
+
+def test_links_to_a_folder_above_are_not_validated(
+    dataset: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (dataset / 'sub-01' / 'self').symlink_to('..')
+    (dataset / 'sub-01' / 'anat' / 'loop').symlink_to('..')
+    with caplog.at_level(logging.WARNING):
+        validate_dataset(dataset, ['01', '02'])
+    assert 'links to a folder above' in caplog.text
+
+
 def test_without_validator_a_line_is_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
