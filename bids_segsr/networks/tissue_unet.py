@@ -157,7 +157,7 @@ class ClassHead(nn.Module):
     """Tissue classes at full resolution, from features at half of it and the image.
 
     Classes of the voxels of a block that are predicted apart do not know their neighbours in the
-    next block: probabilities show a checkerboard (docs/models.md). Here every voxel sees them.
+    next block: probabilities show a checkerboard (docs/networks). Here every voxel sees them.
 
     Args:
         channels: Features in.
@@ -335,7 +335,7 @@ class TissueUNetPair(nn.Module):
     """One tissue U-Net for the intensity, another for the classes, trained and used as one.
 
     Trained at once in a single one, the classes take its few features for themselves: the image
-    gains half of what it gains when it is trained alone (docs/models.md). The two share their
+    gains half of what it gains when it is trained alone (docs/model-trials.md). The two share their
     input and nothing else, so each learns as its twin for a single task does.
 
     Args:
