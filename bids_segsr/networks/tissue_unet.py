@@ -335,8 +335,8 @@ class TissueUNetPair(nn.Module):
     """One tissue U-Net for the intensity, another for the classes, trained and used as one.
 
     Trained at once in a single one, the classes take its few features for themselves: the image
-    gains half of what it gains when it is trained alone (docs/model-trials.md). The two share their
-    input and nothing else, so each learns as its twin for a single task does.
+    gains half of what it gains when it is trained alone (docs/model-trials.md). Both share
+    their input and nothing else, so each learns as its twin for a single task does.
 
     Args:
         base_filters: See `TissueUNet`; of either.
