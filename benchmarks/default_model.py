@@ -39,9 +39,7 @@ from bids_segsr.zoo.store import CARD_FILE, TrainedModel
 LIMIT = 1.96
 """Standard deviations from the mean to the limits of agreement (Bland and Altman 1986)."""
 
-NO_BETTER = (
-    'The image is no better than what interpolation and back-projection give without a network'
-)
+NO_BETTER = 'The image is no better than interpolation with back-projection, without a network,'
 
 NOTE = (
     'dB, SSIM and Dice inside the brain. *_spline: cubic B-spline interpolation; *_ibp: the same '
