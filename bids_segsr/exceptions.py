@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+INTERRUPTED = 130
+TERMINATED = 143
+"""Exit status after Ctrl-C and after SIGTERM."""
+
 
 class UserError(Exception):
     """A mistake in the input or in the command, told in one line without a traceback."""
@@ -17,3 +21,7 @@ class MissingContentError(ImageError):
 
 class ModelError(UserError):
     """A model that cannot be found, read, verified or applied."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: a scheduler, or `docker stop`, ends the run."""

@@ -24,7 +24,7 @@ from bids_segsr.zoo.find import BRAIN_MASK_MODEL, find_card
 
 if TYPE_CHECKING:
     from bids_segsr.bids.query import Scan
-    from bids_segsr.cli.config import Settings
+    from bids_segsr.execution.settings import Settings
     from bids_segsr.zoo.card import ModelCard
 
 LIBRARIES_GB = 0.7

@@ -11,8 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_segsr.cli.config import Settings, write_toml
-from bids_segsr.cli.execution import (
+from bids_segsr.cli.parser import parse_settings
+from bids_segsr.cli.process import FAILED, FINE, complain, run_command
+from bids_segsr.exceptions import UserError
+from bids_segsr.execution.plugins import IMPORTANT, check_scheduler, runs_here
+from bids_segsr.execution.settings import Settings, write_toml
+from bids_segsr.execution.workflow_run import (
     check_device,
     check_model,
     configure_nipype,
@@ -21,10 +25,6 @@ from bids_segsr.cli.execution import (
     start_logging,
     uses_gpu,
 )
-from bids_segsr.cli.parser import parse_settings
-from bids_segsr.cli.plugins import IMPORTANT, check_scheduler, runs_here
-from bids_segsr.cli.process import FAILED, FINE, complain, run_command
-from bids_segsr.exceptions import UserError
 from bids_segsr.reports.run_errors import Problem, one_line
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def run_participants(settings: Settings) -> int:
     from bids_segsr.bids.locking import subject_lock
     from bids_segsr.bids.query import select_participants
     from bids_segsr.bids.validator import validate_dataset
-    from bids_segsr.cli.preflight import check_modality, check_suitable
+    from bids_segsr.execution.preflight import check_modality, check_suitable
 
     subjects = select_participants(settings.bids_dir, settings.participant_label)
     if settings.reports_only:
@@ -187,7 +187,7 @@ def _collect(settings: Settings, subjects: Sequence[str]) -> Collection:
 
 
 def _dry_run(settings: Settings, chosen: Collection, card: ModelCard) -> int:
-    from bids_segsr.cli.preflight import describe, preflight
+    from bids_segsr.execution.preflight import describe, preflight
 
     good, problems = preflight(chosen.scans, settings.mem_gb)
     problems += [Problem(item.image, item.message) for item in chosen.unusable]
@@ -207,7 +207,7 @@ def _process(settings: Settings, chosen: Collection, card: ModelCard) -> int:
         write_dseg_tsv,
     )
     from bids_segsr.bids.names import LABEL
-    from bids_segsr.cli.preflight import preflight
+    from bids_segsr.execution.preflight import preflight
 
     root, scans = settings.derivatives_root, chosen.scans
     subjects = sorted(
@@ -330,7 +330,7 @@ def _remove_earlier(root: Path, label: str) -> None:
 
 def _record(settings: Settings, subjects: Sequence[str], problems: Sequence[Problem]) -> None:
     """Leave what went wrong, where no crash file tells it, for the report."""
-    from bids_segsr.cli.preflight import write_errors
+    from bids_segsr.execution.preflight import write_errors
 
     untold = [problem for problem in problems if problem.path is None]
     for subject in subjects:

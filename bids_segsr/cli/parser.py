@@ -13,8 +13,8 @@ from typing import Any
 from bids_segsr import __version__
 from bids_segsr.bids.filters import MODALITIES
 from bids_segsr.cli.arguments import Parser
-from bids_segsr.cli.config import Settings, read_toml
-from bids_segsr.cli.folders import check_folders
+from bids_segsr.execution.folders import check_folders
+from bids_segsr.execution.settings import Settings, read_toml
 from bids_segsr.zoo.find import absolute_model
 
 GIGABYTES = {'': 1e-3, 'B': 1e-9, 'K': 1e-6, 'M': 1e-3, 'G': 1.0, 'T': 1e3}

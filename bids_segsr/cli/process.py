@@ -12,18 +12,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from bids_segsr.exceptions import UserError
+from bids_segsr.exceptions import INTERRUPTED, TERMINATED, Terminated, UserError
 
 FINE = 0
 FAILED = 1
-INTERRUPTED = 130
-TERMINATED = 143
 NO_HOME = '/nonexistent'
 """Home of users that have none, by Debian's custom."""
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM: a scheduler, or `docker stop`, ends the run."""
 
 
 def run_command(program: str, command: Callable[[], int], resumed: str = '') -> int:

@@ -12,10 +12,10 @@ from typing import Any
 
 from bids_segsr import __version__
 from bids_segsr.evaluation.article_figures import save_figure
+from bids_segsr.evaluation.article_tables import SUMMARY_FILE, TESTS_FILE, as_text
 from bids_segsr.evaluation.protocols import Result
 from bids_segsr.evaluation.run import Settings
 from bids_segsr.evaluation.systems import System
-from bids_segsr.evaluation.tables import SUMMARY_FILE, TESTS_FILE, as_text
 from bids_segsr.exceptions import UserError
 from bids_segsr.files import write_text
 from bids_segsr.inference.predict import resolve_device

@@ -10,11 +10,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bids_segsr.evaluation import article_figures as figures
+from bids_segsr.evaluation.article_tables import paired_tests, paper_table, summarise
 from bids_segsr.evaluation.pictures import load_picture
 from bids_segsr.evaluation.run import Job, Rows, Settings, run_jobs
 from bids_segsr.evaluation.scores import METRICS
 from bids_segsr.evaluation.systems import BASELINES, IBP, SPLINE, TRUTH, System
-from bids_segsr.evaluation.tables import paired_tests, paper_table, summarise
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.degrade import ForwardModel
 from bids_segsr.inference.processing import Processing

@@ -20,8 +20,8 @@ from bids_segsr.bids.locking import subject_lock
 from bids_segsr.bids.names import derivative_name, graph_name
 from bids_segsr.bids.query import Scan
 from bids_segsr.cli import app
-from bids_segsr.cli.config import Settings, read_toml
 from bids_segsr.exceptions import ModelError, UserError
+from bids_segsr.execution.settings import Settings, read_toml
 from bids_segsr.reports.run_errors import read_problems
 
 CARD = SimpleNamespace(

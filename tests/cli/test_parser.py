@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from bids_segsr import __version__
-from bids_segsr.cli.config import Settings, write_toml
 from bids_segsr.cli.parser import build_parser, parse_settings
 from bids_segsr.exceptions import UserError
+from bids_segsr.execution.settings import Settings, write_toml
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bids_segsr.cli.process import FAILED, INTERRUPTED, TERMINATED, ensure_home, run_command
-from bids_segsr.exceptions import UserError
+from bids_segsr.cli.process import FAILED, ensure_home, run_command
+from bids_segsr.exceptions import INTERRUPTED, TERMINATED, UserError
 
 PRINT = """
 import sys

@@ -13,7 +13,7 @@ from test_brain_extraction import Bright, ball, model_of
 from test_card import make_card
 
 from bids_segsr.bids.query import Scan
-from bids_segsr.cli.config import Settings
+from bids_segsr.execution.settings import Settings
 from bids_segsr.imaging.volume import Volume, load_map, save_volume
 from bids_segsr.inference import brain_extraction as brain_mask
 from bids_segsr.interfaces.imaging import BrainMask

@@ -13,9 +13,11 @@ from typing import Any
 import psutil
 import pytest
 
-from bids_segsr.cli import execution
-from bids_segsr.cli.config import Settings
-from bids_segsr.cli.execution import (
+from bids_segsr.exceptions import UserError
+from bids_segsr.execution import workflow_run as execution
+from bids_segsr.execution.plugins import IMPORTANT, plugin_settings, show_progress
+from bids_segsr.execution.settings import Settings
+from bids_segsr.execution.workflow_run import (
     check_device,
     log_level,
     prepare_environment,
@@ -23,8 +25,6 @@ from bids_segsr.cli.execution import (
     start_logging,
     uses_gpu,
 )
-from bids_segsr.cli.plugins import IMPORTANT, plugin_settings, show_progress
-from bids_segsr.exceptions import UserError
 
 
 def settings_of(tmp_path: Path, **values: Any) -> Settings:

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from bids_segsr.cli.cluster import cluster_plugin
-from bids_segsr.cli.config import Settings
-from bids_segsr.cli.execution import configure_nipype, run_workflow
-from bids_segsr.cli.plugins import check_scheduler
 from bids_segsr.exceptions import UserError
+from bids_segsr.execution.cluster import cluster_plugin
+from bids_segsr.execution.plugins import check_scheduler
+from bids_segsr.execution.settings import Settings
+from bids_segsr.execution.workflow_run import configure_nipype, run_workflow
 
 # Runs the job at once; a script whose name holds a word of $LOSE is not run, as if cancelled.
 SBATCH = """#!/bin/bash
@@ -99,7 +99,7 @@ def workflow(root: Path) -> Any:
 def test_lost_job_fails_its_image_alone_and_the_same_run_completes_it(
     slurm: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr('bids_segsr.cli.cluster.ASK_EVERY', 0)
+    monkeypatch.setattr('bids_segsr.execution.cluster.ASK_EVERY', 0)
     monkeypatch.setenv('LOSE', 'sub-02_T2w_wf_first')
     given = settings(slurm)
     (problem,) = run_workflow(workflow(slurm), given)

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from bids_segsr.bids.names import label_of_node
-from bids_segsr.cli.config import Settings
-from bids_segsr.cli.plugins import IMPORTANT, plugin_settings, runs_here, survivor
-from bids_segsr.cli.process import INTERRUPTED, Terminated
-from bids_segsr.exceptions import UserError
+from bids_segsr.exceptions import INTERRUPTED, Terminated, UserError
+from bids_segsr.execution.plugins import IMPORTANT, plugin_settings, runs_here, survivor
+from bids_segsr.execution.settings import Settings
 from bids_segsr.reports.run_errors import Problem, one_line, read_crash
 
 logger = logging.getLogger(__name__)

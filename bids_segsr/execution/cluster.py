@@ -24,8 +24,8 @@ from nipype.pipeline.plugins.base import (
     SGELikeBatchManagerBase,
 )
 
-from bids_segsr.cli.workers import ImageByImage
 from bids_segsr.exceptions import UserError
+from bids_segsr.execution.workers import ImageByImage
 
 logger = logging.getLogger(__name__)
 

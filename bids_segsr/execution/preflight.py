@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from bids_segsr.bids.names import derivative_name, model_label, resolution_label
 from bids_segsr.bids.query import Scan
-from bids_segsr.cli.config import Settings
 from bids_segsr.exceptions import UserError
+from bids_segsr.execution.settings import Settings
 from bids_segsr.files import write_text
 from bids_segsr.reports.run_errors import Problem, one_line
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from bids_segsr import __version__
-from bids_segsr.cli.config import PROCESSING_PARAMETERS, Settings, read_toml, write_toml
 from bids_segsr.exceptions import UserError
+from bids_segsr.execution.settings import PROCESSING_PARAMETERS, Settings, read_toml, write_toml
 from bids_segsr.zoo.find import DEFAULT_MODEL
 
 BASE = {'bids_dir': Path('/data'), 'output_dir': Path('/out')}

@@ -15,10 +15,10 @@ import psutil
 import pytest
 
 from bids_segsr.bids.names import graph_name, label_of_node
-from bids_segsr.cli.config import Settings
-from bids_segsr.cli.execution import configure_nipype, run_workflow
-from bids_segsr.cli.workers import LocalPlugin
 from bids_segsr.exceptions import UserError
+from bids_segsr.execution.settings import Settings
+from bids_segsr.execution.workers import LocalPlugin
+from bids_segsr.execution.workflow_run import configure_nipype, run_workflow
 
 
 def write_down(image: str, step: str, log: str, earlier: str = '') -> str:
@@ -131,7 +131,7 @@ def test_reason_is_known_where_no_crash_file_can_be_written(
     def full(path: Path, text: str) -> Path:
         raise UserError(f'{path}: cannot be written (No space left on device)')
 
-    monkeypatch.setattr('bids_segsr.cli.workers.write_text', full)
+    monkeypatch.setattr('bids_segsr.execution.workers.write_text', full)
     given = settings(tmp_path, nprocs=1)
 
     (problem,) = run_workflow(workflow(given, 'a', fail), given)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_segsr.bids.names import label_of_node
-from bids_segsr.cli.config import Settings
 from bids_segsr.exceptions import UserError
+from bids_segsr.execution.settings import Settings
 
 if TYPE_CHECKING:
     from nipype.pipeline.plugins.base import PluginBase
@@ -101,10 +101,10 @@ def survivor(plugin: str, plugin_args: dict[str, Any]) -> PluginBase:
         plugin_args: Its arguments.
     """
     if plugin == 'MultiProc':
-        from bids_segsr.cli.workers import LocalPlugin
+        from bids_segsr.execution.workers import LocalPlugin
 
         return LocalPlugin(plugin_args)
-    from bids_segsr.cli.cluster import cluster_plugin
+    from bids_segsr.execution.cluster import cluster_plugin
 
     return cluster_plugin(plugin, {'status_callback': show_progress, **plugin_args})
 

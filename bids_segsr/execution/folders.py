@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 
 from bids_segsr import __version__
-from bids_segsr.cli.config import Settings
 from bids_segsr.exceptions import UserError
+from bids_segsr.execution.settings import Settings
 
 
 def check_folders(settings: Settings) -> None:

@@ -9,7 +9,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from bids_segsr.evaluation.tables import as_text, cell, paired_tests, paper_table, summarise
+from bids_segsr.evaluation.article_tables import (
+    as_text,
+    cell,
+    paired_tests,
+    paper_table,
+    summarise,
+)
 
 VALUES = {'spline': [24.0, 25.0, 23.5, 24.5], 'network': [26.0, 26.5, 26.0, 27.5]}
 
