@@ -6,25 +6,19 @@ import hashlib
 import json
 import platform
 import re
-import sys
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
 from importlib.metadata import distributions
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal
 
 from bids_segsr import __version__
 from bids_segsr.exceptions import UserError
 from bids_segsr.files import write_text
 from bids_segsr.inference.tiling import resolve_patches
+from bids_segsr.strict_toml import parse, read_fields, toml_text
 from bids_segsr.zoo.find import DEFAULT_MODEL
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 AnalysisLevel = Literal['participant', 'group']
 Blending = Literal['gaussian', 'uniform']
@@ -193,15 +187,8 @@ def write_toml(settings: Settings, path: Path) -> Path:
     Returns:
         The path.
     """
-    import tomli_w
-
-    table: dict[str, Any] = {}
-    for item in fields(settings):
-        value = getattr(settings, item.name)
-        if value is not None:
-            table[item.name] = _to_toml(value)
-    table['environment'] = _environment()
-    return write_text(path, tomli_w.dumps(table))
+    values = {item.name: getattr(settings, item.name) for item in fields(settings)}
+    return write_text(path, toml_text({**values, 'environment': _environment()}))
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -217,57 +204,20 @@ def read_toml(path: Path) -> dict[str, Any]:
         UserError: If the file cannot be read, holds an unknown key or a value of a wrong type.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding='utf-8'))
+        text = path.read_text(encoding='utf-8')
     except OSError as error:
         raise UserError(
             f'{path}: cannot be read ({error.strerror}); check --config-file'
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f'{path}: not valid TOML ({error}); mend it or leave it out') from None
+    except UnicodeDecodeError as error:
+        raise UserError(f'{path}: no valid TOML ({error})') from None
+    table = parse(text, str(path))
     table.pop('environment', None)
-    hints = get_type_hints(Settings)
-    values = {}
-    for key, value in table.items():
-        if key not in hints:
-            raise UserError(f'{path}: unknown key {key!r}; known are {", ".join(hints)}')
-        values[key] = _from_toml(value, hints[key], key, path)
-    return values
+    return read_fields(Settings, table, str(path))
 
 
 def _flag(name: str) -> str:
     return '--' + name.replace('_', '-')
-
-
-def _to_toml(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {name: str(path) for name, path in value.items()}
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _from_toml(value: Any, hint: Any, key: str, path: Path) -> Any:
-    """Convert one TOML value to the type of the field `key`."""
-    arguments = get_args(hint)
-    if hint == dict[str, Path]:
-        if isinstance(value, dict) and all(isinstance(item, str) for item in value.values()):
-            return {name: Path(item) for name, item in value.items()}
-    elif getattr(hint, '__origin__', None) is tuple:
-        if isinstance(value, list):
-            return tuple(_from_toml(item, arguments[0], key, path) for item in value)
-    elif getattr(hint, '__origin__', None) is Literal:
-        if value in arguments:
-            return value
-        raise UserError(f'{path}: {key} is {value!r}; give one of {", ".join(arguments)}')
-    elif arguments:
-        return _from_toml(value, arguments[0], key, path)
-    elif hint is Path and isinstance(value, str):
-        return Path(value)
-    elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    elif type(value) is hint:
-        return value
-    raise UserError(f'{path}: {key} is {value!r}, which is not of the right type')
 
 
 def _environment() -> dict[str, str]:

@@ -73,17 +73,23 @@ def test_file_records_the_versions(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ('line', 'message'),
     [
-        ('treshold = 0.5', "unknown key 'treshold'; known are bids_dir"),
-        ('threshold = "high"', "threshold is 'high', which is not of the right type"),
-        ('threshold = true', 'threshold is True'),
-        ('nprocs = 1.5', r'nprocs is 1\.5'),
-        ('nprocs = true', 'nprocs is True'),
-        ('work_dir = 3', 'work_dir is 3'),
-        ('participant_label = "01"', "participant_label is '01'"),
-        ('participant_label = [1]', 'participant_label is 1'),
-        ('derivatives = ["a"]', 'derivatives is'),
-        ('blending = "median"', "blending is 'median'; give one of gaussian, uniform"),
-        ('threshold = ', 'not valid TOML'),
+        ('treshold = 0.5', "top of the file: unknown key 'treshold'; known are bids_dir"),
+        ('threshold = "high"', "threshold: 'high' is not allowed; give a number"),
+        ('threshold = true', 'threshold: True is not allowed'),
+        ('nprocs = 1.5', r'nprocs: 1\.5 is not allowed; give an integer'),
+        ('nprocs = true', 'nprocs: True'),
+        ('work_dir = 3', 'work_dir: 3 is not allowed; give a path'),
+        (
+            'participant_label = "01"',
+            "participant_label: '01' is not allowed; give a list, each of it a text",
+        ),
+        ('participant_label = [1]', 'participant_label: 1'),
+        ('derivatives = ["a"]', 'derivatives: '),
+        (
+            'blending = "median"',
+            "blending: 'median' is not allowed; give one of 'gaussian', 'uniform'",
+        ),
+        ('threshold = ', 'no valid TOML'),
     ],
 )
 def test_mistake_in_the_file_names_file_and_key(tmp_path: Path, line: str, message: str) -> None:
