@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from bids_segsr.exceptions import UserError
+
+PART = '.part-'
+"""How the folder begins in which a file is written."""
 
 
 def make_folder(path: Path) -> Path:
@@ -49,15 +54,29 @@ def complete(path: Path) -> Iterator[Path]:
     """
     make_folder(path.parent)
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix='.part-') as folder:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=PART) as folder:
             part = Path(folder) / path.name
             yield part
             part.replace(path)
     except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = 'free some space' if full else 'choose an output folder that you may write to'
         raise UserError(
-            f'{path}: cannot be written ({error.strerror or error}); '
-            'choose an output folder that you may write to'
+            f'{path}: cannot be written ({error.strerror or error}); {advice}'
         ) from None
+
+
+def remove_partial(root: Path, subject: str) -> None:
+    """Remove what a run that was killed has left of files of a participant.
+
+    Args:
+        root: Root of the derivatives; no other run may write files of the participant.
+        subject: Label without `sub-`.
+    """
+    for folder in (root / f'sub-{subject}').rglob(f'{PART}*'):
+        shutil.rmtree(folder, ignore_errors=True)
+    for report in root.glob(f'{PART}*/sub-{subject}.html'):
+        shutil.rmtree(report.parent, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> Path:

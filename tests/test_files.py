@@ -13,7 +13,7 @@ import torch
 from test_card import make_card
 
 from bids_segsr.exceptions import UserError
-from bids_segsr.files import complete, locked, write_text
+from bids_segsr.files import complete, locked, remove_partial, write_text
 from bids_segsr.networks import create
 from bids_segsr.zoo.find import load_model
 from bids_segsr.zoo.store import save_model
@@ -83,6 +83,31 @@ def test_a_place_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> N
     for path in (tmp_path / 'file' / 'a.txt', tmp_path):
         with pytest.raises(UserError, match=f'^{tmp_path}[^\n]*$'):
             write_text(path, 'x')
+
+
+def test_full_disk(tmp_path: Path) -> None:
+    """/dev/full takes no byte."""
+    told = 'a.txt: cannot be written .No space left on device.; free some space'
+    with pytest.raises(UserError, match=told), complete(tmp_path / 'a.txt') as part:
+        part.symlink_to('/dev/full')
+        part.write_text('x')
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_run_leaves_of_a_participant_is_removed(tmp_path: Path) -> None:
+    for name in (
+        'sub-01/anat/.part-0/a.json',
+        'sub-01/anat/a.json',
+        'sub-011/anat/.part-1/a.json',
+        '.part-2/sub-01.html',
+        '.part-3/sub-011.html',
+    ):
+        write_text(tmp_path / name, 'x')
+
+    remove_partial(tmp_path, '01')
+
+    left = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob('*') if p.is_file())
+    assert left == ['.part-3/sub-011.html', 'sub-01/anat/a.json', 'sub-011/anat/.part-1/a.json']
 
 
 def test_a_model_that_cannot_be_saved_leaves_the_one_before(

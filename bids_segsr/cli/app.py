@@ -18,6 +18,7 @@ from bids_segsr.execution.plugins import IMPORTANT, check_scheduler, runs_here
 from bids_segsr.execution.settings import Settings, write_toml
 from bids_segsr.execution.workflow_run import (
     check_device,
+    check_memory,
     check_model,
     configure_nipype,
     prepare_environment,
@@ -25,6 +26,7 @@ from bids_segsr.execution.workflow_run import (
     start_logging,
     uses_gpu,
 )
+from bids_segsr.files import remove_partial
 from bids_segsr.reports.run_errors import Problem, one_line
 
 if TYPE_CHECKING:
@@ -230,6 +232,8 @@ def _process(settings: Settings, chosen: Collection, card: ModelCard) -> int:
     for problem in problems:
         _complain(f'{problem.image} is left out: {problem.message}')
     _record(settings, subjects, problems)
+    for subject in subjects:
+        remove_partial(root, subject)
     # of a scan whose content is not here (DataLad), what was made of it still holds
     present = [scan.label for scan in scans if scan.path.exists()]
     # a path is that of an image without a name, and without results
@@ -266,11 +270,14 @@ def _build(
 
     def graph(scan: Scan) -> Any:
         try:
-            return init_single_image_wf(settings, scan, card, use_gpu=use_gpu)
+            found = init_single_image_wf(settings, scan, card, use_gpu=use_gpu)
+            if runs_here(settings):
+                check_memory(found, settings.mem_gb)
         except Exception as error:  # one image that is gone meanwhile must not stop the others
             logger.debug('%s: no graph', scan.label, exc_info=True)
             problems.append(Problem(scan.label, one_line(error)))
             return None
+        return found
 
     workflow = init_bids_segsr_wf([found for scan in scans if (found := graph(scan))])
     workflow.base_dir = str(settings.work_dir)

@@ -189,7 +189,7 @@ def _add_performance_flags(group: argparse._ArgumentGroup) -> None:
         type=_gigabytes,
         metavar='MEMORY',
         help='most memory of all processes, with unit (16GB, 500M); a plain number is MB '
-        '(default: 90 %% of the memory)',
+        '(default: 90 %% of the memory of the machine, container or job)',
     )
     group.add_argument(
         '--use-plugin',

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bids_segsr.bids.names import label_of_node
 from bids_segsr.exceptions import UserError
 from bids_segsr.execution.settings import Settings
+from bids_segsr.memory import memory_limit
 
 if TYPE_CHECKING:
     from nipype.pipeline.plugins.base import PluginBase
@@ -19,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 IMPORTANT = 25
 """Level of what is told without -v."""
+USUAL_SHARE = 0.9
+"""Share of the memory that is taken without --mem."""
 PLUGIN_KEYS = ('plugin', 'plugin_args', 'gpu_plugin_args')
 # Plugins that run the steps on this machine, so that its GPU counts.
 LOCAL_PLUGINS = ('Debug', 'LegacyMultiProc', 'Linear', 'MultiProc')
@@ -75,9 +78,8 @@ def plugin_settings(settings: Settings) -> dict[str, Any]:
         'n_gpu_procs': 1,
         'raise_insufficient': False,
         'status_callback': show_progress,
+        'memory_gb': settings.mem_gb or USUAL_SHARE * memory_limit().gb,
     }
-    if settings.mem_gb is not None:
-        arguments['memory_gb'] = settings.mem_gb
     return {'plugin': 'MultiProc', 'plugin_args': arguments, 'gpu_plugin_args': {}}
 
 

@@ -16,6 +16,7 @@ from bids_segsr.bids.names import label_of_node
 from bids_segsr.exceptions import INTERRUPTED, Terminated, UserError
 from bids_segsr.execution.plugins import IMPORTANT, plugin_settings, runs_here, survivor
 from bids_segsr.execution.settings import Settings
+from bids_segsr.memory import memory_limit
 from bids_segsr.reports.run_errors import Problem, one_line, read_crash
 
 logger = logging.getLogger(__name__)
@@ -149,6 +150,26 @@ def check_model(name_or_path: str) -> None:
     if result.returncode:
         lines = result.stderr.strip().splitlines() or [f'{name_or_path}: cannot be loaded']
         raise UserError(lines[-1].removeprefix('segsr: '))
+
+
+def check_memory(workflow: Any, mem_gb: float | None) -> None:
+    """Refuse a workflow with a step that takes more memory than there is.
+
+    Args:
+        workflow: The Nipype workflow, whose nodes declare what they take.
+        mem_gb: What the user allows (--mem), GB; None for what the machine or container allows.
+
+    Raises:
+        UserError: If a step does not fit.
+    """
+    limit = memory_limit(mem_gb)
+    nodes = [workflow.get_node(name) for name in workflow.list_node_names()]
+    largest = max(nodes, key=lambda node: node.mem_gb)
+    if largest.mem_gb > limit.gb:
+        raise UserError(
+            f'step {largest.name} takes {largest.mem_gb:.3g} GB, and {limit.source} is '
+            f'{limit.gb:.3g} GB; give more memory or a coarser --resolution'
+        )
 
 
 def uses_gpu(settings: Settings) -> bool:

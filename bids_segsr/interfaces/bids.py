@@ -19,6 +19,8 @@ from nipype.interfaces.base import (
 from nipype.interfaces.base.support import Bunch
 from nipype.interfaces.io import add_traits
 
+from bids_segsr.files import complete, write_text
+
 
 class _SaveDerivativeInputSpec(DynamicTraitedSpec, BaseInterfaceInputSpec):
     in_file = File(exists=True, mandatory=True)
@@ -56,8 +58,6 @@ class SaveDerivative(SimpleInterface):
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
         target = Path(self.inputs.base_directory, self.inputs.name)
-        from bids_segsr.files import complete, write_text
-
         with complete(target) as part:
             shutil.copyfile(self.inputs.in_file, part)
         if self.inputs.metadata:

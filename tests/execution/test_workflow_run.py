@@ -19,12 +19,14 @@ from bids_segsr.execution.plugins import IMPORTANT, plugin_settings, show_progre
 from bids_segsr.execution.settings import Settings
 from bids_segsr.execution.workflow_run import (
     check_device,
+    check_memory,
     log_level,
     prepare_environment,
     run_workflow,
     start_logging,
     uses_gpu,
 )
+from bids_segsr.memory import memory_limit
 
 
 def settings_of(tmp_path: Path, **values: Any) -> Settings:
@@ -46,7 +48,20 @@ def test_multiproc_is_the_default(tmp_path: Path) -> None:
         },
         'gpu_plugin_args': {},
     }
-    assert 'memory_gb' not in plugin_settings(settings_of(tmp_path))['plugin_args']
+    default = plugin_settings(settings_of(tmp_path))['plugin_args']
+    assert default['memory_gb'] == pytest.approx(0.9 * memory_limit().gb)
+
+
+def test_step_that_cannot_fit_is_refused() -> None:
+    from nipype.interfaces.utility import IdentityInterface
+    from nipype.pipeline import engine as pe
+
+    workflow = pe.Workflow('sub-01_T2w_wf')
+    for name, mem_gb in (('small', 1), ('superresolve', 9)):
+        workflow.add_nodes([pe.Node(IdentityInterface(['x']), name, mem_gb=mem_gb)])
+    check_memory(workflow, 9)
+    with pytest.raises(UserError, match='superresolve takes 9 GB, and --mem is 8 GB; give more'):
+        check_memory(workflow, 8)
 
 
 def test_plugin_file(tmp_path: Path) -> None:
