@@ -16,6 +16,7 @@ from bids_segsr.imaging.brain_mask import (
 from bids_segsr.imaging.components import keep_largest_component
 from bids_segsr.imaging.conform import spacing_of
 from bids_segsr.imaging.resample import Grid, isotropic_grid, resample
+from bids_segsr.inference.skull_strip_tools import SkullStripTool, check_tool, mask_by_tool
 from bids_segsr.zoo.contract import FOUND_BY_NETWORK
 from bids_segsr.zoo.feeding import feed, scales
 from bids_segsr.zoo.find import BRAIN_MASK_MODEL, load_model
@@ -39,6 +40,7 @@ def find_brain_mask(
     *,
     existing: np.ndarray | None = None,
     mode: str = 'auto',
+    tool: SkullStripTool = 'builtin',
     template: str | None = None,
     suffix: str = 'T1w',
 ) -> tuple[np.ndarray, str]:
@@ -50,6 +52,7 @@ def find_brain_mask(
         existing: Mask on the scan's grid, which is taken as it is.
         mode: `auto` recognises a stripped image and looks for the brain in any other, `skip`
             takes every voxel, `force` looks for it in any image.
+        tool: What looks: `builtin`, or a tool of others (`skull_strip_tools`).
         template: TemplateFlow name of a template that is registered to the image, with
             `:cohort-N` where the template has cohorts; None for the model
             that finds brains (`zoo.find.BRAIN_MASK_MODEL`).
@@ -59,7 +62,7 @@ def find_brain_mask(
         Boolean array, and how it came about in a few words.
 
     Raises:
-        UserError: The template or the model is not at hand.
+        UserError: The template, the model or the tool is not at hand.
         ImageError: The mask has no size that a brain can have.
     """
     if existing is not None:
@@ -68,7 +71,10 @@ def find_brain_mask(
         return np.ones(data.shape, dtype=bool), 'skipped'
     if mode == 'auto' and is_skull_stripped(data):
         return foreground_mask(data), 'stripped already'
-    if template is None:
+    if tool != 'builtin':
+        method = check_tool(tool)
+        mask = mask_by_tool(tool, data, affine)
+    elif template is None:
         model = load_model(BRAIN_MASK_MODEL)
         method = f'{FOUND_BY_NETWORK} {model.card.name} {model.card.version}'
         mask = predict_brain_mask(model, data, affine)
