@@ -32,6 +32,18 @@ class Parser(argparse.ArgumentParser):
         return ''
 
 
+def structure_numbers(text: str) -> tuple[str, tuple[int, ...]]:
+    """Convert NAME=NUMBER[,NUMBER...]; `argparse` calls it.
+
+    Raises:
+        ArgumentTypeError: If the text has another form.
+    """
+    name, _, numbers = text.partition('=')
+    if not name or not re.fullmatch(r'\d+(?:,\d+)*', numbers):
+        raise argparse.ArgumentTypeError(f'{text}: give NAME=NUMBER[,NUMBER...]')
+    return name, tuple(int(number) for number in numbers.split(','))
+
+
 def flags(parser: argparse.ArgumentParser) -> Iterator[str]:
     """Yield the flags of a parser and of its commands."""
     for action in parser._actions:

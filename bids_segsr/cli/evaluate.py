@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_segsr.cli import reproduce
+from bids_segsr.cli.arguments import structure_numbers
 from bids_segsr.exceptions import UserError
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def _add_common_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--label',
-        type=_label,
+        type=structure_numbers,
         nargs='+',
         action='extend',
         metavar='NAME=N,N',
@@ -175,7 +176,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from bids_segsr.evaluation.checks import check_structures
+    from bids_segsr.evaluation.checks import check_structures, labels_of_datasets
     from bids_segsr.evaluation.protocol_output import open_folder, write_result, write_settings
     from bids_segsr.evaluation.systems import read_systems
     from bids_segsr.inference.predict import resolve_device
@@ -202,6 +203,10 @@ def _run(arguments: argparse.Namespace) -> int:
         named=bool(arguments.label),
         metrics=settings.metrics,
     )
+    for name, facts in labels_of_datasets(datasets, settings.labels).items():
+        settings.tell(f'{name}: {facts.text}')
+        for warning in facts.warnings:
+            settings.tell(f'WARNING: {warning}')
     open_folder(arguments.out, arguments.protocol)
     write_settings(arguments.protocol, systems, lists, datasets, settings, varied)
     result = _protocol(arguments.protocol)(systems, datasets, settings, **varied)
@@ -316,14 +321,6 @@ def _scale(text: str) -> tuple[float, float, float]:
     if len(values) != 3 or not all(1 <= value < math.inf for value in values):
         raise argparse.ArgumentTypeError(f'{text}: give three factors from 1 on, such as 2,2,3')
     return values[0], values[1], values[2]
-
-
-def _label(text: str) -> tuple[str, tuple[int, ...]]:
-    name, _, numbers = text.partition('=')
-    values = tuple(int(number) for number in numbers.split(',') if number)
-    if not name or not values:
-        raise argparse.ArgumentTypeError(f'{text}: give NAME=NUMBER[,NUMBER...]')
-    return name, values
 
 
 def _seed(text: str) -> int:

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bids_segsr.cli.arguments import structure_numbers
 from bids_segsr.exceptions import UserError
 
 if TYPE_CHECKING:
@@ -55,6 +56,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument(
         '--label-desc', metavar='LABEL', help='desc entity of these, where there are several'
+    )
+    parser.add_argument(
+        '--label',
+        type=structure_numbers,
+        nargs='+',
+        action='extend',
+        metavar='NAME=N,N',
+        help='channels and their numbers in the label images, instead of those of the recipe',
     )
     parser.add_argument(
         '--split-column',
@@ -103,6 +112,8 @@ def _train_all(arguments: argparse.Namespace) -> int:
         data_of_label_maps,
         data_of_subjects,
         find_subjects,
+        labels_of_maps,
+        labels_of_subjects,
         with_validation,
     )
     from bids_segsr.training.loop.run_folder import check_out
@@ -125,6 +136,7 @@ def _train_all(arguments: argparse.Namespace) -> int:
     if arguments.label_maps is not None:
         data = data_of_label_maps(recipe, arguments.label_maps)
         sets = label_map_sets(arguments.label_maps)
+        labels = labels_of_maps(recipe, arguments.label_maps)
     elif recipe.heads is not None:
         raise UserError(
             f'{arguments.recipe}: has a table [heads]; give label maps (--label-maps) to make '
@@ -144,10 +156,16 @@ def _train_all(arguments: argparse.Namespace) -> int:
         )
         data = data_of_subjects(recipe, subjects, str(arguments.data))
         sets = image_sets(subjects)
+        labels = {'labels': labels_of_subjects(recipe, subjects, arguments.data)}
+    for facts in labels.values():
+        for warning in facts.warnings:
+            _say(f'WARNING: {warning}')
     if arguments.dry_run:
         check_out(arguments.out)
         for name, value in describe_run(recipe, data, run).items():
             print(f'{name:9} {value}')
+        for name, facts in labels.items():
+            print(f'{name:9} {facts.text}')
         print('Nothing was written.')
         return 0
     outcome = train(recipe, data, sets, arguments.out, run)
@@ -202,7 +220,25 @@ def _overridden(recipe: Recipe, arguments: argparse.Namespace) -> Recipe:
     seed = recipe.seed if arguments.seed is None else arguments.seed
     if seed < 0:
         raise UserError(f'--seed {seed}: give 0 or more')
-    return dataclasses.replace(recipe, schedule=schedule, seed=seed)
+    task = dataclasses.replace(recipe.task, labels=_labels(recipe, arguments))
+    return dataclasses.replace(recipe, schedule=schedule, seed=seed, task=task)
+
+
+def _labels(recipe: Recipe, arguments: argparse.Namespace) -> dict[str, tuple[int, ...]]:
+    """Return the numbers of the channels, those of the command line first."""
+    given = dict(arguments.label or ())
+    channels = recipe.task.channels[1:]
+    if given and arguments.label_maps is not None:
+        raise UserError(
+            '--label: goes with --data; the numbers of label maps stand in the sources of the '
+            'recipe ([[label_maps.sources]], labelling or table)'
+        )
+    for name in given:
+        if name not in channels:
+            raise UserError(
+                f'--label {name}: the recipe learns {", ".join(channels) or "no structure"}'
+            )
+    return {**recipe.task.labels, **given}
 
 
 def start_log() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from bids_segsr.evaluation.systems import System
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.conform import spacing_of
 from bids_segsr.imaging.volume import load_map
+from bids_segsr.training.data.label_volumes import LabelFacts, label_facts
 from bids_segsr.training.data.subjects import Subject, content_digest
 from bids_segsr.training.loop.model_card import SEEN
 from bids_segsr.zoo.contract import contract_warnings
@@ -71,6 +73,27 @@ def check_structures(
             f'--label {structure}={numbers}: no label image of the list holds that; give its '
             'numbers there.'
         )
+
+
+def labels_of_datasets(
+    datasets: Mapping[str, Sequence[Subject]], labels: Mapping[str, tuple[int, ...]]
+) -> dict[str, LabelFacts]:
+    """Measure the label images of the datasets; one that cannot be read is told of later.
+
+    Args:
+        datasets: Name to subjects; those of the split `test` count.
+        labels: Structure to its numbers in the label images.
+
+    Returns:
+        Name of each dataset with label images to what they hold.
+    """
+    found = {}
+    for name, subjects in datasets.items():
+        paths = [s.label for s in subjects if s.split == 'test' and s.label is not None]
+        with suppress(UserError):
+            if paths:
+                found[name] = label_facts(name, paths, labels)
+    return found
 
 
 def model_warnings(system: System, case: Case, image: Path | None) -> list[str]:

@@ -105,7 +105,14 @@ def test_a_list_of_images_becomes_a_model(recipe, images, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert re.search(r'subjects +2 train, 1 validation, 0 test', shown)
     assert 'segsrgan' in shown
+    assert re.search(
+        r'labels +cortex = 2: [\d.]+ ml \(mean of 3 of 3 maps; .*1: [\d.]+, 2: ', shown
+    )
     assert not out.exists()
+    assert segsr(*words, '--label', 'cortex=1', '--dry-run') == 0
+    assert 'cortex = 1: ' in capsys.readouterr().out
+    with pytest.raises(UserError, match='--label white: the recipe learns cortex'):
+        segsr(*words, '--label', 'white=1', '--dry-run')
 
     assert segsr(*words) == 0
     assert capsys.readouterr().out.strip() == str(out / 'model')

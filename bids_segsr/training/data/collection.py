@@ -20,8 +20,10 @@ from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.conform import spacing_of
 from bids_segsr.imaging.degrade import ForwardModel
 from bids_segsr.simulation.heads import SLICE_MM
+from bids_segsr.simulation.tables import LABELLINGS
 from bids_segsr.training.data.data_summary import DataFile, TrainingData
 from bids_segsr.training.data.label_patches import find_label_maps
+from bids_segsr.training.data.label_volumes import LabelFacts, label_facts
 from bids_segsr.training.data.subjects import (
     Split,
     Subject,
@@ -30,7 +32,7 @@ from bids_segsr.training.data.subjects import (
     read_csv,
 )
 from bids_segsr.training.data.suitability import check_fit
-from bids_segsr.training.data_tables import LabelMaps
+from bids_segsr.training.data_tables import UNLABELLED, LabelMaps
 from bids_segsr.training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
@@ -204,6 +206,32 @@ def data_of_label_maps(recipe: Recipe, folder: Path) -> TrainingData:
         if path is not None
     )
     return TrainingData(str(folder), names, spacing, thickness, files)
+
+
+def labels_of_subjects(recipe: Recipe, subjects: Sequence[Subject], source: Path) -> LabelFacts:
+    """Measure the label images of subjects; see `label_volumes.label_facts`."""
+    paths = [s.label for s in subjects if s.label is not None and s.split != 'test']
+    channels = recipe.task.channels[1:]
+    labels = {name: numbers for name, numbers in recipe.task.labels.items() if name in channels}
+    return label_facts(str(source), paths, labels) if paths and labels else LabelFacts('none', ())
+
+
+def labels_of_maps(recipe: Recipe, folder: Path) -> dict[str, LabelFacts]:
+    """Measure the label maps of a folder: pattern of each source to what it holds."""
+    if recipe.heads is not None:
+        found = find_label_maps(recipe.heads, folder, 'heads')
+    else:
+        found = find_label_maps(recipe.label_maps or LabelMaps(), folder)
+    maps = [label_map for part in found.values() for label_map in part]
+    sources = {m.source.pattern: m.source for m in maps if m.source.labelling != UNLABELLED}
+    return {
+        pattern: label_facts(
+            pattern,
+            [label_map.path for label_map in maps if label_map.source is source],
+            {'cortex': (source.table or LABELLINGS[source.labelling]).get('cortex', ())},
+        )
+        for pattern, source in sources.items()
+    }
 
 
 def slice_thickness(forward: ForwardModel, spacing: tuple[float, float]) -> tuple[float, float]:
