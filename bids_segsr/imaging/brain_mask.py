@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
+from scipy.spatial import ConvexHull
 from skimage.filters import threshold_otsu
 
 from bids_segsr.exceptions import UserError
-from bids_segsr.imaging.components import drop_specks, keep_largest_component
+from bids_segsr.imaging.components import drop_specks, keep_largest_component, topology
 from bids_segsr.imaging.intensities import outer_background
 from bids_segsr.imaging.resample import Grid, isotropic_grid, resample
 
@@ -21,6 +23,12 @@ SPECK_SHARE = 0.01
 """Of the foreground of a stripped image: a smaller piece is no part of the brain."""
 
 REGISTRATION_SPACING_MM = 2.0
+
+FOLD_MM = 6.0
+"""Half the width of the folds that are closed before the shape of a mask is judged."""
+
+SHAPE_SPACING_MM = 2.0
+"""Voxels of which the shape of a mask is judged, at most."""
 
 
 def is_skull_stripped(data: np.ndarray) -> bool:
@@ -174,3 +182,70 @@ def _to_ants(data: np.ndarray, grid: Grid) -> Any:
         spacing=list(grid.spacing),
         direction=flip @ grid.affine[:3, :3] / np.array(grid.spacing),
     )
+
+
+def solidity(mask: np.ndarray, spacing: Sequence[float]) -> float:
+    """Return the volume of a mask over that of its convex hull, its folds closed.
+
+    Masks of whole brains have 0.84 to 0.92, whether they follow the sulci or not, from a fetus of
+    21 weeks to adults; what a network takes for a brain in another organ has 0.56 to 0.80.
+
+    Args:
+        mask: Boolean array of three axes.
+        spacing: Of its voxels in mm.
+
+    Returns:
+        0 to 1; NaN for a mask that is empty or flat.
+    """
+    steps = [max(1, round(SHAPE_SPACING_MM / s)) for s in spacing]
+    coarse = np.asarray(mask, dtype=bool)[tuple(slice(None, None, step) for step in steps)]
+    sampling = [s * step for s, step in zip(spacing, steps, strict=True)]
+    if not coarse.any():
+        return float('nan')
+    (box,) = ndimage.find_objects(coarse.astype(np.uint8))
+    inside = np.pad(coarse[box], [(int(2 * FOLD_MM // s) + 1,) * 2 for s in sampling])
+    near = ndimage.distance_transform_edt(~inside, sampling=sampling) <= FOLD_MM
+    closed = inside | (ndimage.distance_transform_edt(near, sampling=sampling) > FOLD_MM)
+    edge = np.argwhere(closed & ~ndimage.binary_erosion(closed))
+    corners = np.concatenate([edge + corner for corner in np.ndindex(2, 2, 2)]) * sampling
+    hull = ConvexHull(corners)
+    return float(closed.sum() * np.prod(sampling) / hull.volume)
+
+
+def share_at_border(mask: np.ndarray) -> float:
+    """Return how far a mask runs out of its array.
+
+    Args:
+        mask: Boolean array of three axes.
+
+    Returns:
+        Of the six faces of the array, the largest area of the mask on one over its largest section
+        parallel to that face, 0 to 1; 0 for an empty mask.
+    """
+    shares = [0.0]
+    for axis in range(3):
+        areas = np.asarray(mask, dtype=bool).sum(axis=tuple(a for a in range(3) if a != axis))
+        if areas.any():
+            shares.append(float(max(areas[0], areas[-1]) / areas.max()))
+    return max(shares)
+
+
+def pieces(mask: np.ndarray) -> int:
+    """Count the connected pieces (26 neighbours) of a mask; specks do not count."""
+    return topology(drop_specks(mask, SPECK_SHARE)).components
+
+
+def brightness(data: np.ndarray, mask: np.ndarray) -> float | None:
+    """Return the mean of an image inside a mask over its mean outside.
+
+    Args:
+        data: Image of three axes, 0 in air.
+        mask: Boolean array of its shape.
+
+    Returns:
+        The ratio; None where nothing or everything is inside, or the image is stripped.
+    """
+    outside = data[~mask]
+    if not mask.any() or not outside.any() or is_skull_stripped(data):
+        return None
+    return float(data[mask].mean() / outside.mean())

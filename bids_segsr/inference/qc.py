@@ -8,8 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-SCAN, SIZE, SHAPE, FIDELITY, UNCERTAINTY, RUN = (
+from bids_segsr.bids.participants import ANY_AGE_ML
+
+SCAN, MASK, SIZE, SHAPE, FIDELITY, UNCERTAINTY, RUN = (
     'Scan and output grid',
+    'Brain mask',
     'Volumes',
     'Shape of the segmentation',
     'Fidelity to the acquired scan',
@@ -32,6 +35,10 @@ class Entry:
             it is, which is no number.
         low: From where on its value is plausible; None without such a bound.
         high: Up to where.
+        sign: What is said of an image where its value is not plausible; empty where that says
+            nothing of the result.
+        failed_low: Below which nothing can be done with the result; None without such a bound.
+        failed_high: Above which nothing can be done with it.
     """
 
     key: str
@@ -41,6 +48,14 @@ class Entry:
     group: str
     low: float | None = None
     high: float | None = None
+    sign: str = ''
+    failed_low: float | None = None
+    failed_high: float | None = None
+
+    def hopeless(self, value: float) -> bool:
+        """Return whether a value says that nothing can be done with the result."""
+        too_low = self.failed_low is not None and value < self.failed_low
+        return too_low or (self.failed_high is not None and value > self.failed_high)
 
     def implausible(self, value: Any) -> str | None:
         """Return what is expected instead of a value, or None where it can be right."""
@@ -50,7 +65,11 @@ class Entry:
         high = math.inf if self.high is None else self.high
         if low <= value <= high:
             return None
-        return f'expected {low:g} or more' if high == math.inf else f'expected {low:g} to {high:g}'
+        if high == math.inf:
+            return f'expected {low:g} or more'
+        if low == -math.inf:
+            return f'expected {high:g} or less'
+        return f'expected {low:g} to {high:g}'
 
 
 DICTIONARY = (
@@ -84,12 +103,58 @@ DICTIONARY = (
         0.3, 2,
     ),
     Entry(
-        'brain_volume_ml', 'Brain volume', 'mL', 'Volume of the brain mask.', SIZE,
-        20, 2500,
+        'brain_volume_ml', 'Brain volume', 'mL',
+        'Volume of the brain mask; judged by age where participants.tsv tells one.', MASK,
+        *ANY_AGE_ML,
+        'The brain mask has no size that a brain has', 20, 2500,
     ),
     Entry(
-        'cortex_volume_ml', 'Cortex volume', 'mL', 'Volume of the cortex segmentation.', SIZE,
+        'brain_volume_expected_ml', 'Expected brain volume', 'mL',
+        'Least and most of a brain of that age, or of any age where none is known.', RUN,
+    ),
+    Entry('age', 'Age', '', 'Age at the scan, as the dataset tells it.', RUN),
+    Entry(
+        'brain_solidity', 'Roundness of the brain mask', '',
+        'Its volume, folds closed, over that of its convex hull; brains have 0.84 to 0.92.', MASK,
+        0.82, 1,
+        'The brain mask has no shape that a brain has', 0.77,
+    ),
+    Entry(
+        'brain_at_border', 'Brain mask at the border', '',
+        'Area of the mask on the first or last slice (or row, or column) of the scan over its '
+        'largest parallel section.', MASK,
+        0, 0.25,
+        'The brain mask runs out of the field of view, so that a part of the brain is missing or '
+        'the mask is wrong',
+    ),
+    Entry(
+        'brain_pieces', 'Pieces of the brain mask', '',
+        'Connected pieces of at least a hundredth of it.', MASK,
+        1, 1,
+        'The brain mask is in pieces',
+    ),
+    Entry(
+        'brain_brightness', 'Brightness of the brain', '',
+        'Mean of the scan inside the mask over its mean outside; nothing is told of a stripped '
+        'scan.', MASK,
+        0.5, None,
+        'The brain mask lies where the scan is dark',
+    ),
+    Entry(
+        'cortex_volume_ml', 'Cortical grey matter', 'mL', 'Volume of the cortex segmentation.',
+        SIZE,
         5, 1200,
+    ),
+    *(
+        Entry(f'{key}_volume_ml', name, 'mL', f'Volume of the {text}.', SIZE)
+        for key, name, text in (
+            ('white_matter', 'White matter', 'white matter'),
+            ('outer_csf', 'Outer CSF', 'fluid around the brain, inside its mask'),
+            ('ventricles', 'Ventricles', 'ventricles'),
+            ('deep_grey_matter', 'Deep grey matter', 'deep grey matter'),
+            ('cerebellum', 'Cerebellum', 'cerebellum'),
+            ('brainstem', 'Brainstem', 'brainstem'),
+        )
     ),
     Entry(
         'components_before', 'Components before', '',
@@ -106,6 +171,7 @@ DICTIONARY = (
         'Part of all cortex voxels in the largest piece, before --keep-largest; near 1 is '
         'expected.', SHAPE,
         0.9, 1,
+        'The cortex is in pieces: share of the largest',
     ),
     Entry('holes', 'Holes', '', 'Cavities enclosed by the segmentation.', SHAPE),
     Entry(
@@ -115,9 +181,11 @@ DICTIONARY = (
     ),
     Entry(
         'fidelity_nrmse', 'Residual, super-resolved', '',
-        'RMS of the residual over RMS of the scan after the forward model; 0 is perfect.',
+        'RMS of the residual over RMS of the scan after the forward model; 0 is perfect. Where '
+        'the model back-projects, a share was put back before, and it tells less of the network.',
         FIDELITY,
         0, 0.3,
+        'The result does not agree with the scan that it was made from: residual',
     ),
     Entry(
         'fidelity_nrmse_spline', 'Residual, cubic spline', '',
@@ -138,10 +206,12 @@ DICTIONARY = (
         'entropy_mean', 'Mean entropy', 'bits',
         'Mean over the brain; 0 is certain, 1 is a coin toss at every voxel.', UNCERTAINTY,
         0, 0.5,
+        'The network is unsure in most of the brain: mean entropy',
     ),
     Entry(
         'disagreement_mean', 'Mean disagreement', '',
-        'Mean standard deviation of the probability over overlapping patches.', UNCERTAINTY,
+        'Mean standard deviation of the probability over overlapping patches, where they overlap.',
+        UNCERTAINTY,
         0, 0.2,
     ),
     Entry('versions', 'Versions', '', 'Versions of this package and of its libraries.', RUN),

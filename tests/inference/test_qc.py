@@ -45,7 +45,7 @@ def test_a_number_that_is_in_no_dictionary_is_refused():
 
 def test_plausible_ranges_are_told_where_a_value_lies_outside():
     entries = {entry.key: entry for entry in QUANTITIES}
-    assert entries['brain_volume_ml'].implausible(10.0) == 'expected 20 to 2500'
+    assert entries['brain_volume_ml'].implausible(10.0) == 'expected 40 to 2100'
     assert entries['brain_volume_ml'].implausible(1300.0) is None
     assert entries['components_after'].implausible(0) == 'expected 1 or more'
     assert entries['euler_number'].implausible(-1000) is None
