@@ -51,11 +51,12 @@ def run_demo(output: Path, model: str | None = None) -> int:
 def _scores(
     bids_dir: Path, derivatives: Path, truth: np.ndarray, affine: np.ndarray, model: str
 ) -> list[str]:
-    """Compare cubic spline and network with the truth on the grid of the result.
+    """Compare the baselines and the network with the truth on the grid of the result.
 
-    Both were corrected for a bias field that the truth does not have: it is divided by the same.
+    All were corrected for a bias field that the truth does not have: it is divided by the same.
     """
     from bids_segsr.bids.names import model_label
+    from bids_segsr.imaging.back_projection import Slices, interpolated_back_projection
     from bids_segsr.imaging.metrics import psnr, ssim
     from bids_segsr.imaging.resample import Grid, resample, resample_mask
     from bids_segsr.imaging.volume import load_map, load_volume
@@ -73,12 +74,15 @@ def _scores(
     correction[seen] = scan.data[seen] / acquired[seen]
     correction = resample(correction, scan.affine, grid, order=1)
     reference = np.where(mask, resample(truth, affine, grid) * correction, 0)
-    lines = [f'  {"":14}{"PSNR (dB)":>10}{"SSIM":>8}']
-    for name, image in (
-        ('cubic spline', np.where(mask, resample(scan.data, scan.affine, grid), 0)),
+    lines = [f'  {"":34}{"PSNR (dB)":>10}{"SSIM":>8}']
+    slices = Slices(scan.data, scan.affine, grid.affine)
+    for name, whole in (
+        ('cubic spline', resample(scan.data, scan.affine, grid)),
+        ('cubic spline and back-projection', interpolated_back_projection(slices, grid)),
         ('network', result.data),
     ):
+        image = np.where(mask, whole, 0)
         lines.append(
-            f'  {name:14}{psnr(reference, image, mask):10.2f}{ssim(reference, image, mask):8.4f}'
+            f'  {name:34}{psnr(reference, image, mask):10.2f}{ssim(reference, image, mask):8.4f}'
         )
     return lines

@@ -243,7 +243,7 @@ def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         help='degrade the ICBM 152 template to thick slices and run the App on it',
         description='Everything on one image whose truth is known: the ICBM 152 T1w average that '
         'nilearn carries, degraded to 1 x 1 x 3 mm, through the participant and group level. '
-        'Prints how close cubic spline and network come to the truth.',
+        'Prints how close cubic spline, back-projection and network come to the truth.',
     )
     parser.set_defaults(func=_demo)
     parser.add_argument('output', type=Path, nargs='?', default=Path('demo'), help='folder')
