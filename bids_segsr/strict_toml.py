@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 import types
 from collections.abc import Mapping
@@ -145,7 +146,10 @@ def _value(hint: Any, value: Any, key: str) -> Any:
             return _tuple(hint, arguments, value, key)
     elif origin is not None and issubclass(origin, Mapping):
         if isinstance(value, dict):
-            return {k: _value(arguments[1], v, f'{key}.{k}') for k, v in value.items()}
+            return {
+                _key(arguments[0], k, key): _value(arguments[1], v, f'{key}.{k}')
+                for k, v in value.items()
+            }
     elif hint is Any:
         return value
     elif hint is Path:
@@ -157,6 +161,15 @@ def _value(hint: Any, value: Any, key: str) -> Any:
     elif type(value) is hint:
         return value
     raise ValueError(_wrong(hint, value, key))
+
+
+def _key(hint: Any, key: str, table: str) -> Any:
+    """Check the key of a table, which a file holds as a text."""
+    if hint is not int:
+        return key
+    if not re.fullmatch(r'-?\d{1,9}', key):
+        raise ValueError(f'[{table}] {key!r} is not allowed as a key; give an integer')
+    return int(key)
 
 
 def _tuple(hint: Any, arguments: tuple[Any, ...], value: list[Any], key: str) -> tuple[Any, ...]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from bids_segsr.exceptions import ModelError
+from bids_segsr.exceptions import ModelError, UserError
+from bids_segsr.strict_toml import read_dataclass
 
 SCHEMA_VERSION = 1
 """Raised when a field changes its meaning or a new one becomes necessary."""
@@ -36,6 +37,9 @@ Zeros that a scanner fills k-space with cannot be had from an image: cubic splin
 
 MOST_GUIDES = 16
 """More guide images than any network of the articles has: a damaged card."""
+
+LARGEST_LABEL = 2**15 - 1
+"""Label maps are written as int16."""
 
 LARGEST_PATCH = 1024
 """More voxels along an axis than any network was trained on: a damaged card."""
@@ -98,6 +102,12 @@ class InputContract:
             raise ModelError(
                 f'patch_size is {self.patch_size!r}; give a number from 0 to {LARGEST_PATCH}'
             )
+        for name in ('spacing_mm', 'slice_thickness_mm'):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ModelError(
+                    f'{name} is {low:g} to {high:g}; give the lower one first, above 0'
+                )
         if not 0 <= self.back_projection <= 1:
             raise ModelError(f'back_projection is {self.back_projection!r}; give 0 to 1')
         if self.interpolation not in INTERPOLATIONS:
@@ -152,6 +162,12 @@ class ModelCard:
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
             raise ModelError(f'name {self.name!r}: use letters, digits and hyphens')
+        if not self.channels:
+            raise ModelError('channels is empty; the first is the intensity')
+        if len(self.channels) > 1 and not self.labels:
+            raise ModelError('labels is empty; give the value of the segmented structure')
+        if not all(0 < value <= LARGEST_LABEL for value in self.labels):
+            raise ModelError(f'labels are {sorted(self.labels)}; give 1 to {LARGEST_LABEL}')
 
     @property
     def finds_brain(self) -> bool:
@@ -188,11 +204,12 @@ class ModelCard:
             The card.
 
         Raises:
-            ModelError: If the text is no JSON, of a newer schema, or lacks a field.
+            ModelError: If the text is no JSON, of a newer schema, lacks a field, or has one that
+                is unknown, of a wrong type or out of its range.
         """
         try:
-            content = json.loads(text)
-        except json.JSONDecodeError as error:
+            content = json.loads(text, parse_constant=_refuse)
+        except (ValueError, RecursionError) as error:
             raise ModelError(f'not valid JSON ({error})') from error
         if not isinstance(content, dict) or 'schema_version' not in content:
             raise ModelError('not a model card (no schema_version)')
@@ -201,25 +218,27 @@ class ModelCard:
                 f'schema version {content["schema_version"]}, this release reads '
                 f'{SCHEMA_VERSION}; use the release of bids_segsr that it was written for'
             )
+        contract, options, training = (
+            table if isinstance(table := content.get(name), dict) else {}
+            for name in ('contract', 'options', 'training')
+        )
+        # cards were written without these, and the option or the recipe alone told
+        contract.setdefault('guides', options.get('guides', 0))
+        contract.setdefault('interpolation', _interpolation(str(training.get('recipe_file'))))
         try:
-            contract = dict(content.pop('contract'))
-            for name in ('modalities', 'spacing_mm', 'slice_thickness_mm'):
-                contract[name] = tuple(contract[name])
-            # cards were written without it, and the option alone told
-            contract.setdefault('guides', content.get('options', {}).get('guides', 0))
-            contract.setdefault('interpolation', _interpolation(content.get('training', {})))
-            for name in ('channels', 'limitations', 'citation'):
-                content[name] = tuple(content.get(name, ()))
-            content['labels'] = {int(value): name for value, name in content['labels'].items()}
-            return cls(contract=InputContract(**contract), **content)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ModelError(f'incomplete or wrong field ({error})') from error
+            return read_dataclass(cls, content, 'wrong field')
+        except UserError as error:
+            raise ModelError(str(error)) from None
 
 
-def _interpolation(training: dict[str, Any]) -> str:
+def _interpolation(recipe: str) -> str:
     """Read from the recipe how a training interpolated: cards were written without the field."""
-    found = re.search(r"^interpolation\s*=\s*['\"]([\w-]+)", training.get('recipe_file', ''), re.M)
+    found = re.search(r"^interpolation\s*=\s*['\"]([\w-]+)", recipe, re.M)
     return found[1] if found else 'cubic'
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f'{constant} is no number')
 
 
 def read_card(path: Path) -> ModelCard:

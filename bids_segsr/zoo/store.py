@@ -164,7 +164,7 @@ def outline(architecture: str, options: Mapping[str, Any]) -> nn.Module:
     try:
         with torch.device('meta'):
             network = create(architecture, **options)
-    except (ValueError, RuntimeError, ArithmeticError) as error:
+    except Exception as error:  # options of a wrong type meet the code of any network
         reason = str(error).partition('\n')[0]
         raise ModelError(f'architecture {architecture!r}: {reason}') from error
     size = 4 * sum(tensor.numel() for tensor in network.state_dict().values())

@@ -74,8 +74,13 @@ def test_list_for_people(run):
         assert word in out
 
 
-def test_list_goes_on_after_a_broken_card(run, models):
-    (models / 'first' / 'card.json').write_text('{', encoding='utf-8')
+@pytest.mark.parametrize(
+    'damage',
+    [lambda text: '{', lambda text: text.replace('"base_filters": 2', '"base_filters": {}')],
+)
+def test_list_goes_on_after_a_broken_card(run, models, damage):
+    path = models / 'first' / 'card.json'
+    path.write_text(damage(path.read_text(encoding='utf-8')), encoding='utf-8')
     status, out, error = run('list')
     assert status == 1
     assert 'second' in out

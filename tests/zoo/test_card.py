@@ -93,6 +93,48 @@ def test_impossible_steps_of_back_projection_are_refused(name, steps):
         InputContract(('T2w',), 'volume-max', (0.5, 1.0), (1.5, 5.0), **{name: steps})
 
 
+WRONG = {
+    'version': (5, None),
+    'options': ([], 'x'),
+    'contract': ([], None, {}),
+    'channels': ('intensity', [], [1, 2], {}),
+    'labels': ([], {}, {'a': 'cortex'}, {'1': 5}, {'0': 'x'}, {'99999': 'x'}, {'1.0': 'x'}),
+    'training': ([1], 'long'),
+    'limitations': ('one', [None]),
+    'licence': (1,),
+    'citation': ({'a': 1},),
+    'schema_version': ('1', None, 2, True),
+    'contract.modalities': ('T2w', [2]),
+    'contract.spacing_mm': (1.0, [1.0], [1.0, 'x'], [1.0, 0.5], [-1.0, 1.0], [1, 2, 3]),
+    'contract.slice_thickness_mm': (None, [0, 0], [3.0, True]),
+    'contract.skull_stripped': ('yes', 1),
+    'contract.slice_axis_last': (None,),
+    'contract.guides': ('1', -1, 1.5),
+    'contract.mirrored': ('false',),
+    'contract.interpolation': ('nearest', 3),
+    'contract.back_projection': ('0.5', None, True),
+}
+
+
+@pytest.mark.parametrize(('field', 'value'), [(k, v) for k, wrong in WRONG.items() for v in wrong])
+def test_a_field_of_a_wrong_type_is_refused_when_the_card_is_read(field, value, tmp_path):
+    content = json.loads(make_card().to_json())
+    table, _, name = field.rpartition('.')
+    (content[table] if table else content)[name] = value
+    path = tmp_path / 'card.json'
+    path.write_text(json.dumps(content), encoding='utf-8')
+    with pytest.raises(ModelError, match=rf'^{path}: [^\n]*{name.partition("_")[0]}[^\n]*$'):
+        read_card(path)
+
+
+@pytest.mark.parametrize(
+    'text', ['{"schema_version": NaN}', '[' * 100_000, '{"a": 1' + '0' * 9999]
+)
+def test_json_that_is_none_is_refused(text, tmp_path):
+    with pytest.raises(ModelError, match='not valid JSON'):
+        ModelCard.from_json(text)
+
+
 def test_cards_are_read_without_torch():
     code = (
         'import sys; from bids_segsr.zoo.find import card_paths, find_card; '

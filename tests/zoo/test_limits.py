@@ -106,7 +106,7 @@ def test_header_longer_than_the_file_is_refused(folder):
         ({'base_filters': 4000}, 'at most'),
         ({'base_filters': -1}, 'segsrgan'),
         ({'base_filters': '16'}, 'segsrgan'),
-        ({'base_filters': float('nan')}, 'base_filters'),
+        ({'base_filters': float('nan')}, 'NaN'),
     ],
 )
 def test_card_cannot_ask_for_a_huge_or_impossible_network(folder, options, word):
