@@ -10,8 +10,9 @@ import hashlib
 import os
 import re
 import shutil
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -38,6 +39,8 @@ ATTEMPTS = 4
 """How often a source may fail in a row without getting further."""
 PAUSE_S = 2.0
 TIMEOUT_S = 30
+LONGEST_S = 600
+"""How long one source may take; what it gave is kept, and the next call goes on from there."""
 
 
 def fetch(
@@ -161,11 +164,14 @@ def _complete(part: Path, blob: str, source: _Source, progress: bool) -> str | N
 
     foreign = _size(part) > 0
     failures, furthest, problem = 0, _size(part), ''
+    end = time.monotonic() + LONGEST_S
     while failures < ATTEMPTS:
         time.sleep(PAUSE_S * failures)
         before = _size(part)
         try:
-            _append(part, source, progress)
+            _append(part, source, progress, end - time.monotonic())
+        except TimeoutError:
+            return f'too slow, {_size(part)} bytes in {LONGEST_S:g} s; they are kept'
         except _UnsuitableError as error:
             part.unlink()
             return f'{error}; removed'
@@ -196,8 +202,8 @@ def _complete(part: Path, blob: str, source: _Source, progress: bool) -> str | N
     return problem
 
 
-def _append(part: Path, source: _Source, progress: bool) -> None:
-    """Ask a source for what a partial file lacks, and add it."""
+def _append(part: Path, source: _Source, progress: bool, seconds: float) -> None:
+    """Ask a source for what a partial file lacks, and add it; TimeoutError after some seconds."""
     from pooch import HTTPDownloader
 
     with part.open('ab') as file:
@@ -220,7 +226,34 @@ def _append(part: Path, source: _Source, progress: bool) -> None:
             timeout=TIMEOUT_S,
             hooks={'response': check},
         )
-        download(source.url, output, None)
+        _within(seconds, lambda: download(source.url, output, None))
+
+
+def _within(seconds: float, action: Callable[[], object]) -> None:
+    """Do something that may wait for a server for ever, a byte at a time.
+
+    Args:
+        seconds: How long it may take.
+        action: What is done, in a thread of its own, which is left to itself after that.
+
+    Raises:
+        TimeoutError: If it has not ended.
+    """
+    failures: list[Exception] = []
+
+    def run() -> None:
+        try:
+            action()
+        except Exception as error:  # raised again where it is waited for
+            failures.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(max(seconds, 0))
+    if thread.is_alive():
+        raise TimeoutError
+    if failures:
+        raise failures[0]
 
 
 class _UnsuitableError(Exception):

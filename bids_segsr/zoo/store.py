@@ -165,7 +165,7 @@ def outline(architecture: str, options: Mapping[str, Any]) -> nn.Module:
         with torch.device('meta'):
             network = create(architecture, **options)
     except Exception as error:  # options of a wrong type meet the code of any network
-        reason = str(error).partition('\n')[0]
+        reason = str(error).partition('\n')[0].removeprefix(f'architecture {architecture!r}: ')
         raise ModelError(f'architecture {architecture!r}: {reason}') from error
     size = 4 * sum(tensor.numel() for tensor in network.state_dict().values())
     if size > SIZE_LIMIT:

@@ -84,7 +84,7 @@ def test_list_goes_on_after_a_broken_card(run, models, damage):
     status, out, error = run('list')
     assert status == 1
     assert 'second' in out
-    one_line(error, models / 'first' / 'card.json')
+    one_line(error, 'first')
 
 
 def test_show_tells_contract_and_research_use(run):

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import re
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -48,6 +49,10 @@ class Handler(BaseHTTPRequestHandler):
             self.send_response(200)
         self.send_header('Content-Length', str(server.claimed or len(content) - start))
         self.end_headers()
+        if server.dribbles:
+            for number in range(start, start + 100):
+                self.wfile.write(content[number : number + 1])
+                time.sleep(0.05)
         cut = server.cuts.pop(0) if server.cuts else len(content)
         self.wfile.write(content[start : start + cut])
 
@@ -63,7 +68,7 @@ def serve():
         server = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
         server.files = {f'/{name}': content for name, content in files.items()}
         server.requests, server.cuts, server.statuses = [], [], []
-        server.ranges, server.claimed = True, None
+        server.ranges, server.claimed, server.dribbles = True, None, False
         server.url = f'http://127.0.0.1:{server.server_port}'
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         servers.append(server)
@@ -97,6 +102,18 @@ def closed_world(monkeypatch, tmp_path, snapshot):
 def release(monkeypatch, content, name=NAME):
     blob = hashlib.sha1(b'blob %d\0' % len(content) + content, usedforsecurity=False).hexdigest()
     monkeypatch.setitem(RELEASED, name, dataclasses.replace(RELEASED[name], blob=blob))
+
+
+def test_a_server_that_sends_a_byte_now_and_then_is_left(serve, tmp_path, monkeypatch, snapshot):
+    """No wait is longer than the timeout of the connection, and yet it would never end."""
+    monkeypatch.setattr(fetching, 'LONGEST_S', 1)
+    slow, good = serve({FILE: snapshot}), serve({FILE: snapshot})
+    slow.dribbles = True
+    before = time.monotonic()
+    with pytest.raises(ModelError, match=r'too slow, \d+ bytes in 1 s; they are kept'):
+        fetch(NAME, tmp_path, [slow.url])
+    assert time.monotonic() - before < 4
+    assert fetch(NAME, tmp_path, [slow.url, good.url]).is_dir()
 
 
 def test_released_weights_are_those_of_the_repository():
