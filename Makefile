@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DEMO ?= demo
+# Test processes at a time; each computes on one core.
+TEST_PROCESSES ?= 2
 
 .PHONY: demo test lint format docs clean
 
@@ -26,7 +28,8 @@ demo: $(VENV)/.installed
 	$(VENV)/bin/segsr demo $(DEMO)
 
 test: $(VENV)/.installed-test
-	$(VENV)/bin/python -m pytest
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadscope -m 'not container'
+	$(VENV)/bin/python -m pytest -m container
 
 lint: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .
