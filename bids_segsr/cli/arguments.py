@@ -17,7 +17,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """End the program with status 2, the mistake and where help is found."""
         self.exit(
-            USAGE_ERROR, f'{self.prog}: {message}{self._nearest(message)}\n'
+            USAGE_ERROR, f'{self.prog}: error: {message}{self._nearest(message)}\n'
             f'{self.prog}: see {self.prog} --help\n',
         )  # fmt: skip
 

@@ -320,6 +320,12 @@ def _add_other_flags(group: argparse._ArgumentGroup) -> None:
         help='folder of intermediate results, from which a run restarts (default: ./work)',
     )
     group.add_argument(
+        '--trust-work-dir',
+        action='store_true',
+        help='take a working directory although anybody may write into it (file systems without '
+        'permissions, such as those of Windows, show all folders so)',
+    )
+    group.add_argument(
         '--clean-workdir',
         action='store_true',
         help='empty the working directory first; not while another run uses it',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -54,6 +55,17 @@ def check_folders(settings: Settings) -> None:
                 )
     _check_writable(settings.output_dir, 'output folder')
     _check_writable(settings.work_dir, 'working directory')
+    if (
+        work_dir.is_dir()
+        and work_dir.stat().st_mode & stat.S_IWOTH
+        and not settings.trust_work_dir
+    ):
+        # its results are pickles, which run code when they are read
+        raise UserError(
+            f'{settings.work_dir}: anybody may write into this working directory, and with it run '
+            f'programs as you; run chmod o-w {settings.work_dir}, take another with -w, or give '
+            '--trust-work-dir'
+        )
     for name, path in settings.derivatives.items():
         if not path.is_dir():
             raise UserError(f'{path}: no such folder; check --derivatives {name}=PATH')

@@ -63,6 +63,7 @@ class Settings:
         derivatives: Datasets with existing brain masks, by name.
         allow_missing_masks: Whether the brain is looked for in images without a mask there.
         work_dir: Folder of intermediate results.
+        trust_work_dir: Whether `work_dir` may be one that others may write to.
         clean_workdir: Whether `work_dir` is emptied before the run.
         nprocs: Processes and threads that may run at once.
         omp_nthreads: Threads of one process.
@@ -108,6 +109,7 @@ class Settings:
     derivatives: dict[str, Path] = field(default_factory=dict)
     allow_missing_masks: bool = False
     work_dir: Path = field(default_factory=lambda: Path('work').absolute())
+    trust_work_dir: bool = False
     clean_workdir: bool = False
     nprocs: int = 1
     omp_nthreads: int = 1
