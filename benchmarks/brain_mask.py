@@ -26,7 +26,7 @@ from bids_segsr.imaging.conform import spacing_of
 from bids_segsr.imaging.degrade import degrade, thick_slice_grid
 from bids_segsr.imaging.metrics import dice
 from bids_segsr.imaging.volume import load_mask, load_volume
-from bids_segsr.inference.brain_extraction import predict_brain_mask
+from bids_segsr.inference.brain_extraction import LEAST_CERTAINTY, predict_brain_mask
 from bids_segsr.simulation.heads import draw_levels, read_head
 from bids_segsr.simulation.tables import CONTRASTS
 from bids_segsr.zoo.find import BRAIN_MASK_MODEL, load_model
@@ -106,13 +106,15 @@ def score(case: Case, model: TrainedModel) -> dict[str, float | str]:
         One row of the table.
     """
     started = time.monotonic()
-    found = predict_brain_mask(model, case.scan, case.affine)
+    found, certainty = predict_brain_mask(model, case.scan, case.affine)
     seconds = time.monotonic() - started
     millilitres = float(np.prod(spacing_of(case.affine))) / 1000
     return {
         'group': case.group,
         'name': case.name,
         'dice': dice(case.brain, found),
+        'certainty': certainty,
+        'refused': float(certainty < LEAST_CERTAINTY),
         'missed_ml': float((case.brain & ~found).sum()) * millilitres,
         'added_ml': float((found & ~case.brain).sum()) * millilitres,
         'seconds': seconds,
@@ -120,14 +122,27 @@ def score(case: Case, model: TrainedModel) -> dict[str, float | str]:
 
 
 def card_scores(table: pd.DataFrame) -> list[dict[str, object]]:
-    """Scores as they stand on a card: mean, standard deviation and, of the overlap, the worst."""
+    """Scores as they stand on a card.
+
+    Args:
+        table: Rows of `score`.
+
+    Returns:
+        For each group mean and standard deviation, the worst overlap, how many masks are refused
+        because the network is not sure, and the worst overlap of those that are not.
+    """
     scores = []
     for group, rows in table.groupby('group', sort=False):
         entry: dict[str, object] = {'on': group, 'images': len(rows)}
-        for column in ('dice', 'missed_ml', 'added_ml'):
+        for column in ('dice', 'missed_ml', 'added_ml', 'certainty'):
             entry[column] = round(float(rows[column].mean()), 4)
             entry[f'{column}_sd'] = round(float(rows[column].std()), 4)
-        scores.append({**entry, 'dice_worst': round(float(rows['dice'].min()), 4)})
+        entry['dice_worst'] = round(float(rows['dice'].min()), 4)
+        kept = rows['dice'][rows['refused'] == 0]
+        entry['refused'] = len(rows) - len(kept)
+        if len(kept):
+            entry['dice_worst_kept'] = round(float(kept.min()), 4)
+        scores.append(entry)
     return scores
 
 

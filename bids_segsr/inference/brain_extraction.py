@@ -31,6 +31,21 @@ MARGIN_MM = 16.0
 SMALLEST_BRAIN_ML = 20.0
 LARGEST_BRAIN_ML = 2500.0
 
+POSSIBLE = 0.2
+CERTAIN = 0.8
+"""Probabilities from where on a voxel may be brain, and surely is."""
+
+LEAST_CERTAINTY = 0.77
+"""Overlap of what may be brain with what surely is, below which a mask is refused.
+
+Half-way between a wrong mask (0.73) and a right one (0.81) of two fetal stacks; heads of adults
+have 0.9 and more. `benchmarks/brain_mask.py` measures it."""
+
+REMEDY = (
+    'give a brain mask (App: --derivatives, segsr predict: --mask), or strip the image and use '
+    '--skull-strip skip.'
+)
+
 _AXIS_MULTIPLE = 8
 
 
@@ -63,7 +78,7 @@ def find_brain_mask(
 
     Raises:
         UserError: The template, the model or the tool is not at hand.
-        ImageError: The mask has no size that a brain can have.
+        ImageError: The network is not sure, or the mask has no size that a brain can have.
     """
     if existing is not None:
         return existing, 'existing mask'
@@ -77,21 +92,24 @@ def find_brain_mask(
     elif template is None:
         model = load_model(BRAIN_MASK_MODEL)
         method = f'{FOUND_BY_NETWORK} {model.card.name} {model.card.version}'
-        mask = predict_brain_mask(model, data, affine)
+        mask, certainty = predict_brain_mask(model, data, affine)
+        if certainty < LEAST_CERTAINTY:
+            raise ImageError(
+                f'{method} is not sure where the brain is (certainty {certainty:.2f}, '
+                f'{LEAST_CERTAINTY} is asked for): not found; {REMEDY}'
+            )
     else:
         method = f'registration to {template}'
         mask = mask_by_registration(data, affine, *find_template(template, suffix))
     volume_ml = float(mask.sum() * np.prod(spacing_of(affine)) / 1000)
     if not SMALLEST_BRAIN_ML <= volume_ml <= LARGEST_BRAIN_ML:
-        raise ImageError(
-            f'{method} gives a brain of {volume_ml:.0f} ml: it failed; '
-            'give a brain mask (App: --derivatives, segsr predict: --mask), or strip the image '
-            'and use --skull-strip skip.'
-        )
+        raise ImageError(f'{method} gives a brain of {volume_ml:.0f} ml: it failed; {REMEDY}')
     return mask, method
 
 
-def predict_brain_mask(model: TrainedModel, data: np.ndarray, affine: np.ndarray) -> np.ndarray:
+def predict_brain_mask(
+    model: TrainedModel, data: np.ndarray, affine: np.ndarray
+) -> tuple[np.ndarray, float]:
     """Find the brain in an image that shows more.
 
     The network looks twice: from afar at the whole image, then closely at a box around what it
@@ -107,14 +125,15 @@ def predict_brain_mask(model: TrainedModel, data: np.ndarray, affine: np.ndarray
 
     Returns:
         Boolean array on the grid of the scan: one component without holes; empty where the
-        network sees no brain.
+        network sees no brain. And how sure the network is, 0 to 1: the Dice overlap, in the
+        second look, of what may be brain with what surely is; 1 where it sees none.
     """
     near = model.card.contract.spacing_mm[0]
     whole = isotropic_grid(data.shape, affine, FAR * near)
     grid = isotropic_grid(data.shape, affine, near)
     first = keep_largest_component(_probability(model, _look(data, affine, whole)) >= 0.5)
     if not first.any():
-        return np.zeros(data.shape, dtype=bool)
+        return np.zeros(data.shape, dtype=bool), 1.0
     image = _look(data, affine, grid)
     # by the nearest voxel: a single one must not fade away between the finer ones
     seen = resample(first.astype(np.float32), whole.affine, grid, order=0) >= 0.5
@@ -125,7 +144,8 @@ def predict_brain_mask(model: TrainedModel, data: np.ndarray, affine: np.ndarray
     probability[box] = _probability(model, image[box])
     fine = resample(probability, grid.affine, Grid(data.shape, affine), order=1)
     mask: np.ndarray = ndimage.binary_fill_holes(keep_largest_component(fine >= 0.5))
-    return mask
+    possible, certain = (float((probability >= level).sum()) for level in (POSSIBLE, CERTAIN))
+    return mask, 2 * certain / (certain + possible) if possible else 1.0
 
 
 def _look(data: np.ndarray, affine: np.ndarray, grid: Grid) -> np.ndarray:

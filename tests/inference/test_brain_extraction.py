@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import nibabel as nib
@@ -67,10 +68,11 @@ def test_mask_lies_on_the_scan_without_holes_and_islands():
     image[ball(shape, affine, centre, 8)] = 0
     image[ball(shape, affine, beside, 8)] = 100
     network = Bright()
-    mask = predict_brain_mask(model_of(network), image.astype(np.float32), affine)
+    mask, certainty = predict_brain_mask(model_of(network), image.astype(np.float32), affine)
     assert mask.shape == shape
     assert mask.dtype == bool
     assert dice(mask, brain) > 0.95
+    assert certainty > 0.9
     first, second = network.shapes
     assert all(n % 8 == 0 for n in (*first, *second))
     # 135 x 120 x 100 mm from afar, then the ball of 60 mm with its margin closely
@@ -84,7 +86,7 @@ def test_mask_is_the_same_in_every_orientation():
     volumes = []
     for turned_shape, turned in all_orientations(shape, affine):
         brain = ball(turned_shape, turned, centre, 25)
-        mask = predict_brain_mask(model_of(Bright()), 100.0 * brain, turned)
+        mask, _ = predict_brain_mask(model_of(Bright()), 100.0 * brain, turned)
         assert dice(mask, brain) > 0.95
         volumes.append(mask.sum())
     # voxels whose probability is one half to rounding may fall either way
@@ -104,7 +106,7 @@ def test_few_slices_are_shown_in_as_much_emptiness_as_in_the_training():
     shape = (150, 120, 16)
     image = 100.0 * ball(shape, affine, np.array([150.0, 120, 40]), 35)
     network = Bright()
-    mask = predict_brain_mask(model_of(network, patch_size=edge), image, affine)
+    mask, _ = predict_brain_mask(model_of(network, patch_size=edge), image, affine)
     assert network.shapes == [(edge, edge, edge)] * 2
     assert dice(mask, image > 0) > 0.95
 
@@ -124,7 +126,9 @@ def test_a_single_voxel_seen_from_afar_is_looked_at():
 
 def test_image_without_brain_gives_an_empty_mask():
     flat = np.zeros((40, 40, 10), np.float32)
-    assert not predict_brain_mask(model_of(Bright()), flat, np.diag([2.0, 2, 4, 1])).any()
+    mask, certainty = predict_brain_mask(model_of(Bright()), flat, np.diag([2.0, 2, 4, 1]))
+    assert not mask.any()
+    assert certainty == 1
 
 
 @pytest.fixture
@@ -177,6 +181,43 @@ def test_what_is_no_brain_by_its_size_is_an_error(bright, radius):
     affine = np.diag([2.0, 2.0, 3.0, 1.0])
     image = 500.0 * ball((40, 40, 24), affine, np.full(3, 36.0), radius)
     words = r'^network bright 4 gives a brain of \d ml: it failed; give a brain mask'
+    with pytest.raises(ImageError, match=words):
+        find_brain_mask(image, affine, mode='force')
+
+
+class Stepped(torch.nn.Module):
+    """Gives the probabilities that the image holds."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x, x], dim=1)
+
+
+def test_certainty_is_the_overlap_of_what_may_be_brain_with_what_surely_is():
+    """24 layers that surely are, 6 that may be, and others that are not."""
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    image = np.full((40, 40, 48), 0.1, np.float32)
+    image[4:36, 4:36, 8:32] = 0.95
+    image[4:36, 4:36, 32:38] = 0.4
+    model = model_of(Stepped())
+    contract = dataclasses.replace(model.card.contract, normalisation='volume-max')
+    model = dataclasses.replace(model, card=dataclasses.replace(model.card, contract=contract))
+    _, certainty = predict_brain_mask(model, image, affine)
+    assert certainty == pytest.approx(2 * 24 / (24 + 30), abs=0.01)
+
+
+@pytest.mark.parametrize(('sureness', 'refused'), [(20, False), (1, True)])
+def test_an_unsure_network_has_not_found_the_brain(monkeypatch, sureness, refused):
+    class Unsure(Bright):
+        def forward(self, x):
+            return torch.cat([x, torch.sigmoid(sureness * (x - self.level))], dim=1)
+
+    monkeypatch.setattr(brain_mask, 'load_model', lambda name: model_of(Unsure(0.5)))
+    affine = np.diag([2.0, 2.0, 3.0, 1.0])
+    image = 500.0 * ball((48, 48, 32), affine, np.full(3, 47.0), 32)
+    if not refused:
+        assert find_brain_mask(image, affine, mode='force')[0].any()
+        return
+    words = r'not sure where the brain is \(certainty 0\.\d+.* not found; give a brain mask'
     with pytest.raises(ImageError, match=words):
         find_brain_mask(image, affine, mode='force')
 
@@ -243,6 +284,6 @@ def test_network_repeats_itself_and_does_not_change_the_image():
     before = scan.copy()
     torch.manual_seed(0)
     model = model_of(create('tissue-unet', base_filters=4, classes=2, intensity=False).eval())
-    first, second = (predict_brain_mask(model, scan, affine) for _ in range(2))
+    first, second = (predict_brain_mask(model, scan, affine)[0] for _ in range(2))
     np.testing.assert_array_equal(first, second)
     np.testing.assert_array_equal(scan, before)
