@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from bids_segsr.bids.query import Collection, Scan
     from bids_segsr.zoo.card import ModelCard
 
-logger = logging.getLogger(__name__)
+# by `python -m`, the name of this module is another one
+logger = logging.getLogger('bids_segsr.cli.app')
 
 # EX_SOFTWARE of sysexits.h, which fMRIPrep returns when its workflow cannot be built.
 NOT_BUILT = 70
@@ -110,7 +111,8 @@ def run_group(settings: Settings) -> int:
         _complain(f'{len(missing) - shown} {more}without a result: see {paths[-1]}')
     for path in paths:
         print(path)
-    return FINE
+    found = (*root.glob('sub-*/anat/*_qc.json'), *root.glob('sub-*/ses-*/anat/*_qc.json'))
+    return FINE if found else FAILED
 
 
 def run_participants(settings: Settings) -> int:

@@ -55,12 +55,7 @@ def check_folders(settings: Settings) -> None:
                 )
     _check_writable(settings.output_dir, 'output folder')
     _check_writable(settings.work_dir, 'working directory')
-    if (
-        work_dir.is_dir()
-        and work_dir.stat().st_mode & stat.S_IWOTH
-        and not settings.trust_work_dir
-    ):
-        # its results are pickles, which run code when they are read
+    if not settings.trust_work_dir and _open_to_others(work_dir):
         raise UserError(
             f'{settings.work_dir}: anybody may write into this working directory, and with it run '
             f'programs as you; run chmod o-w {settings.work_dir}, take another with -w, or give '
@@ -75,6 +70,20 @@ def check_folders(settings: Settings) -> None:
     ):
         if file is not None and not file.is_file():
             raise UserError(f'{file}: no such file; check {flag}')
+
+
+def _open_to_others(work_dir: Path) -> bool:
+    """Return whether others may put results there: pickles, which run code when they are read.
+
+    Where the sticky bit is set (/tmp), others can make folders but not touch those of this user.
+    """
+    if not work_dir.is_dir() or not work_dir.stat().st_mode & stat.S_IWOTH:
+        return False
+    if not work_dir.stat().st_mode & stat.S_ISVTX:
+        return True
+    return any(
+        path.lstat().st_uid not in (0, os.getuid()) for path in work_dir.glob('bids_segsr*')
+    )
 
 
 def _check_writable(folder: Path, what: str) -> None:

@@ -18,6 +18,7 @@ from bids_segsr.reports.missing_results import LeftOut, left_out_html, left_out_
 from bids_segsr.reports.page import data_text, formatted, style_and_script
 
 OUTLIER_Z = 3.0
+RUN_AGAIN = 'remove it and run this participant again'
 SMALLEST_GROUP = 5
 """Fewer images say nothing about what is unusual."""
 
@@ -36,20 +37,26 @@ def write_group(root: Path, modality: str, missing: Sequence[LeftOut] = ()) -> l
         without a result are listed, and `group_<modality>_left-out.tsv` with these.
 
     Raises:
-        UserError: There is no QC file of this modality, or one cannot be read.
+        UserError: There is no image of this modality.
     """
     import pandas as pd
 
     # figures and logs hold most of the files, and are not looked through
     paths = [*root.glob('sub-*/anat/*_qc.json'), *root.glob('sub-*/ses-*/anat/*_qc.json')]
-    records = [_record(path) for path in sorted(paths)]
-    records = [r for r in records if str(r['bids_name']).endswith(f'_{modality}')]
-    if not records:
+    read = {path: _record(path) for path in sorted(paths)}
+    damaged = [
+        LeftOut(path.name.removesuffix('_qc.json'), f'{path.name} is no QC file; {RUN_AGAIN}')
+        for path, record in read.items()
+        if not record
+    ]
+    missing = [*missing, *damaged]
+    records = [r for r in read.values() if str(r.get('bids_name')).endswith(f'_{modality}')]
+    if not records and not missing:
         raise UserError(
             f'{root}: holds no QC file of a {modality} image; run the participant level first'
         )
-    table = pd.DataFrame.from_records(records).sort_values('bids_name', ignore_index=True)
-    table = table[_columns(list(table.columns))]
+    table = pd.DataFrame.from_records(records, columns=None if records else ['bids_name'])
+    table = table.sort_values('bids_name', ignore_index=True)[_columns(list(table.columns))]
     tsv = table.to_csv(sep='\t', index=False, na_rep='n/a', float_format='%.6g')
     html = _page(
         root,
@@ -89,9 +96,7 @@ def _record(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding='utf-8'))
         name = content['bids_name']
     except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(
-            f'{path}: is no QC file of bids_segsr; remove it and run this participant again'
-        ) from None
+        return {}
     flat = {
         key: ' | '.join(str(item) for item in value) if isinstance(value, list) else value
         for key, value in content.items()

@@ -685,7 +685,7 @@ def test_group_level_prints_its_files(bench: Bench) -> None:
     bench.run('--participant-label', '02')
     status, out, lines = bench.run(level='group')
 
-    assert status == 0
+    assert status == 1, 'no image has a result'
     assert out.split() == [str(bench.out / f'group_T2w.{x}') for x in ('tsv', 'html')]
     assert [line.partition(' is left out: ')[0] for line in lines] == [
         'sub-01_T2w',

@@ -12,7 +12,7 @@ import pytest
 
 from bids_segsr.exceptions import UserError
 from bids_segsr.reports.group import robust_z, write_group
-from bids_segsr.reports.missing_results import NOT_STARTED, STOPPED, left_out
+from bids_segsr.reports.missing_results import NOT_STARTED, STOPPED, LeftOut, left_out
 
 
 def make_group(root: Path, count: int = 8) -> None:
@@ -153,11 +153,23 @@ def test_nothing_to_collect_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('content', ['', '[]', '{"holes": 1}', '{'])
-def test_odd_qc_file_is_named(content: str, group: Path) -> None:
+def test_odd_qc_file_is_named_and_costs_no_other_image_its_row(content: str, group: Path) -> None:
     path = group / 'sub-01' / 'anat' / 'sub-01_qc.json'
     path.write_text(content, encoding='utf-8')
-    with pytest.raises(UserError, match=re.escape(str(path))):
-        write_group(group, 'T2w')
+    table, page, missing = (p.read_text('utf-8') for p in write_group(group, 'T2w'))
+    assert len(table.splitlines()) == 8
+    assert 'sub-01_qc.json is no QC file' in page
+    assert missing.splitlines()[1].startswith('sub-01\tsub-01\tsub-01_qc.json is no QC file')
+
+
+def test_page_and_table_where_no_image_has_a_result(tmp_path: Path) -> None:
+    table, page, missing = (
+        path.read_text('utf-8')
+        for path in write_group(tmp_path, 'T2w', [LeftOut('sub-01_T2w', 'the file is empty')])
+    )
+    assert table == 'bids_name\n'
+    assert 'the file is empty' in page
+    assert 'the file is empty' in missing
 
 
 def test_robust_z() -> None:
