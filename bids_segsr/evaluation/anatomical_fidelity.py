@@ -14,6 +14,7 @@ import numpy as np
 
 from bids_segsr.exceptions import ModelError
 from bids_segsr.imaging.bias_field import correct_bias_field
+from bids_segsr.imaging.components import bounding_box
 from bids_segsr.imaging.metrics import dice, jaccard
 
 AXIS_MULTIPLE = 8
@@ -74,10 +75,7 @@ def prepare(image: np.ndarray, affine: np.ndarray, brain: np.ndarray) -> np.ndar
     corrected = correct_bias_field(np.maximum(image, 0), affine, brain)
     values = corrected[brain]
     scaled = (corrected - values.mean()) / max(float(values.std()), 1e-6)
-    hit = np.argwhere(brain)
-    low, high = hit.min(axis=0), hit.max(axis=0) + 1
-    box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-    cut = np.where(brain, scaled, 0)[box].astype(np.float32)
+    cut = np.where(brain, scaled, 0)[bounding_box(brain)].astype(np.float32)
     return np.pad(cut, [(0, -n % AXIS_MULTIPLE) for n in cut.shape])
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from bids_segsr.evaluation.cases import Case
 from bids_segsr.evaluation.systems import Output
 from bids_segsr.files import complete
+from bids_segsr.imaging.components import bounding_box
 
 FOLDER = 'pictures'
 
@@ -61,10 +62,8 @@ def load_picture(out: Path, key: str) -> Picture | None:
 
 def _cut(volume: np.ndarray, case: Case) -> np.ndarray:
     """Cut the slice through the middle of the brain, superior or anterior up."""
-    hit = np.argwhere(case.inside)
-    low, high = hit.min(axis=0), hit.max(axis=0) + 1
-    box = [slice(int(a), int(b)) for a, b in zip(low, high, strict=True)]
-    middle = int((low[case.across] + high[case.across]) // 2)
+    box = bounding_box(case.inside)
+    middle = (box[case.across].start + box[case.across].stop) // 2
     cut = np.moveaxis(volume, case.across, 0)[middle]
     in_plane = [box[axis] for axis in range(3) if axis != case.across]
     return np.ascontiguousarray(cut[in_plane[0], in_plane[1]].T[::-1])

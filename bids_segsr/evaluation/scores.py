@@ -9,9 +9,10 @@ import numpy as np
 
 from bids_segsr.evaluation.anatomical_fidelity import Network, anatomical_fidelity, prepare
 from bids_segsr.evaluation.cases import Case
+from bids_segsr.evaluation.surface_distance import average_surface_distance, hausdorff95
 from bids_segsr.evaluation.systems import TRUTH, Output, System
 from bids_segsr.exceptions import UserError
-from bids_segsr.imaging.components import topology
+from bids_segsr.imaging.components import bounding_box, topology
 from bids_segsr.imaging.conform import spacing_of
 from bids_segsr.imaging.metrics import (
     dice,
@@ -25,7 +26,6 @@ from bids_segsr.imaging.metrics import (
     ssim,
 )
 from bids_segsr.imaging.naturalness import NaturalModel, brain_slices, niqe, piqe
-from bids_segsr.imaging.surface import average_surface_distance, hausdorff95
 
 SSIM_MARGIN = 4
 """Voxels kept around the brain: more than half a patch of SSIM, so that nothing changes."""
@@ -195,7 +195,7 @@ class Scorer:
     def _image_score(self, name: str, case: Case, output: Output) -> float:
         if name in NATURAL:
             return self._natural_score(name, case, output)
-        box = _box(case.inside, SSIM_MARGIN)
+        box = bounding_box(case.inside, SSIM_MARGIN)
         inside = case.inside[box]
         # Windows at the border of the brain must not see what lies outside it.
         truth = np.where(inside, case.reference.image[box], 0)
@@ -241,13 +241,3 @@ class Scorer:
             elif name == 'euler':
                 values[name] = float(topology(found, 26).euler_number)
         return values
-
-
-def _box(mask: np.ndarray, margin: int) -> tuple[slice, ...]:
-    if not mask.any():
-        return tuple(slice(0, n) for n in mask.shape)
-    found = []
-    for axis in range(3):
-        hit = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        found.append(slice(max(0, int(hit[0]) - margin), int(hit[-1]) + 1 + margin))
-    return tuple(found)

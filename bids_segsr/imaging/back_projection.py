@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from scipy import ndimage
 
 from bids_segsr.imaging.axis_matrices import apply_matrices
+from bids_segsr.imaging.components import bounding_box
 from bids_segsr.imaging.degrade import degrade, degrade_matrices
 from bids_segsr.imaging.resample import Grid, resample, resample_matrices
 
@@ -66,7 +66,7 @@ def back_project(
     if not mask.any():
         return found
     i, j, k = fine.shape
-    box = _box(mask)
+    box = bounding_box(mask)
     scan = _acquisition(slices, Grid((i, j, k), slices.fine_affine), box)
     part, inside = found[box], mask[box]
     # the forward model is linear: of the interpolated scan, and of how the image differs from it
@@ -164,8 +164,3 @@ def _acquisition(slices: Slices, grid: Grid, box: tuple[slice, slice, slice]) ->
         partial(apply_matrices, downs),
         partial(apply_matrices, seen),
     )
-
-
-def _box(mask: np.ndarray) -> tuple[slice, slice, slice]:
-    i, j, k = ndimage.find_objects(mask.astype(np.uint8))[0]
-    return i, j, k

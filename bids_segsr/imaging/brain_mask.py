@@ -15,7 +15,12 @@ from scipy.spatial import ConvexHull
 from skimage.filters import threshold_otsu
 
 from bids_segsr.exceptions import UserError
-from bids_segsr.imaging.components import drop_specks, keep_largest_component, topology
+from bids_segsr.imaging.components import (
+    bounding_box,
+    drop_specks,
+    keep_largest_component,
+    topology,
+)
 from bids_segsr.imaging.intensities import outer_background
 from bids_segsr.imaging.resample import Grid, isotropic_grid, resample
 
@@ -202,8 +207,9 @@ def solidity(mask: np.ndarray, spacing: Sequence[float]) -> float:
     sampling = [s * step for s, step in zip(spacing, steps, strict=True)]
     if not coarse.any():
         return float('nan')
-    (box,) = ndimage.find_objects(coarse.astype(np.uint8))
-    inside = np.pad(coarse[box], [(int(2 * FOLD_MM // s) + 1,) * 2 for s in sampling])
+    inside = np.pad(
+        coarse[bounding_box(coarse)], [(int(2 * FOLD_MM // s) + 1,) * 2 for s in sampling]
+    )
     near = ndimage.distance_transform_edt(~inside, sampling=sampling) <= FOLD_MM
     closed = inside | (ndimage.distance_transform_edt(near, sampling=sampling) > FOLD_MM)
     edge = np.argwhere(closed & ~ndimage.binary_erosion(closed))

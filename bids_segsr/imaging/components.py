@@ -15,6 +15,25 @@ _STRUCTURES = {
 _DUAL = {6: 26, 26: 6}
 
 
+def bounding_box(mask: np.ndarray, margin: int = 0) -> tuple[slice, slice, slice]:
+    """Find the smallest box that holds a mask.
+
+    Args:
+        mask: (i, j, k), bool.
+        margin: Voxels by which it is wider on each side, up to the border of the array.
+
+    Returns:
+        A slice for each axis; the whole array where the mask is empty.
+    """
+    found = ndimage.find_objects(np.asarray(mask, dtype=bool).astype(np.uint8))
+    box = found[0] if found else tuple(slice(0, n) for n in mask.shape)
+    i, j, k = (
+        slice(max(0, s.start - margin), min(n, s.stop + margin))
+        for s, n in zip(box, mask.shape, strict=True)
+    )
+    return i, j, k
+
+
 @dataclass(frozen=True)
 class Topology:
     """What a binary segmentation looks like as a shape.

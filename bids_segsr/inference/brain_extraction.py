@@ -13,7 +13,7 @@ from bids_segsr.imaging.brain_mask import (
     is_skull_stripped,
     mask_by_registration,
 )
-from bids_segsr.imaging.components import keep_largest_component
+from bids_segsr.imaging.components import bounding_box, keep_largest_component
 from bids_segsr.imaging.conform import spacing_of
 from bids_segsr.imaging.resample import Grid, isotropic_grid, resample
 from bids_segsr.inference.skull_strip_tools import SkullStripTool, check_tool, mask_by_tool
@@ -138,8 +138,7 @@ def predict_brain_mask(
     # by the nearest voxel: a single one must not fade away between the finer ones
     seen = resample(first.astype(np.float32), whole.affine, grid, order=0) >= 0.5
     margin = int(np.ceil(MARGIN_MM / near))
-    (found,) = ndimage.find_objects(seen.astype(np.uint8))
-    box = tuple(slice(max(0, s.start - margin), s.stop + margin) for s in found)
+    box = bounding_box(seen, margin)
     probability = np.zeros(image.shape, dtype=np.float32)
     probability[box] = _probability(model, image[box])
     fine = resample(probability, grid.affine, Grid(data.shape, affine), order=1)

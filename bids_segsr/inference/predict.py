@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.back_projection import Slices
+from bids_segsr.imaging.components import bounding_box
 from bids_segsr.inference.processing import Processing
 from bids_segsr.inference.tiling import AXIS_MULTIPLE
 from bids_segsr.zoo import feeding
@@ -121,7 +122,7 @@ def predict(
         resolution=feeding.resolution(scan),
         mirror_axis=mirror_axis,
     )
-    box = _bounding_box(mask, MARGIN_VOXELS)
+    box = bounding_box(mask, MARGIN_VOXELS)
     inside = [np.where(mask[box], part[box], 0).astype(np.float32) for part in (image, *guides)]
     stack = np.stack([*inside, mask[box].astype(np.float32)])
     stack = np.ascontiguousarray(np.moveaxis(stack, last + 1, -1))
@@ -224,12 +225,3 @@ class _Tiling:
         )
         assert isinstance(output, Tensor)  # noqa: S101 - narrows MONAI's union
         return output[0]
-
-
-def _bounding_box(mask: np.ndarray, margin: int) -> tuple[slice, slice, slice]:
-    found = []
-    for axis in range(3):
-        hit = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        low, high = (hit[0], hit[-1] + 1) if len(hit) else (0, mask.shape[axis])
-        found.append(slice(max(0, int(low) - margin), min(mask.shape[axis], int(high) + margin)))
-    return found[0], found[1], found[2]

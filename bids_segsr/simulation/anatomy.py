@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bids_segsr.exceptions import ImageError, UserError
+from bids_segsr.imaging.components import bounding_box
 from bids_segsr.imaging.conform import spacing_of
 from bids_segsr.simulation.tables import LABELLINGS, OUTSIDE, TISSUES, Deformation
 
@@ -175,7 +176,7 @@ def indices(labels: np.ndarray, numbers: Mapping[int, Sequence[int]]) -> np.ndar
 
 
 def _brain_box(tissue: np.ndarray) -> tuple[slice, slice, slice]:
-    return ndimage.find_objects((tissue > _INDEX['csf']).astype(np.uint8))[0]
+    return bounding_box(tissue > _INDEX['csf'])
 
 
 def _cut_padded(array: np.ndarray, box: tuple[slice, slice, slice]) -> np.ndarray:
@@ -206,7 +207,7 @@ def brain_hull(
         (i, j, k) bool: the tissue, closed by a ball of CLOSING_MM, and RIM_MM around it; of a
         fetus all CSF, too, which is wide at that age and covered by masks of fetal stacks.
     """
-    (found,) = ndimage.find_objects(tissue.astype(np.uint8))
+    found = bounding_box(tissue)
     pad = int(np.ceil((CLOSING_MM + RIM_MM) / min(spacing))) + 1
     near = ndimage.distance_transform_edt(~np.pad(tissue[found], pad), spacing)
     inner = ndimage.distance_transform_edt(near <= CLOSING_MM + RIM_MM, spacing) > CLOSING_MM

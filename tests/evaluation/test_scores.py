@@ -20,6 +20,7 @@ from bids_segsr.evaluation.anatomical_fidelity import (
 )
 from bids_segsr.evaluation.cases import Case, Imaging, load_reference, make_case
 from bids_segsr.evaluation.scores import METRICS, Scorer, check_metrics
+from bids_segsr.evaluation.surface_distance import average_surface_distance, hausdorff95
 from bids_segsr.evaluation.systems import SPLINE, TRUTH, Output, System
 from bids_segsr.exceptions import ModelError, UserError
 from bids_segsr.imaging.components import topology
@@ -36,7 +37,6 @@ from bids_segsr.imaging.metrics import (
     ssim,
 )
 from bids_segsr.imaging.naturalness import brain_slices, fit_natural_model, niqe, piqe
-from bids_segsr.imaging.surface import average_surface_distance, hausdorff95
 
 
 @pytest.fixture(scope='module')

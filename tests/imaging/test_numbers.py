@@ -9,7 +9,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from bids_segsr.imaging.bias_field import correct_bias_field
 from bids_segsr.imaging.brain_mask import foreground_mask, is_skull_stripped
-from bids_segsr.imaging.components import keep_largest_component, topology
+from bids_segsr.imaging.components import bounding_box, keep_largest_component, topology
 from bids_segsr.imaging.metrics import correlation, dice, nrmse, psnr, ssim
 
 
@@ -108,3 +108,11 @@ def test_stripped_images_are_recognised():
     assert not is_skull_stripped(head)
     noisy = brain + np.random.default_rng(0).uniform(0, 5, brain.shape)
     assert not is_skull_stripped(noisy)
+
+
+def test_bounding_box_holds_the_mask_and_a_margin_inside_the_array() -> None:
+    mask = np.zeros((6, 7, 8), dtype=bool)
+    mask[2, 1:3, 7] = True
+    assert bounding_box(mask) == (slice(2, 3), slice(1, 3), slice(7, 8))
+    assert bounding_box(mask, 2) == (slice(0, 5), slice(0, 5), slice(5, 8))
+    assert bounding_box(np.zeros_like(mask), 1) == (slice(0, 6), slice(0, 7), slice(0, 8))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from bids_segsr.imaging.components import bounding_box
 from bids_segsr.imaging.volume import load_map
 
 MOST_MAPS = 5
@@ -89,8 +90,7 @@ def _doubt(
     told = ', '.join(map(str, numbers))
     if not inside.any():
         return f'holds no voxel of {told}, the numbers for the cortex'
-    box = ndimage.find_objects(inside.astype(np.uint8))[0]
-    padded = np.pad(inside[box], 1)
+    padded = np.pad(inside[bounding_box(inside)], 1)
     depth = float(np.percentile(ndimage.distance_transform_edt(padded, spacing)[padded], 95))
     if depth <= THICKEST_MM:
         return None

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import original_numerics as original
 import pytest
-
-from bids_segsr.imaging import original
 
 pytestmark = pytest.mark.shared
 
