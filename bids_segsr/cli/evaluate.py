@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
-import os
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_segsr.cli import reproduce
 from bids_segsr.cli.arguments import structure_numbers
+from bids_segsr.cli.process import passing_caches
 from bids_segsr.exceptions import UserError
 
 if TYPE_CHECKING:
@@ -169,9 +168,7 @@ def _add_common_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    with tempfile.TemporaryDirectory() as cache:
-        # matplotlib else caches its fonts under the home folder
-        os.environ.setdefault('MPLCONFIGDIR', cache)
+    with passing_caches():
         return _run(arguments)
 
 

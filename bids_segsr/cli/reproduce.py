@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bids_segsr.cli.process import passing_caches
 from bids_segsr.exceptions import UserError
 
 if TYPE_CHECKING:
@@ -57,9 +56,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _reproduce(arguments: argparse.Namespace) -> int:
-    with tempfile.TemporaryDirectory() as cache:
-        # MONAI imports matplotlib, which else caches its fonts under the home folder.
-        os.environ.setdefault('MPLCONFIGDIR', cache)
+    with passing_caches():
         return _reproduce_all(arguments)
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import math
-import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +14,7 @@ from bids_segsr import __version__
 from bids_segsr.cli import evaluate, models, simulate, train
 from bids_segsr.cli.arguments import Parser
 from bids_segsr.cli.parser import resolution_mm
-from bids_segsr.cli.process import complain, run_command
+from bids_segsr.cli.process import complain, passing_caches, run_command
 from bids_segsr.exceptions import UserError
 from bids_segsr.files import make_folder
 
@@ -117,9 +115,7 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    with tempfile.TemporaryDirectory() as cache:
-        # MONAI and ANTs import matplotlib, which else caches its fonts under the home folder.
-        os.environ.setdefault('MPLCONFIGDIR', cache)
+    with passing_caches():
         return _predict_all(arguments)
 
 

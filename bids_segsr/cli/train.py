@@ -7,11 +7,11 @@ import dataclasses
 import logging
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_segsr.cli.arguments import structure_numbers
+from bids_segsr.cli.process import passing_caches
 from bids_segsr.exceptions import UserError
 
 if TYPE_CHECKING:
@@ -98,9 +98,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    with tempfile.TemporaryDirectory() as cache:
-        # MONAI imports matplotlib, which else caches its fonts under the home folder.
-        os.environ.setdefault('MPLCONFIGDIR', cache)
+    with passing_caches():
         # Else each of the processes that make samples multiplies matrices on all cores; read when
         # NumPy is imported, which is later.
         os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')

@@ -148,6 +148,10 @@ class Optimiser:
 class Rates:
     """How the learning rates of generator and critic change; table ``[rates]``.
 
+    The rate is a function of the progress alone, which a run that is taken up has again, and the
+    progress may be one of minutes: `torch.optim.lr_scheduler` counts calls, keeps a state beside
+    the checkpoint's, and has no schedule whose length is a time.
+
     Attributes:
         schedule: 'constant'; 'cosine' from the peak to `floor` at the end of the training; 'step':
             times `gamma` every so often; 'plateau': times `gamma` when the validation score has
