@@ -52,7 +52,7 @@ def init_figures_wf(
     """
     workflow = pe.Workflow(name=name)
     inputnode = pe.Node(niu.IdentityInterface(fields=list(IMAGE_FIELDS)), name='inputnode')
-    summary = ImageSummary(file_name=file_name, entities=scan.entities, card_json=card.to_json())
+    summary = ImageSummary(file_name=file_name)
     figures = {
         'summary': (
             summary,
@@ -81,8 +81,12 @@ def init_figures_wf(
         figures['brainmask'] = (MaskReport(), {'preproc': 'in_file', 'brain_mask': 'mask_file'})
     if has_cortex(card):
         figures['segmentation'] = (
-            SegmentationReport(names=card.labels),
-            {'superresolved': 'in_file', 'dseg': 'segmentation_file', 'scan': 'scan_file'},
+            SegmentationReport(names=_tissues(card)),
+            {
+                'superresolved': 'in_file',
+                'regions' if card.regions else 'dseg': 'segmentation_file',
+                'scan': 'scan_file',
+            },
         )
         figures['uncertainty'] = (
             UncertaintyReport(),
@@ -111,3 +115,8 @@ def init_figures_wf(
             (draw, save, [('out_report', 'in_file')]),
         ])  # fmt: skip
     return workflow
+
+
+def _tissues(card: ModelCard) -> dict[int, str]:
+    """Return what the labels of the segmentation that is drawn are called."""
+    return dict(enumerate(card.regions, start=1)) if card.regions else dict(card.labels)

@@ -29,19 +29,23 @@ IGNORED = (
     '*_map.json',
     '*_qc.json',
 )
-# Abbreviation: name, colour, and index in the common label table of BIDS-Derivatives.
+# Abbreviation: name, colour, and index in the common label table of BIDS-Derivatives. Fluid of the
+# ventricles and around the brain maps to the one fluid of that table.
 STANDARD_LABELS = {
     'BG': ('Background', '#000000', 0),
     'GM': ('Gray Matter', '#808080', 1),
-    'WM': ('White Matter', '#f0f0f0', 2),
-    'CSF': ('Cerebrospinal Fluid', '#4060ff', 3),
+    'WM': ('White Matter', '#ffb000', 2),
+    'CSF': ('Cerebrospinal Fluid', '#5f8dff', 3),
+    'eCSF': ('Outer CSF', '#5f8dff', 3),
+    'VEN': ('Ventricles', '#c59bff', 3),
     'B': ('Bone', '#f5deb3', 4),
     'ST': ('Soft Tissue', '#ffa07a', 5),
     'NB': ('Non-brain', '#a0522d', 6),
     'L': ('Lesion', '#ff0000', 7),
     'CGM': ('Cortical Gray Matter', '#00bfff', 8),
     'SGM': ('Subcortical Gray Matter', '#32cd32', 9),
-    'BS': ('Brainstem', '#ffd700', 10),
+    'DGM': ('Deep Gray Matter', '#32cd32', 9),
+    'BS': ('Brainstem', '#ff5a5a', 10),
     'CBM': ('Cerebellum', '#ff69b4', 11),
 }
 
@@ -123,13 +127,17 @@ def write_dseg_tsv(root: Path, labels: Mapping[int, str], seg: str | None = None
     """
     rows = ['index\tname\tabbreviation\tcolor\tmapping']
     for index, label in sorted(labels.items()):
-        rows.append(f'{index}\t' + '\t'.join(_structure(label)))
+        rows.append(f'{index}\t' + '\t'.join(structure(label)))
     name = f'seg-{seg}_dseg.tsv' if seg else 'dseg.tsv'
     return write_text(root / name, '\n'.join(rows) + '\n')
 
 
-def _structure(label: str) -> tuple[str, str, str, str]:
-    """Return name, abbreviation, colour and standard index of a structure."""
+def structure(label: str) -> tuple[str, str, str, str]:
+    """Return name, abbreviation, colour and standard index of a structure.
+
+    Args:
+        label: Its name or abbreviation; of any other, all but the name are `n/a`.
+    """
     spelled = label.lower().replace('grey', 'gray')
     for abbreviation, (name, colour, mapping) in STANDARD_LABELS.items():
         if spelled in (name.lower(), abbreviation.lower()):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -355,12 +354,23 @@ def _record(settings: Settings, subjects: Sequence[str], problems: Sequence[Prob
 
 def _tell_warnings(root: Path, scans: Sequence[Scan]) -> bool:
     """Tell of every result that is implausible, and return whether there is one."""
+    from bids_segsr.inference.verdict import USABLE, judge_all
+    from bids_segsr.reports.verdict_html import subject_records
+
+    names = {scan.label for scan in scans}
     warned = False
-    for scan in scans:
-        path = _qc_path(root, scan)
-        if path.is_file():
-            for warning in json.loads(path.read_text(encoding='utf-8')).get('warnings', []):
-                _complain(f'WARNING: {scan.label}: {warning}')
+    for subject in sorted({scan.subject for scan in scans}):
+        # what earlier runs made of the same head counts, too
+        records = subject_records(root, subject)
+        verdicts = judge_all(records)
+        for record in (record for record in records if record.get('bids_name') in names):
+            name = str(record['bids_name'])
+            verdict = verdicts[name]
+            said = (
+                [] if verdict.word == USABLE else [f'{verdict.word}: {" ".join(verdict.reasons)}']
+            )
+            for warning in (*said, *record.get('warnings', [])):
+                _complain(f'WARNING: {name}: {warning}')
                 warned = True
     return warned
 

@@ -175,7 +175,7 @@ class _QCTableInputSpec(BaseInterfaceInputSpec):
 
 
 class QCTable(SimpleInterface):
-    """The QC numbers of one image as a table, with its warnings."""
+    """The QC numbers of one image as a table."""
 
     input_spec = _QCTableInputSpec
     output_spec = _ReportOutputSpec
@@ -189,15 +189,13 @@ class QCTable(SimpleInterface):
 
 class _ImageSummaryInputSpec(BaseInterfaceInputSpec):
     file_name = traits.Str(mandatory=True, desc='path of the scan relative to its dataset')
-    entities = traits.Dict(mandatory=True, desc='BIDS entities, long name to value')
     qc_file = File(exists=True, mandatory=True, desc='QC JSON of the image')
-    card_json = traits.Str(mandatory=True, desc='the card of the model, as JSON text')
     scan_file = File(exists=True, mandatory=True, desc='scan')
     fine_file = File(exists=True, mandatory=True, desc='super-resolved image')
 
 
 class ImageSummary(SimpleInterface):
-    """What was done with one image, and with which model."""
+    """What was done with one image."""
 
     input_spec = _ImageSummaryInputSpec
     output_spec = _ReportOutputSpec
@@ -212,9 +210,7 @@ class ImageSummary(SimpleInterface):
         scan = nib.load(self.inputs.scan_file)
         text = image_summary(
             file=self.inputs.file_name,
-            entities=self.inputs.entities,
             qc=_read(self.inputs.qc_file),
-            card=json.loads(self.inputs.card_json),
             shape=scan.shape[:3],
             fine_shape=nib.load(self.inputs.fine_file).shape[:3],
             slice_direction=acquired_axis(scan.affine, np.eye(4)),

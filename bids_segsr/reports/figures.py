@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from bids_segsr.bids.description import structure
 from bids_segsr.reports.display_volume import (
     Canonical,
     Source,
@@ -149,7 +150,7 @@ def plot_segmentation(
     names: Mapping[int, str] | None = None,
     slice_axis: int | None = None,
 ) -> Path:
-    """Show the outline of a segmentation over the super-resolved image, in three views.
+    """Show the outlines of a segmentation over the super-resolved image, in three views.
 
     Args:
         image: Super-resolved image.
@@ -252,7 +253,8 @@ def plot_uncertainty(
 
     Args:
         entropy: Entropy of the class probabilities at each voxel, in bits.
-        disagreement: Standard deviation of the probability over the overlapping patches.
+        disagreement: Standard deviation of the probability over the overlapping patches; not
+            shown where it is 0 everywhere, as it is of a single patch.
         image: Super-resolved image; all three lie on one grid.
         out_svg: File to write.
         slice_axis: Through-plane axis of the arrays; None takes the coarsest.
@@ -264,27 +266,28 @@ def plot_uncertainty(
         ValueError: The images differ in shape.
     """
     fine = read(image, slice_axis)
-    maps = [_matching(fine, entropy), _matching(fine, disagreement)]
+    maps = [('entropy', 'Entropy (bits)', _matching(fine, entropy))]
+    second = _matching(fine, disagreement)
+    if second.any():
+        maps.append(('disagreement', 'Disagreement (SD)', second))
     where = foreground(fine.data)
     limits = window(fine.data, where)
     box = box_around(where, fine.spacing)
     places = [(axis, cut) for axis in (2, 1, 0) for cut in spread_cuts(where, axis, 2)]
-    rows = [[Panel(fine, axis, cut, box) for axis, cut in places] for _ in range(3)]
-    tops = [_rounded_up(float(np.percentile(m[where], 99.8))) for m in maps]
-    for number, (grey, first, second) in enumerate(zip(*rows, strict=True)):
-        grey.show(fine.data, 'gray', limits, f'image-{number}')
-        first.show(maps[0], 'inferno', (0, tops[0]), f'entropy-{number}')
-        second.show(maps[1], 'inferno', (0, tops[1]), f'disagreement-{number}')
+    rows = [[Panel(fine, axis, cut, box) for axis, cut in places] for _ in range(1 + len(maps))]
+    bars = [ColourBar(0, 'gray', limits, 'Image (a.u.)')]
+    for number, panel in enumerate(rows[0]):
+        panel.show(fine.data, 'gray', limits, f'image-{number}')
+    for row, (name, label, data) in enumerate(maps, start=1):
+        scale = (0.0, _rounded_up(float(np.percentile(data[where], 99.8))))
+        bars.append(ColourBar(row, 'inferno', scale, label))
+        for number, panel in enumerate(rows[row]):
+            panel.show(data, 'inferno', scale, f'{name}-{number}')
     return write_svg(
         rows,
         out_svg,
         title='Uncertainty of the segmentation below the super-resolved image',
-        bars=[
-            ColourBar(0, 'gray', limits, 'Image (a.u.)'),
-            ColourBar(1, 'inferno', (0, tops[0]), 'Entropy (bits)'),
-            ColourBar(2, 'inferno', (0, tops[1]), 'Disagreement (SD)'),
-        ],
-        notice='' if maps[1].any() else 'The disagreement of the patches is 0 everywhere.',
+        bars=bars,
     )
 
 
@@ -315,14 +318,13 @@ def _outlines(
         return [(LABEL_COLOURS[0], names.get(1, 'Cortex'), segmentation)]
     labels = [int(value) for value in np.unique(segmentation) if value > 0]
     unnamed = 'Cortex' if len(labels) == 1 else 'Label {}'
-    return [
-        (
-            LABEL_COLOURS[number % len(LABEL_COLOURS)],
-            names.get(label, unnamed.format(label)),
-            (segmentation == label).astype(np.float32),
-        )
-        for number, label in enumerate(labels)
-    ]
+    found = []
+    for number, label in enumerate(labels):
+        name, _, colour, _ = structure(names.get(label, unnamed.format(label)))
+        if colour == 'n/a':
+            colour = LABEL_COLOURS[number % len(LABEL_COLOURS)]
+        found.append((colour, name, (segmentation == label).astype(np.float32)))
+    return found
 
 
 def _wrapped(panels: list[Panel], columns: int) -> list[list[Panel]]:

@@ -29,8 +29,11 @@ VIEWS = ('Sagittal', 'Coronal', 'Axial')
 WIDTH = 14.0
 """Width of every figure in inches of 72 SVG units."""
 
-_SIDES = (('A', 'P'), ('R', 'L'), ('R', 'L'))
-_GAP, _CAPTION, _HEADER, _BAR, _TALLEST = 0.12, 0.26, 0.46, 1.0, 4.9
+_SIDES = (('A', 'P', 'S', 'I'), ('R', 'L', 'S', 'I'), ('R', 'L', 'A', 'P'))
+"""Letters at the left, right, top and bottom of each view."""
+
+_GAP, _CAPTION, _HEADER, _LINE, _BAR, _TALLEST = 0.12, 0.32, 0.5, 0.32, 1.15, 4.9
+_SCALE_MM = 20.0
 _PIXELS_PER_INCH = 115
 _TEXT, _FAINT = '#e6edf3', '#9aa5b1'
 _STYLE = {
@@ -157,7 +160,8 @@ def write_svg(
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    header = _HEADER if states or notice or legend else 0.08
+    header = _HEADER if states or notice else 0.08
+    header += _LINE if legend else 0.0
     right = _BAR if bars else 0.0
     places, height = _layout(rows, WIDTH - right, header)
     with mpl.rc_context(_STYLE):
@@ -165,17 +169,19 @@ def write_svg(
         FigureCanvasSVG(figure)
         for panel, (x, y, w, h) in zip((p for row in rows for p in row), places, strict=True):
             axes = figure.add_axes((x / WIDTH, 1 - (y + h) / height, w / WIDTH, h / height))
-            _dress(axes, panel)
             for layer in panel.layers:
                 layer(axes)
+            _dress(axes, panel)
+            if any(panel is row[0] for row in rows):
+                _draw_scale(axes, panel)
             axes.set_xlim(0, panel.size_mm[0])
             axes.set_ylim(panel.size_mm[1], 0)
             figure.text(
                 (x + w / 2) / WIDTH,
-                1 - (y + h + 0.17) / height,
+                1 - (y + h + 0.21) / height,
                 panel.caption,
                 color=_FAINT,
-                size=9,
+                size=12,
                 ha='center',
             )
         first = 0
@@ -184,10 +190,11 @@ def write_svg(
             first += len(row)
             for bar in (b for b in bars if b.row == number):
                 _draw_bar(figure, bar, min(p[1] for p in tops), max(p[3] for p in tops), height)
-        x = WIDTH - 0.1
-        for colour, text in reversed(legend):
-            figure.text(x / WIDTH, 1 - 0.29 / height, text, color=colour, size=10, ha='right')
-            x -= 0.3 + 0.085 * len(text)
+        x = 0.14
+        for colour, text in legend:
+            y = 1 - (header - 0.12) / height
+            figure.text(x / WIDTH, y, f'\N{BLACK SQUARE} {text}', color=colour, size=12)
+            x += 0.42 + 0.092 * len(text)
         if notice:
             figure.text(
                 0.5,
@@ -227,13 +234,25 @@ def _layout(
 
 def _dress(axes: Axes, panel: Panel) -> None:
     axes.set_axis_off()
-    left, right = _SIDES[panel.axis]
-    for letter, x, side in ((left, 0.01, 'left'), (right, 0.99, 'right')):
+    places = ((0.01, 0.5, 'left', 'center'), (0.99, 0.5, 'right', 'center'),
+              (0.5, 0.99, 'center', 'top'), (0.5, 0.01, 'center', 'bottom'))  # fmt: skip
+    for letter, (x, y, side, height) in zip(_SIDES[panel.axis], places, strict=True):
         axes.text(
-            x, 0.985, letter, transform=axes.transAxes, color=_TEXT, size=10, weight='bold',
-            ha=side, va='top', zorder=9,
+            x, y, letter, transform=axes.transAxes, color=_TEXT, size=12, weight='bold',
+            ha=side, va=height, zorder=9,
             bbox={'facecolor': 'black', 'alpha': 0.55, 'edgecolor': 'none', 'pad': 1.5},
         )  # fmt: skip
+
+
+def _draw_scale(axes: Axes, panel: Panel) -> None:
+    width, height = panel.size_mm
+    length = _SCALE_MM if width > 3 * _SCALE_MM else _SCALE_MM / 4
+    x, y = 0.03 * width, 0.97 * height
+    axes.plot([x, x + length], [y, y], color=_TEXT, linewidth=2.5, zorder=9)
+    axes.text(
+        x, 0.95 * height, f'{length:g} mm', color=_TEXT, size=11, ha='left', va='bottom', zorder=9,
+        bbox={'facecolor': 'black', 'alpha': 0.55, 'edgecolor': 'none', 'pad': 1},
+    )  # fmt: skip
 
 
 def _draw_image(
@@ -315,7 +334,7 @@ def _draw_bar(figure: Any, bar: ColourBar, y: float, h: float, height: float) ->
     axes.set_xticks([])
     axes.yaxis.tick_right()
     axes.yaxis.set_label_position('right')
-    axes.set_ylabel(bar.label, color=_TEXT, size=9)
-    axes.tick_params(colors=_TEXT, labelsize=9, length=3)
+    axes.set_ylabel(bar.label, color=_TEXT, size=12)
+    axes.tick_params(colors=_TEXT, labelsize=11, length=3)
     for spine in axes.spines.values():
         spine.set_color(_FAINT)

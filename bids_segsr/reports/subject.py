@@ -13,9 +13,9 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from bids_segsr import __version__
+from bids_segsr.exceptions import UserError
 from bids_segsr.files import write_text
 from bids_segsr.reports.assembly import (
-    Image,
     Reportlet,
     Section,
     figure_sections,
@@ -23,9 +23,11 @@ from bids_segsr.reports.assembly import (
 )
 from bids_segsr.reports.methods import methods_html
 from bids_segsr.reports.missing_results import STOPPED
-from bids_segsr.reports.page import data_text, formatted, style_and_script
+from bids_segsr.reports.model_html import model_html
+from bids_segsr.reports.page import data_text, style_and_script
 from bids_segsr.reports.run_errors import Problem, discreet, problems_html, read_problems
-from bids_segsr.reports.summary_html import RESEARCH_ONLY
+from bids_segsr.reports.verdict_html import subject_records, verdicts_html
+from bids_segsr.zoo.find import find_card
 
 
 def generate_report(root: Path, subject: str, run_uuid: str, settings: object) -> Path:
@@ -50,27 +52,31 @@ def generate_report(root: Path, subject: str, run_uuid: str, settings: object) -
     folders = _folders(root, values)
     problems = read_problems(log_dir, folders)
     images = find_images(root / f'sub-{subject}' / 'figures')
-    numbers = _numbers(root, subject, images)
-    if not numbers and not problems:
+    records = subject_records(root, subject)
+    if not records and not problems:
         problems.append(Problem(f'sub-{subject}', STOPPED))
     sections, failure = figure_sections(root, subject, run_uuid, images)
     if failure:
         problems.append(Problem('Report', discreet(failure, folders)))
+    errors = [_html_section('errors', 'Errors', problems_html(problems))] if problems else []
     page = {
         'title': f'sub-{escape(subject)} - bids_segsr',
+        'heading': f'Participant {escape(subject)}',
         'header': [
             f'<meta name="problems" content="{len(problems)}" />',
             *style_and_script(),
+            f'<script>\n{data_text("print.js")}</script>',
         ],
         'navbar': [
             f'<a class="navbar-brand" href="#content">sub-{escape(subject)} '
             '<span>bids_segsr</span></a>'
         ],
         'sections': [
-            _html_section('overview', 'Overview', _glance(numbers, images, problems)),
+            _html_section('verdict', 'Verdict', verdicts_html(records, images, problems)),
+            *errors,
             *sections,
-            _html_section('errors', 'Errors', problems_html(problems)),
             _html_section('methods', 'Methods', _methods(root)),
+            _html_section('model', 'Model', _model(values, records)),
             _html_section('about', 'About', _about(run_uuid, log_dir, values, folders)),
         ],
         'footer': [f'bids_segsr {__version__}. For research use only: not for diagnosis.'],
@@ -126,63 +132,19 @@ def _html_section(name: str, title: str, content: str) -> Section:
     return Section(name, title, [Reportlet(f'{name}-text', [(content, None)])])
 
 
-def _numbers(root: Path, subject: str, images: Sequence[Image]) -> list[dict[str, Any]]:
-    """Return the QC numbers of the images that have a result, in the order of the figures."""
-    order = {image.label: number for number, image in enumerate(images)}
-    found = [_json(path) for path in sorted((root / f'sub-{subject}').rglob('*_qc.json'))]
-    return sorted(
-        filter(None, found), key=lambda q: order.get(str(q.get('bids_name')), len(order))
-    )
-
-
-def _glance(
-    numbers: Sequence[Mapping[str, Any]], images: Sequence[Image], problems: Sequence[Problem]
-) -> str:
-    done = f'{len(numbers)} image{"s" if len(numbers) != 1 else ""} processed.'
-    if not numbers:
-        done = 'No image of this participant could be processed.'
-    parts = [f'<p class="reading"><strong>{done}</strong>']
-    if problems:
-        told = 'One problem is' if len(problems) == 1 else f'{len(problems)} problems are'
-        parts.append(f' {told} told under <a href="#errors">Errors</a>.')
-    parts.append(f' {RESEARCH_ONLY}</p>')
-    rows = [_glance_row(qc, images) for qc in numbers]
-    if rows:
-        parts.append(
-            '<table class="table table-sm glance"><thead><tr><th>Image</th>'
-            '<th class="number">Cortex (mL)</th><th class="number">Pieces</th>'
-            '<th class="number">Residual<br>super-resolved</th>'
-            '<th class="number">Residual<br>cubic spline</th><th>Warnings</th></tr></thead>'
-            f'<tbody>{"".join(rows)}</tbody></table>'
-        )
-    return '\n'.join(parts)
-
-
-def _glance_row(qc: Mapping[str, Any], images: Sequence[Image]) -> str:
-    name = str(qc.get('bids_name', 'n/a'))
-    known = next((image for image in images if image.label == name), None)
-    label = escape(name)
-    if known:
-        label = f'<a href="#summary-{known.anchor}">{label}</a>'
-    numbers = ''.join(
-        f'<td class="number">{escape(formatted(qc.get(key)))}</td>'
-        for key in (
-            'cortex_volume_ml',
-            'components_after',
-            'fidelity_nrmse',
-            'fidelity_nrmse_spline',
-        )
-    )
-    warnings = qc.get('warnings') or []
-    return f'<tr><td>{label}</td>{numbers}<td>{len(warnings) or "none"}</td></tr>'
-
-
-def _json(path: Path) -> dict[str, Any]:
-    with contextlib.suppress(OSError, ValueError):
-        content = json.loads(path.read_text(encoding='utf-8'))
-        if isinstance(content, dict):
-            return content
-    return {}
+def _model(values: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> str:
+    """Tell of the model once, from its card where the one that was used is at hand."""
+    used = records[0] if records else {}
+    known = {
+        'name': used.get('model', 'n/a'),
+        'version': used.get('model_version', ''),
+        'sha256': used.get('model_sha256'),
+    }
+    with contextlib.suppress(UserError):
+        card = find_card(str(values.get('model') or used.get('model') or ''))
+        if used and card.sha256 == used.get('model_sha256'):
+            known = json.loads(card.to_json())
+    return model_html(known)
 
 
 def _methods(root: Path) -> str:

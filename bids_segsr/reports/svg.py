@@ -41,7 +41,8 @@ def finish(svg: str, title: str, states: tuple[str, str] | None = None) -> str:
         return f'{attributes} role="img" aria-label="{name}">\n{inside}\n</svg>'
     return (
         f'{attributes} role="group" aria-label="{name}" data-state="rest">\n'
-        f'<style>\n{data_text("flicker.css")}</style>\n{inside}\n{_controls(states)}\n'
+        f'<style>\n{data_text("flicker.css")}</style>\n{inside}\n'
+        f'<g id="show-before"/><g id="show-after"/>\n{_controls(states)}\n'
         f'<script><![CDATA[\n{data_text("flicker.js")}]]></script>\n</svg>'
     )
 
@@ -64,12 +65,12 @@ def _shorter_path(path: str) -> str:
 def _controls(states: tuple[str, str]) -> str:
     x, pieces = 8.0, []
     for state, label in (('before', states[0]), ('after', states[1]), ('flicker', 'Flicker')):
-        width = 26 + 6.4 * len(label)
+        width = 28 + 7.6 * len(label)
         pieces.append(
             f'<g class="control" data-state="{state}" tabindex="0" role="button" '
             f'aria-pressed="false">'
-            f'<rect x="{x:.1f}" y="5" width="{width:.1f}" height="22" rx="4"/>'
-            f'<text x="{x + width / 2:.1f}" y="20">{html.escape(label)}</text></g>'
+            f'<rect x="{x:.1f}" y="4" width="{width:.1f}" height="26" rx="4"/>'
+            f'<text x="{x + width / 2:.1f}" y="22">{html.escape(label)}</text></g>'
         )
         x += width + 8
     return '\n'.join(pieces)

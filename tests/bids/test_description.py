@@ -125,8 +125,21 @@ def test_dseg_maps_cortex_to_the_standard_index(tmp_path: Path) -> None:
         ['index', 'name', 'abbreviation', 'color', 'mapping'],
         ['1', 'Cortical Gray Matter', 'CGM', '#00bfff', '8'],
         ['2', 'hippocampus', 'n/a', 'n/a', 'n/a'],
-        ['3', 'White Matter', 'WM', '#f0f0f0', '2'],
+        ['3', 'White Matter', 'WM', '#ffb000', '2'],
     ]
+
+
+def test_every_tissue_of_the_default_model_has_abbreviation_colour_and_mapping(
+    tmp_path: Path,
+) -> None:
+    from bids_segsr.zoo.find import DEFAULT_MODEL, find_card
+
+    regions = dict(enumerate(find_card(DEFAULT_MODEL).regions, start=1))
+    table = write_dseg_tsv(tmp_path, regions, seg='regions').read_text(encoding='utf-8')
+    rows = [row.split('\t') for row in table.splitlines()[1:]]
+    told = ['CGM 8', 'WM 2', 'eCSF 3', 'VEN 3', 'DGM 9', 'CBM 11', 'BS 10']
+    assert [f'{row[2]} {row[4]}' for row in rows] == told
+    assert len({row[3] for row in rows}) == 7
 
 
 def test_derivatives_pass_the_official_validator(raw: Path, tmp_path: Path) -> None:

@@ -186,7 +186,7 @@ def test_overlays_are_drawn(tmp_path: Path) -> None:
     assert len(outlines(mask)) == len(pictures(mask)) == 12
     segmentation = FIGURES['segmentation'](tmp_path / 's.svg').read_text(encoding='utf-8')
     assert len(outlines(segmentation)) == 12
-    assert '>Cortex<' in segmentation
+    assert '>\N{BLACK SQUARE} Cortex<' in segmentation
     labels = DATA['label'].astype(np.int16) + 4 * (DATA['smooth'] > 250)
     named = figures.plot_segmentation(
         at('scan'), (labels, AFFINE), tmp_path / 'l.svg', names={1: 'Cortex', 4: 'Ventricle'}

@@ -14,23 +14,25 @@ from test_figures import at
 from bids_segsr.reports import figures
 from bids_segsr.reports.assembly import find_images
 from bids_segsr.reports.methods import methods_html
+from bids_segsr.reports.model_html import model_html, scores_told
 from bids_segsr.reports.run_errors import discreet, last_line, read_problems
 from bids_segsr.reports.subject import count_problems, export_single_file, generate_report
-from bids_segsr.reports.summary_html import image_summary, qc_table, scores_told
+from bids_segsr.reports.summary_html import image_summary, qc_table
 
 RUN = '20261121-101010_0f8fad5b'
 SECTIONS = [
-    'overview',
-    'summary',
-    'bias-field',
+    'verdict',
+    'errors',
     'brain-mask',
     'super-resolution',
     'segmentation',
     'fidelity',
     'uncertainty',
     'qc',
-    'errors',
+    'bias-field',
+    'summary',
     'methods',
+    'model',
     'about',
 ]
 
@@ -170,12 +172,9 @@ def make_tree(root: Path, subject: str = '01') -> FakeSettings:
 
 
 def summary(prefix: str, qc: dict) -> str:
-    entities = dict(part.split('-', 1) for part in prefix.split('_'))
     return image_summary(
         file=f'{prefix}_T2w.nii.gz',
-        entities=entities,
         qc=qc,
-        card=CARD,
         shape=(40, 44, 14),
         fine_shape=(80, 88, 84),
         slice_direction=2,
@@ -205,7 +204,7 @@ def test_sections_in_their_order(report: Path) -> None:
 
 def test_every_image_is_in_every_section_in_natural_order(report: Path) -> None:
     text = body(report)
-    for section in SECTIONS[1:9]:
+    for section in SECTIONS[2:10]:
         part = text.split(f'<section id="{section}"')[1].split('<section id=')[0]
         assert re.findall(r'<h3>(.*?)</h3>', part) == [
             'Session 01, T2w',
@@ -303,7 +302,6 @@ def test_only_errors(tmp_path: Path) -> None:
 
 def test_nothing_at_all_still_gives_a_page(tmp_path: Path) -> None:
     report = generate_report(tmp_path, '03', RUN, {})
-    assert 'No errors to report' not in body(report)
     assert 'no result and no message' in body(report)
     assert count_problems(report) == 1
 
@@ -389,21 +387,24 @@ def test_single_file_holds_everything(report: Path) -> None:
 
 
 def test_qc_table_names_units_and_gaps() -> None:
-    table = qc_table({**QC, 'holes': None, 'warnings': ['<b>thick</b>']})
-    assert '&lt;b&gt;thick&lt;/b&gt;' in table
+    table = qc_table({**QC, 'holes': None})
     assert '<td class="number">98.51</td><td>mL</td>' in table
     assert re.search(r'>Holes</th><td class="number">n/a</td>', table)
     assert '\N{MINUS SIGN}57' in table
 
 
-def test_summary_tells_the_scores_as_on_the_card() -> None:
+def test_summary_tells_what_was_done_with_a_scan() -> None:
     text = summary('sub-01_ses-01', {**QC, 'skull_strip': '<i>given</i>'})
     assert '&lt;i&gt;given&lt;/i&gt;' in text
+    assert 'inferior\N{EN DASH}superior' in text
+    assert '1 \N{MULTIPLICATION SIGN} 1 \N{MULTIPLICATION SIGN} 3 mm' in text
+
+
+def test_model_is_told_as_on_its_card() -> None:
+    text = model_html(CARD)
     assert 'label maps &lt;synthetic contrasts&gt;' in text
     assert 'below back-projection alone' in text
     assert 'ab12' * 16 in text
-    assert 'inferior\N{EN DASH}superior' in text
-    assert 'Research use only' in text
     assert 'CC-BY-4.0' in text
 
 
@@ -417,36 +418,54 @@ def test_scores_are_judged_against_what_needs_no_network() -> None:
         {'on': 'no baseline', 'psnr_network': 24.1},
     ]
     told = scores_told({'held_out': rows, 'note': 'text', 'psnr': 20.0})
-    assert [(t.measure, t.model, t.spline, t.ibp, t.verdict) for t in told] == [
-        ('PSNR (dB), heads', 24.1, 23.4, 24.0, 'above back-projection alone'),
-        ('PSNR (dB), real', 24.1, 23.4, 24.5, 'below back-projection alone'),
-        ('SSIM, gap', 0.85, 0.9, 0.8, 'below cubic spline'),
-        ('SSIM, fetus', 0.9, 0.9, None, 'equal to cubic spline'),
+    assert [(t.measure, t.on, t.model, t.spline, t.ibp, t.verdict) for t in told] == [
+        ('PSNR (dB)', 'heads', 24.1, 23.4, 24.0, 'above back-projection alone'),
+        ('PSNR (dB)', 'real', 24.1, 23.4, 24.5, 'below back-projection alone'),
+        ('SSIM', 'gap', 0.85, 0.9, 0.8, 'below cubic spline'),
+        ('SSIM', 'fetus', 0.9, 0.9, None, 'equal to cubic spline'),
     ]
 
 
 def test_a_card_without_that_comparison_says_so() -> None:
-    qc = {'model': 'toy', 'device': 'cpu'}
     row = {'on': 'heads', 'psnr_network': 24.1, 'psnr_spline': 23.4}
     texts = [
-        image_summary(
-            file='a.nii.gz', entities={}, qc=qc, card={**CARD, 'scores': {'held_out': [scores]}}
-        )
+        model_html({**CARD, 'scores': {'held_out': [scores]}})
         for scores in (row, {**row, 'psnr_ibp': 24.0})
     ]
     missing = 'Not compared with back-projection alone on the card.'
     assert [missing in text for text in texts] == [True, False]
-    assert [text.count('above') for text in texts] == [2, 2]
+    assert [text.count('above ') for text in texts] == [1, 1]
 
 
 def test_overlaps_are_told_beside_the_best_window() -> None:
-    rows = [{'on': 'heads', 'psnr_network': 24.1, 'psnr_spline': 23.4, 'dice_network': 0.7}]
-    qc = {'model': 'toy', 'device': 'cpu'}
-    rows[0]['dice_window'] = 0.8
-    card = {**CARD, 'scores': {'held_out': rows}}
-    html = image_summary(file='a.nii.gz', entities={}, qc=qc, card=card)
-    assert 'cortex Dice, heads' in html
+    row = {'on': 'heads', 'psnr_network': 24.1, 'psnr_spline': 23.4, 'dice_network': 0.7}
+    html = model_html({**CARD, 'scores': {'held_out': [{**row, 'dice_window': 0.8}]}})
+    assert 'cortex Dice' in html
     assert '0.70; the best intensity window reaches 0.80' in html
+
+
+def test_verdict_stands_before_everything_with_its_reasons(tmp_path: Path) -> None:
+    root = tmp_path / 'out'
+    settings = make_tree(root)
+    for path in (root / 'sub-01').rglob('*run-1_qc.json'):
+        wrong = {**json.loads(path.read_text()), 'brain_solidity': 0.7, 'warnings': ['<b>']}
+        path.write_text(json.dumps(wrong), encoding='utf-8')
+    text = body(generate_report(root, '01', RUN, settings))
+    first = text.split('<section id="verdict"')[1].split('<section id=')[0]
+    assert re.findall(r'class="banner (\w+)"', first) == ['failed'] * 4 + ['usable'] * 2
+    assert 'Session 02, run 1, T2w</strong> <span class="said">Failed' in first
+    assert 'The brain mask has no shape that a brain has: 0.7, expected 0.82 to 1.' in first
+    assert '<li>&lt;b&gt;</li>' in first
+    assert first.index('NaN &lt;voxels&gt;') < first.index('Session 02, run 1')
+    assert re.findall(r'<span class="verdict (\w+)">', first) == ['usable', 'failed', 'usable']
+
+
+def test_model_is_told_once_and_no_score_before_the_results(report: Path) -> None:
+    text = body(report)
+    assert text.count('back-projection alone') == 0  # the model is not at hand: no card
+    model = text.split('<section id="model"')[1].split('<section id=')[0]
+    assert 'phantom' in model
+    assert 'ab12' * 16 in model
 
 
 def test_methods_are_escaped() -> None:

@@ -41,6 +41,7 @@
 <main id="content">
 {% for section in sections %}
 <section id="{{ section.name }}" class="step">
+{% if loop.first %}<h1>{{ heading }}</h1>{% endif %}
 <h2>{{ section.title }}</h2>
 {% for reportlet in section.reportlets %}
 {% if loop.first and reportlet.description %}
@@ -51,7 +52,7 @@
 <h3>{{ reportlet.title | e }}</h3>
 {% endif %}
 {% for content, caption in reportlet.components %}
-<figure>
+<figure{% if 'class="reportlet"' in content or 'svg-reportlet' in content %} tabindex="0"{% endif %}>
 {{ content | replace('<img class', '<img alt="' ~ section.title ~ '" class') | replace('Get figure file:', 'Open figure:') }}
 {% if caption %}
 <figcaption>{{ caption }}</figcaption>
