@@ -326,6 +326,22 @@ def test_image_without_a_graph_or_a_result_is_named(
     assert (bench.out / 'sub-03' / 'anat' / 'sub-03_qc.json').is_file()
 
 
+def test_numbers_and_figures_of_an_earlier_run_do_not_stand_beside_a_failure(bench: Bench) -> None:
+    bench.image('sub-01_T2w')
+    assert bench.run()[0] == 0
+    figure = bench.out / 'sub-01' / 'figures' / 'sub-01_desc-qc_T2w.html'
+    figure.parent.mkdir()
+    figure.touch()
+    numbers = bench.out / 'sub-01' / 'anat' / 'sub-01_qc.json'
+    assert numbers.is_file()
+
+    bench.image('sub-01_T2w', data=np.zeros((6, 6, 6), np.float32))
+    assert bench.run()[0] == 1
+
+    assert not numbers.exists()
+    assert not figure.exists()
+
+
 def test_warning_is_told_and_strict_makes_it_a_failure(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
