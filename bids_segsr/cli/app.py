@@ -16,6 +16,7 @@ from bids_segsr.exceptions import UserError
 from bids_segsr.execution.plugins import IMPORTANT, check_scheduler, runs_here
 from bids_segsr.execution.settings import Settings, write_toml
 from bids_segsr.execution.workflow_run import (
+    WHOLE_WORKFLOW,
     check_device,
     check_memory,
     check_model,
@@ -299,7 +300,7 @@ def _execute(
     failed = run_workflow(workflow, settings)
     problems = [*unbuilt, *failed]
     told = {problem.image for problem in problems}
-    why = NO_RESULT
+    why = next((p.message for p in failed if p.image == WHOLE_WORKFLOW), NO_RESULT)
     if failed and settings.stop_on_first_crash:
         why = 'not processed: a step of another image failed before (--stop-on-first-crash)'
     # Whatever happened, an image without a result is a failure with a name.

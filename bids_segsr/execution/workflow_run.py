@@ -22,6 +22,8 @@ from bids_segsr.reports.run_errors import Problem, one_line, read_crash
 logger = logging.getLogger(__name__)
 
 HANDLER = 'bids_segsr'
+WHOLE_WORKFLOW = 'the workflow'
+"""What a problem is about that belongs to no image."""
 THREAD_VARIABLES = (
     'OMP_NUM_THREADS',
     'OPENBLAS_NUM_THREADS',
@@ -251,7 +253,7 @@ def run_workflow(workflow: Any, settings: Settings) -> list[Problem]:
         try:
             workflow.run(plugin=plugin)
         except Exception as error:  # Nipype raises what a node raised, of any class.
-            failure = Problem('the workflow', f'failed: {one_line(error)}')
+            failure = Problem(WHOLE_WORKFLOW, f'failed: {one_line(error)}')
     problems = plugin.problems if hasattr(plugin, 'problems') else find_crashes(settings)
     return problems or ([failure] if failure else [])
 
