@@ -159,7 +159,7 @@ def make_loader(
     )
 
 
-def spread(length: int, number: int | None) -> list[int]:
+def evenly_chosen(length: int, number: int | None) -> list[int]:
     """Choose sample numbers evenly over a data set.
 
     Args:

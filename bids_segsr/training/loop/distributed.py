@@ -56,14 +56,14 @@ def make_fabric(device: str, devices: int | None, precision: Literal['fp32', 'bf
     )
 
 
-def largest(fabric: Fabric, value: float) -> float:
+def max_over_processes(fabric: Fabric, value: float) -> float:
     """Return the largest of the values of all processes."""
     return (
         value if fabric.world_size == 1 else _reduced(fabric, _tensor(fabric, [value]), 'max')[0]
     )
 
 
-def added(fabric: Fabric, values: Mapping[str, float]) -> dict[str, float]:
+def sum_over_processes(fabric: Fabric, values: Mapping[str, float]) -> dict[str, float]:
     """Add up numbers over all processes.
 
     Args:

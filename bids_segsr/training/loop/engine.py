@@ -36,7 +36,7 @@ from bids_segsr.training.loop.checkpoint import (
     save_checkpoint,
     weights_digest,
 )
-from bids_segsr.training.loop.distributed import added, largest
+from bids_segsr.training.loop.distributed import max_over_processes, sum_over_processes
 from bids_segsr.training.loop.forward_pass import apply_network, make_super_resolver
 from bids_segsr.training.loop.model_card import Outcome, write_model, write_summary
 from bids_segsr.training.loop.networks import Networks
@@ -167,7 +167,7 @@ class Trainer:
                 of_generator = self._update(patches)
                 bar.update(of_generator)
                 bar.set_postfix(self._running(), refresh=False)
-                stop = largest(self.fabric, float(signals.caught is not None)) > 0
+                stop = max_over_processes(self.fabric, float(signals.caught is not None)) > 0
                 if of_generator and self.length.validation_due(progress):
                     self._validate()
                 elif stop or time.monotonic() - saved > between_checkpoints:
@@ -242,7 +242,7 @@ class Trainer:
         self._mark = now
         if self.recipe.schedule.minutes is not None:
             # The learning rate may follow the clock, which all processes must read alike.
-            self.progress.seconds = largest(self.fabric, self.progress.seconds)
+            self.progress.seconds = max_over_processes(self.fabric, self.progress.seconds)
 
     def _running(self) -> dict[str, str]:
         progress = self.progress
@@ -254,7 +254,7 @@ class Trainer:
 
     def _validate(self) -> None:
         """Judge the kept weights, write a row, pictures and checkpoints."""
-        row = added(self.fabric, self.progress.take_row())
+        row = sum_over_processes(self.fabric, self.progress.take_row())
         row = {name: value / self.fabric.world_size for name, value in row.items()}
         scores, score = self.validator.judge(self.progress)
         best = self.progress.judge(score, self.recipe)

@@ -14,7 +14,7 @@ from torch import Tensor
 from bids_segsr.exceptions import UserError
 from bids_segsr.training.data.batches import penalty_shares
 from bids_segsr.training.loop.adversarial import critic_loss, generator_adversarial
-from bids_segsr.training.loop.distributed import largest
+from bids_segsr.training.loop.distributed import max_over_processes
 from bids_segsr.training.loop.forward_pass import Batch, SuperResolver, apply_network, prepare
 from bids_segsr.training.loop.losses import reconstruction
 from bids_segsr.training.loop.networks import Networks
@@ -136,7 +136,7 @@ class Updater:
 
     def _check_finite(self, finite: bool, what: str, seen: list[int]) -> None:
         # In step with the other processes, which would wait for this one for ever.
-        if largest(self.fabric, float(not finite)) == 0:
+        if max_over_processes(self.fabric, float(not finite)) == 0:
             return
         where = '' if finite else f' (samples {", ".join(map(str, seen))})'
         raise UserError(

@@ -10,8 +10,8 @@ import torch
 from lightning_fabric import Fabric
 
 from bids_segsr.exceptions import UserError
-from bids_segsr.training.data.batches import PatchSource, make_loader, spread
-from bids_segsr.training.loop.distributed import added
+from bids_segsr.training.data.batches import PatchSource, evenly_chosen, make_loader
+from bids_segsr.training.loop.distributed import sum_over_processes
 from bids_segsr.training.loop.forward_pass import apply_network
 from bids_segsr.training.loop.networks import Networks
 from bids_segsr.training.loop.progress import Progress
@@ -46,7 +46,7 @@ class Validator:
     ) -> None:
         self.recipe, self.patches, self.updater = recipe, patches, updater
         self.networks, self.fabric, self.workers = networks, fabric, workers
-        chosen = spread(len(patches), recipe.validation.patches)
+        chosen = evenly_chosen(len(patches), recipe.validation.patches)
         self.mine = chosen[fabric.global_rank :: fabric.world_size]
 
     def judge(self, progress: Progress) -> tuple[dict[str, float], float]:
@@ -71,7 +71,7 @@ class Validator:
         with self.fabric.autocast():
             sums = sum_scores(network, map(self.updater.prepared, loader), recipe, with_baseline)
         mine = {name: sums.get(name, 0.0) for name in sum_names(recipe, with_baseline)}
-        scores, baseline = as_scores(added(self.fabric, mine), recipe)
+        scores, baseline = as_scores(sum_over_processes(self.fabric, mine), recipe)
         progress.baseline = progress.baseline or baseline
         if 'psnr' in progress.baseline and 'psnr' in scores:
             scores['gain'] = scores['psnr'] - progress.baseline['psnr']
@@ -127,7 +127,7 @@ class Validator:
 
     def _draw(self, log: RunLog, step: int, indices: Sequence[int]) -> None:
         number = min(self.recipe.validation.pictures, len(indices))
-        chosen = [indices[i] for i in spread(len(indices), number)] if number else []
+        chosen = [indices[i] for i in evenly_chosen(len(indices), number)] if number else []
         for place, index in enumerate(chosen):
             loader = make_loader(self.patches, [[index]], 0)
             batch = self.updater.prepared(next(iter(loader)))
