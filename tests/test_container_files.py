@@ -127,5 +127,5 @@ def test_boutiques_makes_a_command_that_the_app_takes(tmp_path: Path) -> None:
     (line,) = [x for x in result.stdout.splitlines() if x.startswith('mkdir -p')]
     settings = parse_settings(shlex.split(line.partition('bids_segsr ')[2]))
     assert settings.participant_label == ('01',)
-    assert (settings.step, settings.keep_largest) == (32, True)
+    assert (settings.processing.step, settings.processing.keep_largest) == (32, True)
     assert settings.derivatives == {'masks': raw}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bids_segsr.workflows.derivatives import init_derivatives_wf
 from bids_segsr.workflows.image import IMAGE_FIELDS, Resources, init_image_wf, map_gb
@@ -14,12 +15,11 @@ from nipype.pipeline import engine as pe
 
 from bids_segsr import __version__
 from bids_segsr.bids.names import bids_uri, graph_name
-from bids_segsr.bids.sidecars import Provenance, software_versions
-from bids_segsr.imaging.conform import slice_axis
-from bids_segsr.imaging.resample import auto_resolution, isotropic_grid
+from bids_segsr.bids.sidecars import Provenance
+from bids_segsr.imaging.resample import isotropic_grid
 from bids_segsr.imaging.volume import Volume, load_scan
-from bids_segsr.inference.tiling import full_resolution_filters, peak_memory_gb, resolve_patches
-from bids_segsr.zoo.contract import contract_warnings
+from bids_segsr.inference import steps
+from bids_segsr.inference.tiling import full_resolution_filters, peak_memory_gb
 from bids_segsr.zoo.find import BRAIN_MASK_MODEL, find_card
 
 if TYPE_CHECKING:
@@ -64,59 +64,26 @@ def init_single_image_wf(
         The workflow, named after the image (`sub-01_run-1_T2w_wf`).
     """
     volume = load_scan(scan.path)
-    resolution = settings.resolution or auto_resolution(volume.spacing)
+    modality = scan.entities['suffix']
+    masked = scan.brain_mask is not None or settings.processing.skull_strip != 'skip'
+    processing, warnings = steps.settle(settings.processing, volume, scan.metadata)
+    warnings += steps.expectations(card, processing, modality=modality, masked=masked)
+    resolution, (patch_size, _) = processing.resolution or 0.0, processing.patches
     grid = isotropic_grid(volume.data.shape, volume.affine, resolution)
-    thickness, warnings = slice_thickness(scan.metadata, volume.spacing)
-    patch_size, step = resolve_patches(settings.patch_size, settings.step)
-    masked = scan.brain_mask is not None or settings.skull_strip != 'skip'
     provenance = Provenance(
-        model=card.name,
-        model_version=card.version,
-        model_sha256=card.sha256,
-        resolution=resolution,
-        patch_size=patch_size,
-        step=step,
-        blending=settings.blending,
-        threshold=settings.threshold,
-        keep_largest=settings.keep_largest,
-        slice_thickness=thickness,
-        skull_stripped=masked,
+        model={'Name': card.name, 'Version': card.version, 'SHA256': card.sha256},
+        processing=asdict(processing),
+        skull_stripped=masked and card.contract.skull_stripped,
+        classes=card.cortex_class is not None,
     )
-    warnings = [*volume.warnings, *warnings]
-    warnings += contract_warnings(
-        card,
-        modality=scan.entities['suffix'],
-        resolution=resolution,
-        slice_thickness=thickness,
-        skull_stripped=masked,
-    )
-    facts: dict[str, Any] = {
-        'bids_name': scan.label,
-        'model': card.name,
-        'model_version': card.version,
-        'model_sha256': card.sha256,
-        'resolution_mm': resolution,
-        'slice_thickness_mm': thickness,
-        'versions': software_versions(),
-        'warnings': warnings,
-    }
     image_wf = init_image_wf(
         scan=scan.path,
         mask=scan.brain_mask,
-        template=settings.skull_strip_template,
-        template_suffix='T1w' if scan.entities['suffix'] == 'T1w' else 'T2w',
-        skull_strip=settings.skull_strip,
-        resolution=resolution,
-        slice_thickness=thickness,
+        modality=modality,
+        processing=processing,
         card=card,
         model=str(settings.model),
-        patch_size=patch_size,
-        step=step,
-        blending=settings.blending,
-        device=settings.device,
-        threshold=settings.threshold,
-        keep_largest=settings.keep_largest,
-        facts=facts,
+        facts=steps.known_facts(scan.label, card, processing, warnings),
         resources=Resources(
             omp_nthreads=settings.omp_nthreads,
             scan_gb=map_gb(volume.data.shape),
@@ -142,6 +109,7 @@ def init_single_image_wf(
         mask_uri=_mask_uri(scan.brain_mask, settings.derivatives),
         provenance=provenance,
         card=card,
+        masked=masked,
     )
     figures_wf = init_figures_wf(
         root=root,
@@ -158,30 +126,6 @@ def init_single_image_wf(
             for field in IMAGE_FIELDS
         ])  # fmt: skip
     return workflow
-
-
-def slice_thickness(
-    metadata: Mapping[str, Any], spacing: Sequence[float]
-) -> tuple[float, list[str]]:
-    """Take the slice thickness from the sidecar, or the distance of the slices.
-
-    Args:
-        metadata: Sidecar of the scan.
-        spacing: Voxel spacing in mm.
-
-    Returns:
-        The thickness in mm, and a warning where the sidecar holds something else than that.
-    """
-    distance = spacing[slice_axis(spacing)]
-    told = metadata.get('SliceThickness')
-    if told is None:
-        return distance, []
-    if isinstance(told, (int, float)) and 0.1 * distance <= told <= 10 * distance:
-        return float(told), []
-    return distance, [
-        f'SliceThickness in the sidecar is {told!r}, which no slices {distance:.3g} mm apart can '
-        'have: their distance was used.'
-    ]
 
 
 def brain_mask_gb(scan: Volume) -> float:

@@ -10,7 +10,7 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
 from bids_segsr.bids import sidecars
-from bids_segsr.bids.names import bids_uri, derivative_name, model_label, resolution_label
+from bids_segsr.bids.names import bids_uri, derivative_name, output_entities
 from bids_segsr.interfaces.bids import SaveDerivative
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def init_derivatives_wf(
     mask_uri: str | None,
     provenance: sidecars.Provenance,
     card: ModelCard,
+    masked: bool,
     name: str = 'derivatives',
 ) -> pe.Workflow:
     """Build the graph that writes the derivatives of one image.
@@ -47,31 +48,23 @@ def init_derivatives_wf(
         mask_uri: BIDS-URI of the brain mask that was given, or None.
         provenance: How the images are made.
         card: Card of the model.
+        masked: Whether there is a brain mask.
         name: Name of the workflow.
 
     Returns:
         A workflow whose `inputnode` takes `workflows.image.IMAGE_FIELDS`.
     """
     suffix = scan.entities['suffix']
-    res, desc = resolution_label(provenance.resolution), model_label(card.name)
+    written = output_entities(suffix, provenance.processing['resolution'], card.name)
     names = {
-        'preproc': _name(scan, suffix, desc='preproc'),
-        'brain_mask': _name(scan, 'mask', desc='brain'),
-        'superresolved': _name(scan, suffix, res=res, desc=desc),
-        'probability': _name(scan, 'probseg', res=res, label='CGM'),
-        'dseg': _name(scan, 'dseg', res=res),
-        'structure_mask': _name(scan, 'mask', res=res, label='CGM'),
-        'regions': _name(scan, 'dseg', seg='regions', res=res),
-        'entropy': _name(scan, 'map', res=res, desc='entropy'),
-        'disagreement': _name(scan, 'map', res=res, desc='disagreement'),
-        'residual': _name(scan, 'map', desc='residual'),
-        'qc': _name(scan, 'qc', extension='.json'),
+        key: Path(derivative_name(scan.entities, **entities)) for key, entities in written.items()
     }
-    masked = provenance.skull_stripped
-    preproc, image, probseg = (
-        bids_uri('', names[key]) for key in ('preproc', 'superresolved', 'probability')
+    preproc, image, probseg, regions = (
+        bids_uri('', names[key]) for key in ('preproc', 'superresolved', 'probability', 'regions')
     )
-    seen = [preproc, bids_uri('', names['brain_mask'])] if masked else [preproc]
+    drawn = [regions if provenance.classes else probseg]
+    stripped = provenance.skull_stripped
+    seen = [preproc, bids_uri('', names['brain_mask'])] if stripped else [preproc]
     cortex = 'the cortical grey matter'
     metadata: dict[str, dict[str, Any]] = {
         'preproc': sidecars.preprocessed_scan([raw_uri, *([mask_uri] if mask_uri else [])]),
@@ -85,8 +78,8 @@ def init_derivatives_wf(
         metadata['entropy'] = sidecars.uncertainty_map(provenance, [probseg], 'entropy')
         metadata['disagreement'] = sidecars.uncertainty_map(provenance, seen, 'disagreement')
         metadata['probability'] = sidecars.probability(provenance, seen, cortex)
-        metadata['dseg'] = sidecars.segmentation(provenance, [probseg], cortex)
-        metadata['structure_mask'] = sidecars.structure_mask(provenance, [probseg], cortex)
+        metadata['dseg'] = sidecars.segmentation(provenance, drawn, cortex)
+        metadata['structure_mask'] = sidecars.structure_mask(provenance, drawn, cortex)
     if card.regions:
         metadata['regions'] = sidecars.segmentation(provenance, seen, 'regions')
 
@@ -107,7 +100,3 @@ def init_derivatives_wf(
             (inputnode, node, [(field, 'in_file'), *KNOWN_AFTER.get(field, {}).items()])
         ])  # fmt: skip
     return workflow
-
-
-def _name(scan: Scan, suffix: str, **entities: str) -> Path:
-    return Path(derivative_name(scan.entities, suffix=suffix, **entities))

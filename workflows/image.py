@@ -10,12 +10,13 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
 from bids_segsr.interfaces.imaging import BrainMask, Conform, CorrectBiasField, Interpolate
-from bids_segsr.interfaces.inference import ArgMax, Segment, SuperResolve
+from bids_segsr.interfaces.inference import Segment, SuperResolve
 from bids_segsr.interfaces.quality import CollectQC, FidelityCheck
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from bids_segsr.inference.processing import Processing
     from bids_segsr.zoo.card import ModelCard
 
 GB_PER_VOXEL = 4e-9
@@ -82,45 +83,27 @@ def init_image_wf(
     *,
     scan: Path,
     mask: Path | None,
-    template: str | None,
-    template_suffix: str,
-    skull_strip: str,
-    resolution: float,
-    slice_thickness: float,
+    modality: str,
+    processing: Processing,
     card: ModelCard,
     model: str,
-    patch_size: int,
-    step: int,
-    blending: str,
-    device: str,
-    threshold: float,
-    keep_largest: bool,
     facts: dict[str, Any],
     resources: Resources,
     name: str,
 ) -> pe.Workflow:
     """Build the graph of one image.
 
-    SegSRGAN (2020, Fig. 2): the scan is interpolated, the generator gives image and cortex at
-    once; around it stand what a hospital's scan needs before, and what its reader needs after.
+    SegSRGAN (2020, Fig. 2): the scan is interpolated, a network restores and segments it; around
+    it stand what a hospital's scan needs before, and what its reader needs after. Each node runs a
+    function of `inference.steps`.
 
     Args:
         scan: The scan as acquired.
         mask: Existing brain mask on its grid, or None.
-        template: TemplateFlow name of the template that is registered to find the brain; None for
-            the network.
-        template_suffix: Contrast of the template.
-        skull_strip: `auto`, `skip` or `force`.
-        resolution: Spacing of the isotropic grid in mm.
-        slice_thickness: FWHM of the slice profile in mm.
+        modality: BIDS suffix of the scan.
+        processing: Settled choices (`inference.steps.settle`).
         card: Card of the model.
         model: Name or path that the model is loaded from.
-        patch_size: Edge of a patch in voxels; 0 for the whole volume.
-        step: Distance of the patches in voxels.
-        blending: `gaussian` or `uniform`.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        threshold: From where on a probability counts as inside, 0 to 1.
-        keep_largest: Whether smaller components are removed.
         facts: Entries of the QC file that are known already.
         resources: Memory and threads of the nodes.
         name: Name of the workflow.
@@ -141,28 +124,32 @@ def init_image_wf(
         n_procs=threads,
     )
     brain_mask = pe.Node(
-        BrainMask(mode=skull_strip, suffix=template_suffix, num_threads=threads),
+        BrainMask(
+            processing=processing.choices(
+                'skull_strip', 'skull_strip_tool', 'skull_strip_template'
+            ),
+            modality=modality,
+            num_threads=threads,
+        ),
         name='brain_mask',
         mem_gb=resources.brain_mask_gb,
         n_procs=threads,
     )
-    if template is not None:
-        brain_mask.inputs.template = template
     if mask is not None:
         bias_field.inputs.mask_file = str(mask)
         brain_mask.inputs.mask_file = str(mask)
     interpolate = pe.Node(
-        Interpolate(resolution=resolution), name='interpolate', mem_gb=ITK_GB + 6 * fine_gb
+        Interpolate(processing=processing.choices('resolution')),
+        name='interpolate',
+        mem_gb=ITK_GB + 6 * fine_gb,
     )
     superresolve = pe.Node(
         SuperResolve(
             model=model,
             card_json=card.to_json(),
-            slice_thickness=slice_thickness,
-            patch_size=patch_size,
-            step=step,
-            blending=blending,
-            device=device,
+            processing=processing.choices(
+                'slice_thickness', 'patch_size', 'step', 'blending', 'device'
+            ),
             use_gpu=resources.use_gpu,
             num_threads=threads,
         ),
@@ -172,7 +159,7 @@ def init_image_wf(
         n_procs=1 if resources.use_gpu else threads,
     )
     fidelity = pe.Node(
-        FidelityCheck(slice_thickness=slice_thickness),
+        FidelityCheck(processing=processing.choices('slice_thickness')),
         name='fidelity',
         mem_gb=ITK_GB + 12 * fine_gb,
     )
@@ -183,10 +170,10 @@ def init_image_wf(
         (bias_field, brain_mask, [('out_file', 'in_file')]),
         (bias_field, interpolate, [('out_file', 'in_file')]),
         (brain_mask, interpolate, [('out_file', 'mask_file')]),
-        (bias_field, superresolve, [('out_file', 'scan_file')]),
-        (interpolate, superresolve, [('out_file', 'in_file'), ('mask_file', 'mask_file')]),
+        (bias_field, superresolve, [('out_file', 'in_file')]),
+        (interpolate, superresolve, [('out_file', 'fine_file'), ('mask_file', 'mask_file')]),
         (bias_field, fidelity, [('out_file', 'scan_file')]),
-        (interpolate, fidelity, [('out_file', 'interpolated_file'), ('mask_file', 'mask_file')]),
+        (interpolate, fidelity, [('out_file', 'fine_file'), ('mask_file', 'mask_file')]),
         (superresolve, fidelity, [('out_file', 'in_file')]),
         (conform, collect_qc, [('notes', 'header_notes')]),
         (bias_field, collect_qc, [('out_file', 'scan_file')]),
@@ -206,12 +193,15 @@ def init_image_wf(
 
     if has_cortex(card):
         segment = pe.Node(
-            Segment(threshold=threshold, keep_largest=keep_largest, label=min(card.labels)),
+            Segment(
+                processing=processing.choices('threshold', 'keep_largest'),
+                card_json=card.to_json(),
+            ),
             name='segment',
-            mem_gb=ITK_GB + 8 * fine_gb,
+            mem_gb=ITK_GB + (8 + 2 * len(card.channels)) * fine_gb,
         )
         workflow.connect([
-            (superresolve, segment, [('probability_file', 'probability_file')]),
+            (superresolve, segment, [('probability_files', 'probability_files')]),
             (segment, collect_qc, [('qc', 'segmentation')]),
             (superresolve, collect_qc, [('entropy_file', 'entropy_file'),
                                         ('disagreement_file', 'disagreement_file')]),
@@ -220,11 +210,6 @@ def init_image_wf(
                                         ('disagreement_file', 'disagreement')]),
             (segment, outputnode, [('dseg_file', 'dseg'), ('mask_file', 'structure_mask')]),
         ])  # fmt: skip
-    if card.regions:
-        classes_gb = (2 * len(card.channels) + 2) * fine_gb
-        regions = pe.Node(ArgMax(), name='regions', mem_gb=ITK_GB + classes_gb)
-        workflow.connect([
-            (superresolve, regions, [('region_files', 'probability_files')]),
-            (regions, outputnode, [('dseg_file', 'regions')]),
-        ])  # fmt: skip
+        if card.regions:
+            workflow.connect(segment, 'regions_file', outputnode, 'regions')
     return workflow

@@ -125,11 +125,16 @@ def write_dseg_tsv(root: Path, labels: Mapping[int, str], seg: str | None = None
     Returns:
         Path of the file.
     """
+    name = f'seg-{seg}_dseg.tsv' if seg else 'dseg.tsv'
+    return write_text(root / name, dseg_table(labels))
+
+
+def dseg_table(labels: Mapping[int, str]) -> str:
+    """Return the text of such a table; see `write_dseg_tsv`."""
     rows = ['index\tname\tabbreviation\tcolor\tmapping']
     for index, label in sorted(labels.items()):
         rows.append(f'{index}\t' + '\t'.join(structure(label)))
-    name = f'seg-{seg}_dseg.tsv' if seg else 'dseg.tsv'
-    return write_text(root / name, '\n'.join(rows) + '\n')
+    return '\n'.join(rows) + '\n'
 
 
 def structure(label: str) -> tuple[str, str, str, str]:

@@ -66,6 +66,47 @@ def derivative_name(
     return PurePosixPath(path)
 
 
+def output_entities(suffix: str, resolution: float, model: str) -> dict[str, dict[str, str]]:
+    """Tell how the files of an image are named, whoever writes them.
+
+    Args:
+        suffix: BIDS suffix of the image.
+        resolution: Of the isotropic grid in mm.
+        model: Name of the model.
+
+    Returns:
+        What is written to entities and suffix (and extension, unless it is an image).
+    """
+    res, desc = resolution_label(resolution), model_label(model)
+    return {
+        'preproc': {'suffix': suffix, 'desc': 'preproc'},
+        'brain_mask': {'suffix': 'mask', 'desc': 'brain'},
+        'superresolved': {'suffix': suffix, 'res': res, 'desc': desc},
+        'probability': {'suffix': 'probseg', 'res': res, 'label': 'CGM'},
+        'structure_mask': {'suffix': 'mask', 'res': res, 'label': 'CGM'},
+        'dseg': {'suffix': 'dseg', 'res': res},
+        'regions': {'suffix': 'dseg', 'res': res, 'seg': 'regions'},
+        'entropy': {'suffix': 'map', 'res': res, 'desc': 'entropy'},
+        'disagreement': {'suffix': 'map', 'res': res, 'desc': 'disagreement'},
+        'residual': {'suffix': 'map', 'desc': 'residual'},
+        'qc': {'suffix': 'qc', 'extension': '.json'},
+    }
+
+
+def plain_name(stem: str, entities: Mapping[str, str]) -> str:
+    """Name a file of an image that is in no BIDS dataset: as there, after the image's own name.
+
+    Args:
+        stem: What the name begins with.
+        entities: One of `output_entities`.
+    """
+    labels = [
+        f'{key}-{entities[key]}' for key in ('seg', 'res', 'label', 'desc') if key in entities
+    ]
+    extension = entities.get('extension', '.nii.gz')
+    return '_'.join([stem, *labels, entities['suffix']]) + extension
+
+
 def scan_label(entities: Mapping[str, str]) -> str:
     """Return the name of a scan without folder and extension, such as `sub-01_run-1_T2w`.
 

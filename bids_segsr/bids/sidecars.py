@@ -17,49 +17,31 @@ class Provenance:
     """How the images of one scan are made, as far as it is known before the run.
 
     Attributes:
-        model: Name of the model.
-        model_version: Its version.
-        model_sha256: Hash of its weights.
-        resolution: Isotropic spacing in mm.
-        patch_size: Edge of a patch in voxels; 0 for the whole volume.
-        step: Distance of the patches in voxels.
-        blending: How patches are averaged.
-        threshold: Above which probability a voxel is inside.
-        keep_largest: Whether smaller components were removed.
-        slice_thickness: FWHM of the slice profile in mm.
-        skull_stripped: Whether the network saw the brain only.
+        model: Its name, version and SHA-256, as `Name`, `Version` and `SHA256`.
+        processing: Settled choices by name (`inference.processing.Processing`).
+        skull_stripped: Whether the network sees the brain only.
+        classes: Whether the cortex is one of several classes, of which the likeliest is taken.
     """
 
-    model: str
-    model_version: str
-    model_sha256: str
-    resolution: float
-    patch_size: int
-    step: int
-    blending: str
-    threshold: float
-    keep_largest: bool
-    slice_thickness: float
+    model: Mapping[str, str]
+    processing: Mapping[str, Any]
     skull_stripped: bool
+    classes: bool = False
 
     @property
     def resolution_text(self) -> str:
         """The value of the BIDS field `Resolution`."""
-        r = f'{self.resolution:g}'
+        r = f'{self.processing["resolution"]:g}'
         return f'Isotropic grid of {r} x {r} x {r} mm^3 over the field of view of the scan'
 
     @property
     def inference(self) -> dict[str, Any]:
         """The fields that tell how the network was applied."""
         return {
-            'Model': {
-                'Name': self.model,
-                'Version': self.model_version,
-                'SHA256': self.model_sha256,
-            },
-            'PatchSize': self.patch_size,
-            'Step': self.step,
-            'Blending': self.blending,
+            'Model': dict(self.model),
+            'PatchSize': self.processing['patch_size'],
+            'Step': self.processing['step'],
+            'Blending': self.processing['blending'],
             'PackageVersions': software_versions(),
         }
 
@@ -112,13 +94,13 @@ def probability(how: Provenance, sources: Sequence[str], name: str) -> dict[str,
 
 
 def segmentation(how: Provenance, sources: Sequence[str], name: str) -> dict[str, Any]:
-    """Sidecar of a segmentation drawn from probability maps."""
+    """Sidecar of a segmentation: by a threshold, or of the likeliest class, which needs none."""
     return {
         'Description': f'Segmentation of {name}',
         'Resolution': how.resolution_text,
         'Sources': list(sources),
-        'Threshold': how.threshold,
-        'LargestComponentOnly': how.keep_largest,
+        **({} if how.classes else {'Threshold': how.processing['threshold']}),
+        'LargestComponentOnly': how.processing['keep_largest'],
     }
 
 
@@ -151,6 +133,6 @@ def residual_map(how: Provenance, sources: Sequence[str]) -> dict[str, Any]:
     return {
         'Description': 'Super-resolved image put through the forward model (Gaussian slice '
         'profile) minus the bias-corrected scan, on the grid of the scan',
-        'SliceProfileFWHM': how.slice_thickness,
+        'SliceProfileFWHM': how.processing['slice_thickness'],
         'Sources': list(sources),
     }

@@ -136,7 +136,7 @@ def run_participants(settings: Settings) -> int:
     if settings.reports_only:
         return _report_again(settings, subjects)
     if runs_here(settings):
-        check_device(settings.device)
+        check_device(settings.processing.device)
     else:
         check_scheduler(settings)
     settings, card = _with_model(settings)
@@ -421,30 +421,19 @@ def _latest_run(settings: Settings, subject: str) -> Settings | None:
 
 
 def _write_boilerplate(settings: Settings, card: ModelCard) -> tuple[Path, Path]:
-    from bids_segsr.bids.citation import MethodsFacts, methods_text, write_citation
+    from bids_segsr.bids.citation import write_citation
+    from bids_segsr.inference.methods_text import methods_text
     from bids_segsr.zoo.find import BRAIN_MASK_MODEL, find_card
 
     finder = find_card(BRAIN_MASK_MODEL)
-    facts = MethodsFacts(
+    text = methods_text(
+        card,
+        settings.processing,
         modality=settings.modality,
-        model=f'{card.name} {card.version}',
-        architecture=card.architecture,
-        resolution=settings.resolution,
-        patch_size=settings.patch_size,
-        step=settings.step,
-        blending=settings.blending,
-        mirrored=card.contract.mirrored,
-        back_projection=card.contract.back_projection,
-        back_projection_steps=card.contract.back_projection_steps,
-        input_back_projection_steps=card.contract.input_back_projection_steps,
-        threshold=settings.threshold,
-        keep_largest=settings.keep_largest,
-        skull_strip=settings.skull_strip,
-        template=settings.skull_strip_template,
         brain_model=f'{finder.name} {finder.version}',
         masks=tuple(settings.derivatives),
     )
-    return write_citation(settings.derivatives_root, methods_text(facts))
+    return write_citation(settings.derivatives_root, text)
 
 
 def _empty(folder: Path) -> None:

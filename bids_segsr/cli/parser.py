@@ -13,6 +13,7 @@ from typing import Any
 from bids_segsr import __version__
 from bids_segsr.bids.filters import MODALITIES
 from bids_segsr.cli.arguments import Parser
+from bids_segsr.cli.processing_flags import add_processing_flags
 from bids_segsr.execution.folders import check_folders
 from bids_segsr.execution.settings import Settings, read_toml
 from bids_segsr.zoo.find import absolute_model
@@ -69,7 +70,7 @@ def parse_settings(argv: Sequence[str] | None = None) -> Settings:
         values['derivatives'] = {
             name: path.absolute() for name, path in values['derivatives'].items()
         }
-    settings = Settings(**values)
+    settings = Settings.of(values)
     check_folders(settings)
     return settings
 
@@ -105,7 +106,8 @@ def build_parser() -> argparse.ArgumentParser:
         parser.add_argument_group('Options for performing only a subset of the workflow')
     )
     _add_workflow_flags(parser.add_argument_group('Workflow configuration'))
-    _add_inference_flags(parser.add_argument_group('Specific options for the network'))
+    _add_model_flags(parser.add_argument_group('Options for the network'))
+    add_processing_flags(parser, 'a mask from --derivatives')
     _add_output_flags(parser.add_argument_group('Options for the outputs'))
     _add_other_flags(parser.add_argument_group('Other options'))
     return parser
@@ -227,65 +229,11 @@ def _add_workflow_flags(group: argparse._ArgumentGroup) -> None:
         choices=MODALITIES,
         help='suffix of the images to be processed (default: T2w)',
     )
-    group.add_argument(
-        '--skull-strip',
-        choices=('auto', 'skip', 'force'),
-        help='brain extraction: when the image needs it, never, or always (default: auto); '
-        'a mask from --derivatives comes first',
-    )
-    group.add_argument(
-        '--skull-strip-template',
-        metavar='NAME[:cohort-N]',
-        help='TemplateFlow template whose brain mask is carried over by registration, such as '
-        'MNIInfant:cohort-1 (default: none, the network brain-mask finds the brain); it must '
-        'lie in TEMPLATEFLOW_HOME, nothing is downloaded',
-    )
-    group.add_argument(
-        '--resolution',
-        type=resolution_mm,
-        metavar='auto|MM',
-        help='voxel size of the output grid in mm (default: auto, the finest in-plane spacing '
-        'kept within 0.5-1.0 mm)',
-    )
 
 
-def _add_inference_flags(group: argparse._ArgumentGroup) -> None:
+def _add_model_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         '--model', metavar='NAME|PATH', help='trained model (default: the one that is packaged)'
-    )
-    group.add_argument(
-        '--device',
-        metavar='auto|cpu|cuda|cuda:N',
-        help='where the network runs (default: auto, the GPU when there is one)',
-    )
-    group.add_argument(
-        '--patch-size',
-        type=int,
-        metavar='VOXELS',
-        help='edge of a patch, a multiple of 4; 0: the whole volume (default: 96)',
-    )
-    group.add_argument(
-        '--step',
-        type=int,
-        metavar='VOXELS',
-        help='distance of neighbouring patches (default: two thirds of a patch)',
-    )
-    group.add_argument(
-        '--blending',
-        choices=('gaussian', 'uniform'),
-        help='weights of overlapping patches; uniform is the mean of the papers '
-        '(default: gaussian)',
-    )
-    group.add_argument(
-        '--threshold',
-        type=float,
-        metavar='P',
-        help='probability above which a voxel is cortex (default: 0.5)',
-    )
-    group.add_argument(
-        '--keep-largest',
-        action=argparse.BooleanOptionalAction,
-        help='keep only the largest connected component of the cortex (default: no)',
     )
 
 
@@ -391,20 +339,6 @@ def _gigabytes(text: str) -> float:
         raise argparse.ArgumentTypeError(f'{text!r} is no amount of memory such as 16GB')
     amount, prefix, byte = match.groups()
     return float(amount) * GIGABYTES[prefix or byte or '']
-
-
-def resolution_mm(text: str) -> float | None:
-    """Convert 'auto' to None and any other text to mm; `argparse` calls it.
-
-    Raises:
-        ArgumentTypeError: If the text is neither.
-    """
-    if text == 'auto':
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f'{text!r} is neither auto nor a number of mm') from None
 
 
 def _hyphenated(argv: Sequence[str]) -> list[str]:

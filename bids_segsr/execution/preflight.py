@@ -112,7 +112,7 @@ def describe(scan: Scan, settings: Settings, model: str) -> str:
     from bids_segsr.imaging.volume import load_scan
 
     volume = load_scan(scan.path)
-    resolution = settings.resolution or auto_resolution(volume.spacing)
+    resolution = settings.processing.resolution or auto_resolution(volume.spacing)
     grid = isotropic_grid(volume.data.shape, volume.affine, resolution)
     output = derivative_name(
         scan.entities,
@@ -139,16 +139,18 @@ def _mask_source(scan: Scan, data: np.ndarray, settings: Settings) -> str:
 
     if scan.brain_mask is not None:
         return str(scan.brain_mask)
-    if settings.skull_strip == 'skip':
+    if settings.processing.skull_strip == 'skip':
         return 'none (--skull-strip skip)'
-    if settings.skull_strip == 'auto' and is_skull_stripped(data):
+    if settings.processing.skull_strip == 'auto' and is_skull_stripped(data):
         return 'the image is stripped already'
-    if settings.skull_strip_template is None:
+    if settings.processing.skull_strip_template is None:
         card = find_card(BRAIN_MASK_MODEL)
         return f'network {card.name} {card.version}'
     suffix = 'T1w' if scan.entities['suffix'] == 'T1w' else 'T2w'
     try:
-        return f'registration of {find_template(settings.skull_strip_template, suffix)[0]}'
+        return (
+            f'registration of {find_template(settings.processing.skull_strip_template, suffix)[0]}'
+        )
     except UserError as error:
         return f'none: {error}'
 

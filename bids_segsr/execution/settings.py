@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import re
 import uuid
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timezone
 from importlib.metadata import distributions
 from pathlib import Path
@@ -16,28 +16,15 @@ from typing import Any, Literal
 from bids_segsr import __version__
 from bids_segsr.exceptions import UserError
 from bids_segsr.files import write_text
-from bids_segsr.inference.tiling import resolve_patches
+from bids_segsr.inference.processing import CHOICES, Processing, flag
 from bids_segsr.strict_toml import parse, read_fields, toml_text
 from bids_segsr.zoo.find import DEFAULT_MODEL
 
 AnalysisLevel = Literal['participant', 'group']
-Blending = Literal['gaussian', 'uniform']
-SkullStrip = Literal['auto', 'skip', 'force']
 OutputLayout = Literal['bids', 'legacy', 'multiverse']
 
 # What changes the voxels that are written: these name the folder of the multiverse layout.
-PROCESSING_PARAMETERS = (
-    'modality',
-    'model',
-    'resolution',
-    'patch_size',
-    'step',
-    'blending',
-    'threshold',
-    'keep_largest',
-    'skull_strip',
-    'skull_strip_template',
-)
+PROCESSING_PARAMETERS = ('modality', 'model')
 # Packages whose versions are noted in the run record.
 RECORDED_PACKAGES = ('nipype', 'pybids', 'nibabel', 'simpleitk', 'torch')
 
@@ -79,17 +66,7 @@ class Settings:
         verbose: How often -v was given.
         modality: BIDS suffix of the images to be processed.
         model: Name or path of the model; None for the default model.
-        resolution: Voxel size of the output grid in mm; None for automatic.
-        patch_size: Edge of an inference patch in voxels; None for the default of the inference,
-            0 for the whole volume.
-        step: Distance of neighbouring patches in voxels; None for the default of the inference.
-        blending: Weights of overlapping patches.
-        threshold: Cortex probability (0 to 1) above which a voxel is cortex.
-        keep_largest: Whether only the largest connected component is kept.
-        device: 'auto', 'cpu', 'cuda' or 'cuda:N'.
-        skull_strip: Brain extraction: when needed, never, or always.
-        skull_strip_template: TemplateFlow name of the template whose brain mask is used; None for
-            the network brain-mask.
+        processing: What decides the voxels that are written, model and contrast apart.
         output_layout: How the derivatives are laid out under `output_dir`.
         single_file_report: Whether a report with all figures inside one HTML file is added.
         run_uuid: Identifier of this run.
@@ -125,15 +102,7 @@ class Settings:
     verbose: int = 0
     modality: str = 'T2w'
     model: str | None = None
-    resolution: float | None = None
-    patch_size: int | None = None
-    step: int | None = None
-    blending: Blending = 'gaussian'
-    threshold: float = 0.5
-    keep_largest: bool = False
-    device: str = 'auto'
-    skull_strip: SkullStrip = 'auto'
-    skull_strip_template: str | None = None
+    processing: Processing = field(default_factory=Processing)
     output_layout: OutputLayout = 'bids'
     single_file_report: bool = False
     run_uuid: str = field(default_factory=new_run_uuid)
@@ -141,20 +110,20 @@ class Settings:
     def __post_init__(self) -> None:
         for name, least in (('nprocs', 1), ('omp_nthreads', 1), ('verbose', 0)):
             if getattr(self, name) < least:
-                raise UserError(f'{_flag(name)} is {getattr(self, name)}: give {least} or more')
+                raise UserError(f'{flag(name)} is {getattr(self, name)}: give {least} or more')
         if self.mem_gb is not None and self.mem_gb <= 0:
             raise UserError(f'--mem is {self.mem_gb:g} GB: give a positive amount such as 16GB')
-        if self.resolution is not None and not 0 < self.resolution < float('inf'):
-            raise UserError(
-                f'--resolution is {self.resolution:g}: give a voxel size above 0 mm, or auto'
-            )
-        if not 0 <= self.threshold <= 1:
-            raise UserError(
-                f'--threshold is {self.threshold:g}: give a probability between 0 and 1'
-            )
-        if not re.fullmatch(r'auto|cpu|cuda(:\d+)?', self.device):
-            raise UserError(f'--device is {self.device!r}: give auto, cpu, cuda or cuda:N')
-        resolve_patches(self.patch_size, self.step)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Settings:
+        """Make settings from values by the names of flags, those of the processing among them.
+
+        Raises:
+            UserError: If a value is outside its range.
+        """
+        chosen = {name: value for name, value in values.items() if name in CHOICES}
+        others = {name: value for name, value in values.items() if name not in CHOICES}
+        return cls(processing=Processing(**chosen), **others)
 
     @property
     def derivatives_root(self) -> Path:
@@ -169,6 +138,7 @@ class Settings:
     def parameters_hash(self) -> str:
         """Eight hexadecimal digits that stand for the processing parameters."""
         values = {name: getattr(self, name) for name in PROCESSING_PARAMETERS}
+        values |= {k: v for k, v in asdict(self.processing).items() if k != 'device'}
         # The participant level names the default model, the group level does not.
         values['model'] = self.model or DEFAULT_MODEL
         values['derivatives'] = sorted(self.derivatives)
@@ -190,17 +160,18 @@ def write_toml(settings: Settings, path: Path) -> Path:
         The path.
     """
     values = {item.name: getattr(settings, item.name) for item in fields(settings)}
-    return write_text(path, toml_text({**values, 'environment': _environment()}))
+    choices = asdict(values.pop('processing'))
+    return write_text(path, toml_text({**values, **choices, 'environment': _environment()}))
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Read settings from TOML, as keyword arguments for `Settings`.
+    """Read settings from TOML, as values for `Settings.of`.
 
     Args:
         path: A file as `write_toml` writes it; keys may be missing.
 
     Returns:
-        The values that the file holds, typed as the fields of `Settings`.
+        The values that the file holds, by the names of the flags.
 
     Raises:
         UserError: If the file cannot be read, holds an unknown key or a value of a wrong type.
@@ -215,11 +186,9 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise UserError(f'{path}: no valid TOML ({error})') from None
     table = parse(text, str(path))
     table.pop('environment', None)
-    return read_fields(Settings, table, str(path))
-
-
-def _flag(name: str) -> str:
-    return '--' + name.replace('_', '-')
+    chosen = {name: table.pop(name) for name in CHOICES if name in table}
+    table.pop('processing', None)
+    return read_fields(Settings, table, str(path)) | read_fields(Processing, chosen, str(path))
 
 
 def _environment() -> dict[str, str]:

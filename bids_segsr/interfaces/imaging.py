@@ -9,7 +9,6 @@ from nipype.interfaces.base import (
     File,
     SimpleInterface,
     TraitedSpec,
-    isdefined,
     traits,
 )
 from nipype.interfaces.base.support import Bunch
@@ -33,9 +32,10 @@ class Conform(SimpleInterface):
     output_spec = _ConformOutputSpec
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
-        from bids_segsr.imaging.volume import load_scan, save_volume
+        from bids_segsr.imaging.volume import save_volume
+        from bids_segsr.inference import steps
 
-        volume = load_scan(self.inputs.in_file)
+        volume = steps.conform(self.inputs.in_file)
         self._results['out_file'] = str(
             save_volume(Path(runtime.cwd, 'scan.nii.gz'), volume.data, volume.affine)
         )
@@ -60,16 +60,14 @@ class CorrectBiasField(SimpleInterface):
     output_spec = _FileOutputSpec
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
-        from bids_segsr.imaging.bias_field import correct_bias_field
         from bids_segsr.imaging.volume import load_mask, load_volume, save_volume
+        from bids_segsr.inference import steps
 
         scan = load_volume(self.inputs.in_file)
         mask = load_mask(self.inputs.mask_file, scan) if self.inputs.mask_file else None
-        corrected = correct_bias_field(
-            scan.data, scan.affine, mask, threads=self.inputs.num_threads
-        )
+        corrected = steps.correct(scan, mask, threads=self.inputs.num_threads)
         self._results['out_file'] = str(
-            save_volume(Path(runtime.cwd, 'corrected.nii.gz'), corrected, scan.affine)
+            save_volume(Path(runtime.cwd, 'corrected.nii.gz'), corrected.data, scan.affine)
         )
         return runtime
 
@@ -77,9 +75,8 @@ class CorrectBiasField(SimpleInterface):
 class _BrainMaskInputSpec(BaseInterfaceInputSpec):
     in_file = File(exists=True, mandatory=True, desc='bias-corrected scan')
     mask_file = File(desc='existing mask on the same grid')
-    mode = traits.Enum('auto', 'skip', 'force', usedefault=True)
-    template = traits.Str(desc='TemplateFlow name; without it the network is used')
-    suffix = traits.Str('T2w', usedefault=True, desc='contrast of the template')
+    processing = traits.Dict(mandatory=True, desc='choices of Processing that matter here')
+    modality = traits.Str('T2w', usedefault=True, desc='BIDS suffix of the scan')
     num_threads = traits.Int(1, usedefault=True, nohash=True)
 
 
@@ -102,18 +99,17 @@ class BrainMask(SimpleInterface):
         import torch
 
         from bids_segsr.imaging.volume import load_mask, load_volume, save_volume
-        from bids_segsr.inference.brain_extraction import find_brain_mask
+        from bids_segsr.inference import steps
+        from bids_segsr.inference.processing import Processing
 
         torch.set_num_threads(self.inputs.num_threads)
         scan = load_volume(self.inputs.in_file)
         existing = load_mask(self.inputs.mask_file, scan) if self.inputs.mask_file else None
-        mask, method = find_brain_mask(
-            scan.data,
-            scan.affine,
+        mask, method = steps.find_brain(
+            scan,
+            Processing(**self.inputs.processing),
             existing=existing,
-            mode=self.inputs.mode,
-            template=self.inputs.template if isdefined(self.inputs.template) else None,
-            suffix=self.inputs.suffix,
+            modality=self.inputs.modality,
         )
         self._results['out_file'] = str(
             save_volume(Path(runtime.cwd, 'mask.nii.gz'), mask, scan.affine)
@@ -126,7 +122,7 @@ class BrainMask(SimpleInterface):
 class _InterpolateInputSpec(BaseInterfaceInputSpec):
     in_file = File(exists=True, mandatory=True, desc='bias-corrected scan')
     mask_file = File(exists=True, mandatory=True, desc='brain mask on its grid')
-    resolution = traits.Float(mandatory=True, desc='isotropic spacing in mm')
+    processing = traits.Dict(mandatory=True, desc='choices of Processing that matter here')
 
 
 class _InterpolateOutputSpec(TraitedSpec):
@@ -141,20 +137,17 @@ class Interpolate(SimpleInterface):
     output_spec = _InterpolateOutputSpec
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
-        import numpy as np
-
-        from bids_segsr.imaging.resample import isotropic_grid, resample, resample_mask
         from bids_segsr.imaging.volume import load_mask, load_volume, save_volume
+        from bids_segsr.inference import steps
+        from bids_segsr.inference.processing import Processing
 
         scan = load_volume(self.inputs.in_file)
         mask = load_mask(self.inputs.mask_file, scan)
-        grid = isotropic_grid(scan.data.shape, scan.affine, self.inputs.resolution)
-        inside = resample_mask(mask, scan.affine, grid)
-        image = np.where(inside, resample(scan.data, scan.affine, grid), 0)
+        fine = steps.interpolate(scan, mask, Processing(**self.inputs.processing))
         self._results['out_file'] = str(
-            save_volume(Path(runtime.cwd, 'interpolated.nii.gz'), image, grid.affine)
+            save_volume(Path(runtime.cwd, 'interpolated.nii.gz'), fine.image, fine.affine)
         )
         self._results['mask_file'] = str(
-            save_volume(Path(runtime.cwd, 'mask.nii.gz'), inside, grid.affine)
+            save_volume(Path(runtime.cwd, 'mask.nii.gz'), fine.mask, fine.affine)
         )
         return runtime

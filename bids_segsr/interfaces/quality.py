@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
     File,
@@ -19,10 +17,10 @@ from nipype.interfaces.base.support import Bunch
 
 class _FidelityInputSpec(BaseInterfaceInputSpec):
     in_file = File(exists=True, mandatory=True, desc='super-resolved image')
-    interpolated_file = File(exists=True, mandatory=True, desc='what it is compared with')
+    fine_file = File(exists=True, mandatory=True, desc='what it is compared with')
     mask_file = File(exists=True, mandatory=True, desc='mask on their grid')
     scan_file = File(exists=True, mandatory=True, desc='bias-corrected scan')
-    slice_thickness = traits.Float(desc='mm; else the distance of the slices')
+    processing = traits.Dict(mandatory=True, desc='choices of Processing that matter here')
 
 
 class _FidelityOutputSpec(TraitedSpec):
@@ -31,48 +29,35 @@ class _FidelityOutputSpec(TraitedSpec):
 
 
 class FidelityCheck(SimpleInterface):
-    """Put the result through the forward model and compare it with the scan."""
+    """Compare the result with the scan (see `bids_segsr.inference.steps.check`)."""
 
     input_spec = _FidelityInputSpec
     output_spec = _FidelityOutputSpec
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
-        from bids_segsr.imaging.fidelity import fidelity
         from bids_segsr.imaging.volume import load_mask, load_volume, save_volume
+        from bids_segsr.inference import steps
+        from bids_segsr.inference.processing import Processing
 
-        scan = load_volume(self.inputs.scan_file)
-        fine = load_volume(self.inputs.in_file)
-        interpolated = load_volume(self.inputs.interpolated_file)
-        mask = load_mask(self.inputs.mask_file, fine)
-        thickness = self.inputs.slice_thickness
-        result, spline = (
-            fidelity(
-                image.data,
-                image.affine,
-                scan.data,
-                scan.affine,
-                mask,
-                thickness if isdefined(thickness) else None,
-            )
-            for image in (fine, interpolated)
+        scan, spline = (load_volume(self.inputs.scan_file), load_volume(self.inputs.fine_file))
+        found = steps.check(
+            load_volume(self.inputs.in_file).data,
+            steps.Fine(spline.data, load_mask(self.inputs.mask_file, spline), spline.affine),
+            scan,
+            Processing(**self.inputs.processing),
         )
         self._results['residual_file'] = str(
-            save_volume(Path(runtime.cwd, 'residual.nii.gz'), result.residual, scan.affine)
+            save_volume(Path(runtime.cwd, 'residual.nii.gz'), found.residual, scan.affine)
         )
-        self._results['qc'] = {
-            'fidelity_nrmse': result.nrmse,
-            'fidelity_nrmse_spline': spline.nrmse,
-            'fidelity_correlation': result.correlation,
-            'fidelity_correlation_spline': spline.correlation,
-        }
+        self._results['qc'] = found.qc
         return runtime
 
 
 class _CollectQCInputSpec(BaseInterfaceInputSpec):
     facts = traits.Dict(mandatory=True, desc='what is known before the run')
-    segmentation = traits.Dict(desc='from Segment')
+    segmentation = traits.Dict(usedefault=True, desc='from Segment')
     fidelity = traits.Dict(mandatory=True, desc='from FidelityCheck')
-    scan_file = File(exists=True, mandatory=True)
+    scan_file = File(exists=True, mandatory=True, desc='bias-corrected scan')
     mask_file = File(exists=True, mandatory=True, desc='mask on the isotropic grid')
     entropy_file = File(exists=True)
     disagreement_file = File(exists=True)
@@ -87,50 +72,40 @@ class _CollectQCOutputSpec(TraitedSpec):
 
 
 class CollectQC(SimpleInterface):
-    """Gather the numbers of one image."""
+    """Make the QC record of one image (see `bids_segsr.inference.steps.quality`)."""
 
     input_spec = _CollectQCInputSpec
     output_spec = _CollectQCOutputSpec
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
-        from bids_segsr.imaging.conform import slice_axis
-        from bids_segsr.imaging.volume import load_map, load_volume
-        from bids_segsr.inference.qc import qc_json, qc_record
-        from bids_segsr.zoo.contract import mask_warnings
+        from dataclasses import replace
 
-        scan = load_volume(self.inputs.scan_file)
+        from bids_segsr.imaging.volume import load_map, load_volume
+        from bids_segsr.inference import steps
+        from bids_segsr.inference.qc import qc_json
+
         mask = load_map(self.inputs.mask_file)
-        inside = mask.data > 0
-        facts: dict[str, Any] = dict(self.inputs.facts)
-        warnings = [
-            *mask_warnings(self.inputs.skull_strip),
-            *facts.pop('warnings'),
-            *self.inputs.warnings,
-        ]
-        masked = self.inputs.skull_strip != 'skipped'
-        qc = qc_record(
-            **facts,
+        record = steps.quality(
+            facts=self.inputs.facts,
+            corrected=replace(
+                load_volume(self.inputs.scan_file), notes=tuple(self.inputs.header_notes)
+            ),
+            mask=mask.data > 0,
+            affine=mask.affine,
+            method=self.inputs.skull_strip,
             device=self.inputs.device,
-            spacing_i=scan.spacing[0],
-            spacing_j=scan.spacing[1],
-            spacing_k=scan.spacing[2],
-            slice_axis='ijk'[slice_axis(scan.spacing)],
-            skull_strip=self.inputs.skull_strip,
-            brain_volume_ml=float(inside.sum() * np.prod(mask.spacing) / 1000) if masked else None,
-            **(self.inputs.segmentation or {}),
-            **self.inputs.fidelity,
-            **{
-                f'{name}_mean': float(load_map(path).data[inside].mean())
+            warnings=self.inputs.warnings,
+            numbers={**self.inputs.segmentation, **self.inputs.fidelity},
+            maps={
+                name: load_map(path).data
                 for name, path in (
                     ('entropy', self.inputs.entropy_file),
                     ('disagreement', self.inputs.disagreement_file),
                 )
                 if isdefined(path)
             },
-            header_notes=list(self.inputs.header_notes),
-            warnings=warnings,
         )
         out_file = Path(runtime.cwd, 'qc.json')
-        out_file.write_text(qc_json(qc), encoding='utf-8')
+        out_file.write_text(qc_json(record), encoding='utf-8')
         self._results['out_file'] = str(out_file)
         return runtime

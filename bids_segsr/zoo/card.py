@@ -180,6 +180,21 @@ class ModelCard:
         return bool(self.options.get('conditional'))
 
     @property
+    def cortex_class(self) -> int | None:
+        """Place of the cortex among the classes (`channels[2:]`), background 0.
+
+        None where the cortex is a channel by itself, beside the classes or without any. The cortex
+        channel of a tissue U-Net is its first class, whatever that is called.
+        """
+        classes = self.channels[2:]
+        if not self.regions or not self.labels:
+            return None
+        name = self.labels[min(self.labels)]
+        if name in classes:
+            return classes.index(name)
+        return 1 if self.architecture.startswith('tissue-unet') else None
+
+    @property
     def regions(self) -> tuple[str, ...]:
         """Classes of the region map, without its background; none for most models.
 

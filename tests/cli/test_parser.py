@@ -15,6 +15,7 @@ from bids_segsr import __version__
 from bids_segsr.cli.parser import build_parser, parse_settings
 from bids_segsr.exceptions import UserError
 from bids_segsr.execution.settings import Settings, write_toml
+from bids_segsr.inference.processing import Processing
 
 
 @pytest.fixture
@@ -38,7 +39,11 @@ def test_defaults(folders: Path) -> None:
     assert settings.analysis_level == ('participant',)
     assert settings.nprocs == len(os.sched_getaffinity(0))
     assert settings.omp_nthreads == min(settings.nprocs, 8)
-    assert (settings.modality, settings.model, settings.resolution) == ('T2w', None, None)
+    assert (settings.modality, settings.model, settings.processing.resolution) == (
+        'T2w',
+        None,
+        None,
+    )
 
 
 @pytest.mark.parametrize(
@@ -75,6 +80,7 @@ def test_defaults(folders: Path) -> None:
         ('--resolution auto', {'resolution': None}),
         ('--patch-size 64 --step 32', {'patch_size': 64, 'step': 32}),
         ('--blending uniform', {'blending': 'uniform'}),
+        ('--slice-thickness 2', {'slice_thickness': 2.0}),
         ('--threshold 0.4', {'threshold': 0.4}),
         ('--keep-largest', {'keep_largest': True}),
         ('--no-keep-largest', {'keep_largest': False}),
@@ -88,7 +94,8 @@ def test_defaults(folders: Path) -> None:
 def test_flags(folders: Path, flags: str, expected: dict[str, Any]) -> None:
     settings = parse(*flags.split())
 
-    assert {name: getattr(settings, name) for name in expected} == expected
+    chosen = vars(settings) | vars(settings.processing)
+    assert {name: chosen[name] for name in expected} == expected
 
 
 def test_paths_become_absolute(folders: Path) -> None:
@@ -147,10 +154,9 @@ def test_command_line_wins_over_the_file(folders: Path) -> None:
     earlier = Settings(
         bids_dir=Path('/elsewhere'),
         output_dir=Path('/elsewhere'),
-        threshold=0.3,
+        processing=Processing(threshold=0.3, resolution=0.6),
         nprocs=5,
         omp_nthreads=3,
-        resolution=0.6,
         dry_run=True,
         clean_workdir=True,
         run_uuid='earlier',
@@ -160,8 +166,8 @@ def test_command_line_wins_over_the_file(folders: Path) -> None:
     settings = parse('--config-file', 'c.toml', '--nprocs', '2', '--resolution', 'auto')
 
     assert settings.bids_dir == folders / 'raw'
-    assert (settings.threshold, settings.nprocs, settings.omp_nthreads) == (0.3, 2, 3)
-    assert settings.resolution is None
+    assert (settings.processing.threshold, settings.nprocs, settings.omp_nthreads) == (0.3, 2, 3)
+    assert settings.processing.resolution is None
     assert not settings.dry_run
     assert not settings.clean_workdir
     assert settings.run_uuid != 'earlier'

@@ -22,7 +22,7 @@ def scan(tmp_path: Path) -> Path:
     return save_volume(tmp_path / 'scan.nii.gz', data, oblique_affine((1.0, 1.0, 2.0)))
 
 
-FLAGS = ['--device', 'cpu', '--skull-strip', 'skip', '--patch-size', '16']
+FLAGS = ['--device', 'cpu', '--skull-strip', 'skip', '--patch-size', '16', '--no-report']
 
 
 def test_packaged_model_on_a_list_one_of_which_is_broken(scan, tmp_path, capsys):
@@ -34,14 +34,19 @@ def test_packaged_model_on_a_list_one_of_which_is_broken(scan, tmp_path, capsys)
     assert 'Traceback' not in err
     assert sum('broken.nii.gz' in line and 'empty' in line for line in err.splitlines()) == 1
     written = [Path(line) for line in out.splitlines()]
-    assert [path.name for path in written] == [
-        'scan_superresolved.nii.gz',
-        'scan_cortex.nii.gz',
-        'scan_cortex-probability.nii.gz',
-        'scan_entropy.nii.gz',
-        'scan_regions.nii.gz',
-        'scan_qc.json',
-    ]
+    assert {path.name.removeprefix('scan_') for path in written} == {
+        'desc-preproc_image.nii.gz',
+        'desc-residual_map.nii.gz',
+        'res-1mm_desc-tissueunet_image.nii.gz',
+        'res-1mm_label-CGM_probseg.nii.gz',
+        'res-1mm_label-CGM_mask.nii.gz',
+        'res-1mm_dseg.nii.gz',
+        'res-1mm_desc-entropy_map.nii.gz',
+        'res-1mm_desc-disagreement_map.nii.gz',
+        'seg-regions_res-1mm_dseg.nii.gz',
+        'seg-regions_dseg.tsv',
+        'qc.json',
+    }
     assert all(path.is_file() for path in written)
 
 
@@ -49,8 +54,8 @@ def test_packaged_model_on_a_list_one_of_which_is_broken(scan, tmp_path, capsys)
 def test_original_weights_with_region_classes(scan, tmp_path, capsys):
     weights = SHARED / 'fixtures' / 'segsrgan' / 'generator_mask3.weights.h5'
     assert main(['predict', str(scan), str(tmp_path), '--model', str(weights), *FLAGS]) == 0
-    assert 'scan_regions.nii.gz' in capsys.readouterr().out
-    regions = load_map(tmp_path / 'scan_regions.nii.gz').data
+    assert 'scan_seg-regions_res-1mm_dseg.nii.gz' in capsys.readouterr().out
+    regions = load_map(tmp_path / 'scan_seg-regions_res-1mm_dseg.nii.gz').data
     assert set(np.unique(regions)) <= {0, 1, 2}
 
 
@@ -62,7 +67,7 @@ def test_original_weights_with_region_classes(scan, tmp_path, capsys):
         (['scan.nii.gz', 'out', '--model', 'nobody'], 'no such model'),
         (['scan.nii.gz', 'out', '--model', 'weights.pt'], 'pickled'),
         (['scan.nii.gz', 'out', '--model', 'brain-mask'], 'brain-mask finds the brain'),
-        (['scan.nii.gz', 'out', '--threshold', '2'], 'give 0 to 1'),
+        (['scan.nii.gz', 'out', '--threshold', '2'], 'between 0 and 1'),
         (['scan.nii.gz', 'out', '--patch-size', '30'], 'multiple of 4'),
         (['scan.nii.gz', 'out', '--device', 'abacus'], 'abacus'),
         (['empty.csv', 'out'], 'no column "image"'),

@@ -11,6 +11,7 @@ import pytest
 from bids_segsr import __version__
 from bids_segsr.exceptions import UserError
 from bids_segsr.execution.settings import PROCESSING_PARAMETERS, Settings, read_toml, write_toml
+from bids_segsr.inference.processing import CHOICES
 from bids_segsr.zoo.find import DEFAULT_MODEL
 
 BASE = {'bids_dir': Path('/data'), 'output_dir': Path('/out')}
@@ -44,6 +45,7 @@ OTHER: dict[str, Any] = {
     'modality': 'T1w',
     'model': 'other',
     'resolution': 0.7,
+    'slice_thickness': 2.5,
     'patch_size': 64,
     'step': 16,
     'blending': 'uniform',
@@ -51,6 +53,7 @@ OTHER: dict[str, Any] = {
     'keep_largest': True,
     'device': 'cuda:1',
     'skull_strip': 'force',
+    'skull_strip_tool': 'synthstrip',
     'skull_strip_template': 'MNIInfant:cohort-1',
     'output_layout': 'legacy',
     'single_file_report': True,
@@ -59,15 +62,16 @@ OTHER: dict[str, Any] = {
 
 
 def test_every_field_survives_toml(tmp_path: Path) -> None:
-    assert set(OTHER) == {item.name for item in fields(Settings)}
-    for settings in (Settings(**BASE), Settings(**OTHER)):
+    own = {item.name for item in fields(Settings)} - {'processing'}
+    assert set(OTHER) == own | set(CHOICES)
+    for settings in (Settings.of(BASE), Settings.of(OTHER)):
         path = write_toml(settings, tmp_path / 'a' / 'bids_segsr.toml')
 
-        assert Settings(**read_toml(path)) == settings
+        assert Settings.of(read_toml(path)) == settings
 
 
 def test_file_records_the_versions(tmp_path: Path) -> None:
-    text = write_toml(Settings(**BASE), tmp_path / 'c.toml').read_text(encoding='utf-8')
+    text = write_toml(Settings.of(BASE), tmp_path / 'c.toml').read_text(encoding='utf-8')
 
     assert f'bids_segsr = "{__version__}"' in text
     assert 'nipype = ' in text
@@ -131,7 +135,7 @@ def test_missing_file(tmp_path: Path) -> None:
 )
 def test_value_out_of_range_names_the_flag(values: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message) as error:
-        Settings(**BASE, **values)
+        Settings.of(BASE | values)
     assert '\n' not in str(error.value)
 
 
@@ -147,14 +151,14 @@ def test_value_out_of_range_names_the_flag(values: dict[str, Any], message: str)
     ],
 )
 def test_value_at_the_end_of_the_range(values: dict[str, Any]) -> None:
-    settings = Settings(**BASE, **values)
+    settings = Settings.of(BASE | values)
 
-    assert all(getattr(settings, name) == value for name, value in values.items())
+    assert settings.processing.choices(*values) == values
 
 
 def test_output_layouts() -> None:
     def root(**values: Any) -> Path:
-        return Settings(**BASE, **values).derivatives_root
+        return Settings.of(BASE | values).derivatives_root
 
     assert root() == Path('/out')
     assert root(output_layout='legacy') == Path('/out/bids_segsr')
@@ -164,18 +168,19 @@ def test_output_layouts() -> None:
 
 
 def test_hash_follows_the_processing_parameters_alone() -> None:
-    default = Settings(**BASE).parameters_hash
+    written = {*PROCESSING_PARAMETERS, *CHOICES, 'derivatives'} - {'device'}
+    default = Settings.of(BASE).parameters_hash
     for name, value in OTHER.items():
-        changed = Settings(**(BASE | {name: value})).parameters_hash
+        changed = Settings.of(BASE | {name: value}).parameters_hash
 
-        assert (changed != default) == (name in {*PROCESSING_PARAMETERS, 'derivatives'}), name
+        assert (changed != default) == (name in written), name
 
 
 def test_multiverse_folder_is_the_same_with_the_default_model_named() -> None:
     """The participant level names the default model in its settings, the group level does not."""
     named = Settings(**BASE, model=DEFAULT_MODEL)
 
-    assert named.parameters_hash == Settings(**BASE).parameters_hash
+    assert named.parameters_hash == Settings.of(BASE).parameters_hash
 
 
 def test_log_folder_of_a_participant() -> None:
@@ -185,4 +190,4 @@ def test_log_folder_of_a_participant() -> None:
 
 
 def test_runs_have_different_identifiers() -> None:
-    assert Settings(**BASE).run_uuid != Settings(**BASE).run_uuid
+    assert Settings.of(BASE).run_uuid != Settings.of(BASE).run_uuid

@@ -31,7 +31,7 @@ from bids_segsr.memory import memory_limit
 
 def settings_of(tmp_path: Path, **values: Any) -> Settings:
     folders = {'bids_dir': tmp_path, 'output_dir': tmp_path / 'out', 'work_dir': tmp_path / 'work'}
-    return Settings(**(folders | values))
+    return Settings.of(folders | values)
 
 
 def test_multiproc_is_the_default(tmp_path: Path) -> None:

@@ -22,11 +22,11 @@ from bids_segsr.evaluation.cases import Imaging, load_reference, make_case
 from bids_segsr.evaluation.systems import System, run_system
 from bids_segsr.exceptions import ImageError, ModelError, UserError
 from bids_segsr.imaging.degrade import ForwardModel
-from bids_segsr.imaging.volume import load_volume, save_volume
-from bids_segsr.inference import single
+from bids_segsr.imaging.volume import Volume, load_volume, save_volume
+from bids_segsr.inference import steps
+from bids_segsr.inference.one_image import Source, process_image
 from bids_segsr.inference.predict import predict
 from bids_segsr.inference.processing import Processing
-from bids_segsr.inference.single import Options, predict_file
 from bids_segsr.training.data.subjects import Subject
 from bids_segsr.training.loop.forward_pass import make_super_resolver
 from bids_segsr.training.recipe_file import read_recipe, recipe_text
@@ -36,7 +36,7 @@ from bids_segsr.zoo.find import load_model
 from bids_segsr.zoo.store import CARD_FILE, TrainedModel
 from bids_segsr.zoo.verify import verify_model
 
-FLAGS = ['--device', 'cpu', '--skull-strip', 'skip', '--patch-size', '16']
+FLAGS = ['--device', 'cpu', '--skull-strip', 'skip', '--patch-size', '16', '--no-report']
 
 
 class LastGuide(nn.Module):
@@ -236,7 +236,7 @@ def test_another_number_of_guides_is_refused(
     # told before the files are looked at
     missing = tmp_path / 'nothing.nii'
     with pytest.raises(ModelError, match=f'{words}; .*--guide'):
-        predict_file(missing, tmp_path, last_guide(wanted), Options(), guides=[missing] * given)
+        process_image(Source(missing, None, (missing,) * given), last_guide(wanted), Processing())
 
 
 def test_a_guide_of_another_shape_is_refused() -> None:
@@ -250,7 +250,7 @@ def test_an_oblique_guide_arrives_where_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spacing: tuple[float, float, float]
 ) -> None:
     """Scan, guide and result have three grids; a blob in the guide stays at its place in space."""
-    monkeypatch.setattr(single, 'correct_bias_field', lambda data, *_: data)
+    monkeypatch.setattr(steps, 'correct_bias_field', lambda data, *_, **__: data)
     affine = oblique_affine((1.0, 1.1, 3.0), (6, -9, 14))
     place = affine[:3, :3] @ np.array([17.3, 15.1, 5.7]) + affine[:3, 3]
     scan = 700 * gaussian_blob((36, 34, 12), affine, affine[:3, :3] @ [9, 20, 7], 30.0)
@@ -262,16 +262,16 @@ def test_an_oblique_guide_arrives_where_it_is(
         save_volume(tmp_path / 'scan.nii.gz', scan, affine),
         save_volume(tmp_path / 'guide.nii.gz', guide, oblique),
     )
-    options = Options(resolution=0.9, patch_size=16, skull_strip='skip', device='cpu')
-    written = predict_file(files[0], tmp_path / 'out', last_guide(1), options, guides=[files[1]])
-    result = load_volume(written[0])
+    how = Processing(resolution=0.9, patch_size=16, skull_strip='skip', device='cpu')
+    made = process_image(Source(files[0], None, (files[1],)), last_guide(1), how)
+    result = Volume(made.prediction.image, made.fine.affine)
     found = np.where(result.data > 0.01 * result.data.max(), result.data, 0)
     assert np.linalg.norm(centre_of_mass(found, result.affine) - place) < 0.05
     expected = gaussian_blob(result.data.shape, result.affine, place, sigma=4.0)
     np.testing.assert_allclose(
         result.data / result.data.max(), expected / expected.max(), atol=0.02
     )
-    assert json.loads(written[-1].read_text(encoding='utf-8'))['guides'] == [str(files[1])]
+    assert made.qc['guides'] == [str(files[1])]
 
 
 def test_a_guide_that_reaches_nowhere_or_not_far(tmp_path: Path) -> None:
@@ -280,21 +280,20 @@ def test_a_guide_that_reaches_nowhere_or_not_far(tmp_path: Path) -> None:
     affine = oblique_affine((1.0, 1.0, 2.0))
     path = save_volume(tmp_path / 'scan.nii.gz', scan, affine)
     guide = rng.uniform(100, 900, (10, 18, 20)).astype(np.float32)
-    options = Options(resolution=1.0, patch_size=16, skull_strip='skip', device='cpu')
+    how = Processing(resolution=1.0, patch_size=16, skull_strip='skip', device='cpu')
     fine = oblique_affine((1.0, 1.0, 1.0))
     fine[2, 3] -= 0.5
     half = save_volume(tmp_path / 'half.nii.gz', guide, fine)
-    *_, report = predict_file(path, tmp_path / 'out', last_guide(1), options, guides=[half])
-    warnings = json.loads(report.read_text(encoding='utf-8'))['warnings']
-    # the first one tells of the missing brain mask
-    assert warnings[1:] == ['The guide half.nii.gz covers 50% of the brain.']
-    result = load_volume(tmp_path / 'out' / 'scan_superresolved.nii.gz').data
+    made = process_image(Source(path, None, (half,)), last_guide(1), how)
+    warnings = made.qc['warnings']
+    assert warnings[-1:] == ['The guide half.nii.gz covers 50% of the brain.']
+    result = made.prediction.image
     assert not result[10:].any()
     assert result[:10].all()
     fine[0, 3] += 100
     away = save_volume(tmp_path / 'away.nii.gz', guide, fine)
     with pytest.raises(ImageError, match=r'away\.nii\.gz: does not overlap'):
-        predict_file(path, tmp_path / 'out', last_guide(1), options, guides=[away])
+        process_image(Source(path, None, (away,)), last_guide(1), how)
 
 
 @pytest.fixture(scope='module')
@@ -320,7 +319,7 @@ def test_the_command_takes_guides_by_flag_and_by_list(
     first = written.read_bytes()
     listed = tmp_path / 'list.csv'
     listed.write_text(f'image,guide\n{image},{guide}\n', encoding='utf-8')
-    assert main(['predict', str(listed), *words[2:]]) == 0
+    assert main(['predict', str(listed), *words[2:], '--overwrite']) == 0
     assert written.read_bytes() == first
     capsys.readouterr()
 

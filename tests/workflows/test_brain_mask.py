@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from bids_segsr.workflows.base import LIBRARIES_GB, brain_mask_gb, init_single_image_wf
-from nipype.interfaces.base import isdefined
 from test_brain_extraction import Bright, ball, model_of
 from test_card import make_card
 
@@ -16,6 +15,7 @@ from bids_segsr.bids.query import Scan
 from bids_segsr.execution.settings import Settings
 from bids_segsr.imaging.volume import Volume, load_map, save_volume
 from bids_segsr.inference import brain_extraction as brain_mask
+from bids_segsr.inference.processing import Processing
 from bids_segsr.interfaces.imaging import BrainMask
 
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
@@ -39,15 +39,19 @@ def test_node_gets_the_template_that_was_named(tmp_path, scan, template):
         analysis_level=('participant',),
         work_dir=tmp_path / 'work',
         model='toy',
-        skull_strip_template=template,
+        processing=Processing(skull_strip_template=template),
         omp_nthreads=2,
     )
     entities = {'subject': '01', 'suffix': 'T2w', 'datatype': 'anat', 'extension': '.nii.gz'}
     workflow = init_single_image_wf(settings, Scan(scan[0], entities, {}, None), make_card())
     node = workflow.get_node('image.brain_mask')
-    given = node.inputs.template
-    assert (given if isdefined(given) else None) == template
-    assert node.inputs.suffix == 'T2w'
+    given = {
+        'skull_strip': 'auto',
+        'skull_strip_tool': 'builtin',
+        'skull_strip_template': template,
+    }
+    assert node.inputs.processing == given
+    assert node.inputs.modality == 'T2w'
     assert node.n_procs == node.inputs.num_threads == 2
     assert LIBRARIES_GB < node.mem_gb < 2
 
@@ -65,7 +69,7 @@ def test_interface_runs_the_network_where_no_template_is_named(tmp_path, scan, m
     path, inside = scan
     threads = torch.get_num_threads()
     try:
-        result = BrainMask(in_file=str(path)).run(cwd=str(tmp_path))
+        result = BrainMask(in_file=str(path), processing={}).run(cwd=str(tmp_path))
     finally:
         torch.set_num_threads(threads)
     assert result.outputs.method == 'network bright 4'

@@ -1,0 +1,262 @@
+"""The command ``segsr predict``: the App on images that are in no BIDS dataset."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import logging
+import os
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bids_segsr.cli.process import complain
+from bids_segsr.cli.processing_flags import add_processing_flags
+from bids_segsr.exceptions import UserError
+from bids_segsr.files import make_folder
+from bids_segsr.inference.processing import CHOICES, Processing
+
+if TYPE_CHECKING:
+    from bids_segsr.inference.one_image import Result, Source
+    from bids_segsr.zoo.store import TrainedModel
+
+NIFTI = ('.nii', '.nii.gz')
+LIST = '.csv'
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the toolbox.
+
+    Args:
+        commands: Where to. The parser sets `func`, which takes the arguments and returns the exit
+            status.
+    """
+    parser = commands.add_parser(
+        'predict',
+        help='super-resolve and segment images that are not in a BIDS dataset',
+        description='Bias field, brain mask, interpolation, network, segmentation, fidelity check '
+        'and report of single images, as the App does them. A CSV file without a header lists '
+        'images in its first column; one with a header needs a column "image" and may have '
+        '"mask" and "guide" (more of them: "guide_2", ...). Relative paths in it are relative to '
+        'the CSV file.',
+    )
+    parser.set_defaults(func=predict)
+    parser.add_argument(
+        'image',
+        nargs='+',
+        type=Path,
+        help='NIfTI file, folder of NIfTI files, folder of one DICOM series, or CSV list',
+    )
+    parser.add_argument('output', type=Path, help='folder for the results')
+    parser.add_argument('--mask', type=Path, help='brain mask on the grid of the (one) image')
+    parser.add_argument(
+        '--guide',
+        nargs='+',
+        action='extend',
+        type=Path,
+        default=[],
+        metavar='FILE',
+        help='images of other contrasts for a model that needs them (see segsr models show), '
+        'registered to the (one) image, on any grid, in the order of the training; write it after '
+        'the output folder',
+    )
+    parser.add_argument('--model', help='name or path of the model (default: the packaged one)')
+    parser.add_argument(
+        '--overwrite', action='store_true', help='replace what an earlier run wrote'
+    )
+    parser.add_argument('--no-report', action='store_true', help='leave the HTML report out')
+    add_processing_flags(parser, '--mask')
+
+
+def predict(arguments: argparse.Namespace) -> int:
+    """Run the command; see `add_parser`."""
+    with tempfile.TemporaryDirectory() as cache:
+        # MONAI and ANTs import matplotlib, which else caches its fonts under the home folder.
+        os.environ.setdefault('MPLCONFIGDIR', cache)
+        return _predict_all(arguments)
+
+
+def _predict_all(arguments: argparse.Namespace) -> int:
+    from bids_segsr.inference.predict import resolve_device
+    from bids_segsr.inference.skull_strip_tools import check_tool
+    from bids_segsr.zoo.contract import check_restores
+    from bids_segsr.zoo.find import DEFAULT_MODEL, load_model
+
+    sources = _sources(arguments)
+    chosen = vars(arguments)
+    processing = Processing(**{name: chosen[name] for name in CHOICES if name in chosen})
+    resolve_device(processing.device)
+    check_tool(processing.skull_strip_tool)
+    model = load_model(arguments.model or DEFAULT_MODEL)
+    check_restores(model.card)
+    folders = _folders(sources, arguments.output)
+    for folder in dict.fromkeys(folders):
+        _check_writable(folder)
+    failed = False
+    for source, folder in zip(sources, folders, strict=True):
+        try:
+            written = _predict_one(source, folder, model, processing, arguments)
+        except UserError as error:
+            text = str(error)
+            complain('segsr', text if str(source.image) in text else f'{source.image}: {text}')
+            failed = True
+            continue
+        for path in written:
+            print(path)
+    return int(failed)
+
+
+def _predict_one(
+    source: Source,
+    folder: Path,
+    model: TrainedModel,
+    processing: Processing,
+    arguments: argparse.Namespace,
+) -> list[Path]:
+    from bids_segsr.inference.one_image import process_image, write_result
+
+    def free(settled: Processing) -> None:
+        """Refuse to overwrite before any work."""
+        outputs = source.outputs(folder, settled.resolution or 0.0, model.card.name)
+        taken = [path for path in outputs.values() if path.exists()]
+        if taken and not arguments.overwrite:
+            raise UserError(f'{taken[0]}: exists already; give --overwrite, or another folder.')
+
+    result = process_image(
+        source,
+        model,
+        processing,
+        free=free,
+        tell=lambda line: complain('segsr', f'{source.image.name}: {line}'),
+        threads=len(os.sched_getaffinity(0)),
+        progress=sys.stderr.isatty(),
+    )
+    outputs = source.outputs(folder, result.processing.resolution or 0.0, model.card.name)
+    written = write_result(result, outputs)
+    if not arguments.no_report:
+        complain('segsr', f'{source.image.name}: report')
+        written['report'] = _report(result, written, outputs['report'])
+    return list(written.values())
+
+
+def _report(result: Result, written: dict[str, Path], target: Path) -> Path:
+    from bids_segsr.inference.methods_text import methods_text
+    from bids_segsr.workflows.single_report import write_report
+    from bids_segsr.zoo.find import BRAIN_MASK_MODEL, find_card
+
+    # Nipype tells of every node that draws a figure
+    for name in ('nipype.workflow', 'nipype.interface', 'nipype.utils'):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    finder = find_card(BRAIN_MASK_MODEL)
+    text = methods_text(
+        result.card,
+        result.processing,
+        modality=result.source.modality,
+        brain_model=f'{finder.name} {finder.version}',
+    )
+    return write_report(result, written, target, text)
+
+
+def _sources(arguments: argparse.Namespace) -> list[Source]:
+    """Return all images of the command line, with masks and guides."""
+    sources = [item for path in arguments.image for item in _listed(path)]
+    for name, given in (('mask', arguments.mask), ('guide', arguments.guide)):
+        if given and len(sources) != 1:
+            first = given if isinstance(given, Path) else given[0]
+            raise UserError(f'{first}: --{name} goes with one image; use a CSV list.')
+    if arguments.mask is not None:
+        sources = [replace(sources[0], mask=arguments.mask)]
+    if arguments.guide:
+        sources = [replace(sources[0], guides=tuple(arguments.guide))]
+    return sources
+
+
+def _listed(path: Path) -> list[Source]:
+    """Return the images that an argument stands for."""
+    from bids_segsr.inference.one_image import Source
+
+    if path.suffix.lower() == LIST:
+        return _read_list(path)
+    if path.is_dir():
+        images = sorted(p for p in path.iterdir() if p.name.lower().endswith(NIFTI))
+        return [Source(image) for image in images] or [Source(path)]
+    return [Source(path)]
+
+
+def _read_list(path: Path) -> list[Source]:
+    """Read a CSV list; SegSRGAN (2020, appendix A.3) has the images in the first column."""
+    from bids_segsr.inference.one_image import Source
+
+    try:
+        # Excel begins a file with a byte order mark, which is no part of the first column.
+        with path.open(newline='', encoding='utf-8-sig') as stream:
+            lines = [row for row in csv.reader(stream) if any(cell.strip() for cell in row)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f'{path}: cannot be read ({error}).') from error
+    names = [cell.strip() for cell in lines[0]] if lines else []
+    if 'image' not in names:
+        first = names[0] if names else ''
+        if not first.lower().endswith(NIFTI) and not (first and (path.parent / first).exists()):
+            raise UserError(
+                f'{path}: no column "image"; the first line must name the columns, or the first '
+                'column hold images.'
+            )
+        return [Source(path.parent / row[0].strip()) for row in lines]
+    guides = [name for name in names if name == 'guide' or name.startswith('guide_')]
+    found = []
+    for number, line in enumerate(lines[1:], start=1):
+        row = {name: cell.strip() for name, cell in zip(names, line, strict=False)}
+        if not row.get('image'):
+            raise UserError(f'{path}: row {number} names no image; mend the list.')
+        found.append(
+            Source(
+                path.parent / row['image'],
+                path.parent / row['mask'] if row.get('mask') else None,
+                tuple(path.parent / row[name] for name in guides if row.get(name)),
+            )
+        )
+    if not found:
+        raise UserError(f'{path}: lists no image.')
+    return found
+
+
+def _folders(sources: Sequence[Source], output: Path) -> list[Path]:
+    """Return the folder for the results of each image.
+
+    Images of one name get folders inside the output, named after as many of the folders that they
+    lie in as it takes to tell them apart.
+    """
+    names = Counter(source.name for source in sources)
+    folders = []
+    for source in sources:
+        if names[source.name] == 1:
+            folders.append(output)
+            continue
+        others = [s for s in sources if s.name == source.name]
+        if len({s.image.absolute() for s in others}) < len(others):
+            raise UserError(f'{source.image}: is listed twice, or as .nii and .nii.gz.')
+        parents = [list(s.image.absolute().parent.parts) for s in others]
+        depth = 1
+        while len({tuple(parts[-depth:]) for parts in parents}) < len(others):
+            depth += 1
+            if depth > max(map(len, parents)):
+                raise UserError(f'{source.image}: lies beside another image of its name.')
+        parts = source.image.absolute().parent.parts[-depth:]
+        folders.append(output.joinpath(*(part for part in parts if part != os.sep)))
+    return folders
+
+
+def _check_writable(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f'{folder}: not a folder; the last argument is the output.')
+    make_folder(folder)
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(
+            f'{folder}: cannot be written to ({error.strerror}); choose another output folder.'
+        ) from None

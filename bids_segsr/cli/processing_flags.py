@@ -1,0 +1,100 @@
+"""The flags of how an image is processed, the same for both front doors."""
+
+from __future__ import annotations
+
+import argparse
+from typing import get_args
+
+from bids_segsr.inference.processing import Blending, SkullStrip, SkullStripTool
+
+
+def add_processing_flags(parser: argparse.ArgumentParser, mask: str) -> None:
+    """Add a flag for every field of `Processing`; one that is not given leaves nothing behind.
+
+    Args:
+        parser: Where to.
+        mask: How a brain mask is given to this command.
+    """
+    group = parser.add_argument_group('Processing of an image', argument_default=argparse.SUPPRESS)
+    group.add_argument(
+        '--skull-strip',
+        choices=get_args(SkullStrip),
+        help='brain extraction: when the image needs it, never, or always (default: auto); '
+        f'{mask} comes first',
+    )
+    group.add_argument(
+        '--skull-strip-tool',
+        choices=get_args(SkullStripTool),
+        help='what looks for the brain: the packaged network, or HD-BET or SynthStrip where they '
+        'are installed (default: builtin)',
+    )
+    group.add_argument(
+        '--skull-strip-template',
+        metavar='NAME[:cohort-N]',
+        help='TemplateFlow template whose brain mask is carried over by registration, such as '
+        'MNIInfant:cohort-1 (default: none, the network brain-mask finds the brain); it must '
+        'lie in TEMPLATEFLOW_HOME, nothing is downloaded',
+    )
+    group.add_argument(
+        '--resolution',
+        type=resolution_mm,
+        metavar='auto|MM',
+        help='voxel size of the output grid in mm (default: auto, the finest in-plane spacing '
+        'kept within 0.5-1.0 mm)',
+    )
+    group.add_argument(
+        '--slice-thickness',
+        type=float,
+        metavar='MM',
+        help='thickness of a slice (default: SliceThickness of the sidecar or of DICOM, else the '
+        'distance of the slices)',
+    )
+    group.add_argument(
+        '--device',
+        metavar='auto|cpu|cuda|cuda:N',
+        help='where the network runs (default: auto, the GPU when there is one)',
+    )
+    group.add_argument(
+        '--patch-size',
+        type=int,
+        metavar='VOXELS',
+        help='edge of a patch, a multiple of 4; 0: the whole volume (default: 96)',
+    )
+    group.add_argument(
+        '--step',
+        type=int,
+        metavar='VOXELS',
+        help='distance of neighbouring patches (default: two thirds of a patch)',
+    )
+    group.add_argument(
+        '--blending',
+        choices=get_args(Blending),
+        help='weights of overlapping patches; uniform is the mean of the papers '
+        '(default: gaussian)',
+    )
+    group.add_argument(
+        '--threshold',
+        type=float,
+        metavar='P',
+        help='probability above which a voxel is cortex (default: 0.5); of no effect for a model '
+        'that tells tissues apart, whose cortex is where it is the likeliest tissue',
+    )
+    group.add_argument(
+        '--keep-largest',
+        action=argparse.BooleanOptionalAction,
+        help='keep only the largest connected component of the cortex (default: no)',
+    )
+
+
+def resolution_mm(text: str) -> float | None:
+    """Convert 'auto' to None and any other text to mm; `argparse` calls it.
+
+    Raises:
+        ArgumentTypeError: If the text is neither.
+    """
+    if text == 'auto':
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'{text!r} is neither auto nor a number of mm') from None

@@ -1,0 +1,255 @@
+"""One image without BIDS and without a workflow engine: the steps one after another, and files."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bids_segsr.bids.description import dseg_table
+from bids_segsr.bids.names import output_entities, plain_name
+from bids_segsr.exceptions import UserError
+from bids_segsr.files import write_text
+from bids_segsr.imaging.volume import Volume, load_mask, load_scan, save_volume
+from bids_segsr.inference import steps
+from bids_segsr.inference.predict import Prediction
+from bids_segsr.inference.processing import Processing
+from bids_segsr.inference.qc import qc_json
+from bids_segsr.zoo.card import ModelCard
+from bids_segsr.zoo.contract import check_guides, check_restores
+from bids_segsr.zoo.store import TrainedModel
+
+logger = logging.getLogger(__name__)
+
+_NAMED = re.compile(r'(?P<stem>.+)_(?P<suffix>T1w|T2w|FLAIR|PDw|T2starw|inplaneT[12]|UNIT1)')
+
+
+@dataclass(frozen=True)
+class Source:
+    """An image and what belongs to it.
+
+    Attributes:
+        image: NIfTI file, or folder of one DICOM series.
+        mask: Brain mask on the grid of the image, or None.
+        guides: Images of other contrasts for a model that needs them, registered to the image, on
+            any grid; their bias field is corrected too.
+    """
+
+    image: Path
+    mask: Path | None = None
+    guides: tuple[Path, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Name of the image without extension."""
+        return self.image.name.removesuffix('.gz').removesuffix('.nii')
+
+    @property
+    def modality(self) -> str | None:
+        """BIDS suffix that the name ends with, or None."""
+        named = _NAMED.fullmatch(self.name)
+        return named['suffix'] if named else None
+
+    def outputs(self, folder: Path, resolution: float, model: str) -> dict[str, Path]:
+        """Return the paths of all that may be written, by what it is (`bids.names`).
+
+        Args:
+            folder: Of the results.
+            resolution: Of the isotropic grid in mm.
+            model: Name of the model.
+        """
+        stem = self.name.removesuffix(f'_{self.modality}')
+        written = output_entities(self.modality or 'image', resolution, model)
+        return {key: folder / plain_name(stem, given) for key, given in written.items()} | {
+            'report': folder / f'{stem}_report.html',
+            'table': folder / f'{stem}_seg-regions_dseg.tsv',
+        }
+
+    def metadata(self) -> dict[str, Any]:
+        """Return what a JSON file of the same name beside the image tells."""
+        sidecar = self.image.with_name(f'{self.name}.json')
+        if self.image.is_dir() or not sidecar.is_file():
+            return {}
+        try:
+            content = json.loads(sidecar.read_text(encoding='utf-8'))
+        except (OSError, ValueError) as error:
+            raise UserError(f'{sidecar}: cannot be read ({error}); mend or remove it.') from error
+        return content if isinstance(content, dict) else {}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What is made of one image; arrays on the scan's grid or on that of `fine`.
+
+    Attributes:
+        source: The image.
+        card: Card of the model.
+        processing: Settled choices.
+        scan: As conformed.
+        corrected: Bias-corrected.
+        brain: Brain mask on the grid of the scan.
+        method: How it came about.
+        fine: The isotropic grid.
+        prediction: Maps of the network.
+        segmentation: None for a model that does not segment.
+        residual: Of the fidelity check, on the grid of the scan.
+        qc: The QC record.
+    """
+
+    source: Source
+    card: ModelCard
+    processing: Processing
+    scan: Volume
+    corrected: Volume
+    brain: np.ndarray
+    method: str
+    fine: steps.Fine
+    prediction: Prediction
+    segmentation: steps.Segmentation | None
+    residual: np.ndarray
+    qc: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def masked(self) -> bool:
+        """Whether there is a brain mask."""
+        return self.method != steps.SKIPPED
+
+
+def process_image(
+    source: Source,
+    model: TrainedModel,
+    processing: Processing,
+    *,
+    free: Callable[[Processing], None] = lambda _: None,
+    tell: Callable[[str], None] = logger.info,
+    threads: int = 1,
+    progress: bool = False,
+) -> Result:
+    """Take one image through all steps.
+
+    Args:
+        source: The image.
+        model: Generator and card.
+        processing: The choices.
+        free: Given the settled choices before any work, may refuse them.
+        tell: Takes a line about each step.
+        threads: Of the bias field.
+        progress: Show a progress bar of the network.
+
+    Returns:
+        What was made of it; nothing is written.
+
+    Raises:
+        UserError: The image, the mask, a guide, the model or a choice cannot be used.
+    """
+    card = model.card
+    check_restores(card)
+    check_guides(card, len(source.guides), '--guide')
+    scan = steps.conform(source.image)
+    others = [load_scan(guide) for guide in source.guides]
+    existing = load_mask(source.mask, scan) if source.mask is not None else None
+    settled, warnings = steps.settle(processing, scan, source.metadata())
+    free(settled)
+    masked = existing is not None or settled.skull_strip != 'skip'
+    warnings += steps.expectations(card, settled, modality=source.modality, masked=masked)
+    for note in scan.notes:
+        tell(note)
+    for path, other in zip(source.guides, others, strict=True):
+        for note in (*other.notes, *other.warnings):
+            tell(f'{path.name}: {note}')
+    tell('bias field')
+    corrected = steps.correct(scan, existing, threads)
+    tell('brain mask')
+    brain, method = steps.find_brain(
+        corrected, settled, existing=existing, modality=source.modality
+    )
+    fine = steps.interpolate(corrected, brain, settled)
+    guiding = [
+        steps.guide(path, other, fine, card)
+        for path, other in zip(source.guides, others, strict=True)
+    ]
+    tell(f'network {card.name} on {fine.mask.shape} voxels of {settled.resolution:g} mm')
+    prediction = steps.restore(
+        model, corrected, fine, settled, guides=[data for data, _ in guiding], progress=progress
+    )
+    segmentation, numbers, maps = None, {}, {}
+    if len(prediction.probabilities):
+        spacing = [settled.resolution or 0.0] * 3
+        segmentation = steps.segment(prediction.probabilities, spacing, card, settled)
+        numbers = segmentation.qc
+        maps = {'entropy': prediction.entropy, 'disagreement': prediction.disagreement}
+    checked = steps.check(prediction.image, fine, corrected, settled)
+    facts = steps.known_facts(source.name, card, settled, warnings)
+    if source.guides:
+        facts['guides'] = [str(path) for path in source.guides]
+    qc = steps.quality(
+        facts=facts,
+        corrected=corrected,
+        mask=fine.mask,
+        affine=fine.affine,
+        method=method,
+        device=prediction.device,
+        warnings=[*(warning for _, warning in guiding if warning), *prediction.warnings],
+        numbers=numbers | checked.qc,
+        maps=maps,
+    )
+    for warning in qc['warnings']:
+        tell(warning)
+    return Result(
+        source, card, settled, scan, corrected, brain, method, fine, prediction, segmentation,
+        checked.residual, qc,
+    )  # fmt: skip
+
+
+def write_result(result: Result, outputs: dict[str, Path]) -> dict[str, Path]:
+    """Write what the App would write of an image, its QC record last.
+
+    Args:
+        result: Of `process_image`.
+        outputs: Paths, of `Source.outputs`.
+
+    Returns:
+        What was written: bias-corrected scan, super-resolved image and residual; brain mask where
+        there is one; with a segmentation its probability, mask, labels, entropy and disagreement;
+        with classes their map and its table; the QC record (JSON).
+
+    Raises:
+        UserError: A file cannot be written.
+    """
+    on_scan = {'preproc': result.corrected.data, 'residual': result.residual}
+    on_fine = {'superresolved': result.prediction.image}
+    if result.masked:
+        on_scan['brain_mask'] = result.brain
+    found = result.segmentation
+    if found is not None:
+        on_fine |= {
+            'probability': result.prediction.probabilities[0],
+            'structure_mask': found.cortex,
+            'dseg': found.labelled(min(result.card.labels, default=1)),
+            'entropy': result.prediction.entropy,
+            'disagreement': result.prediction.disagreement,
+        }
+        if found.regions is not None:
+            on_fine['regions'] = found.regions
+    try:
+        written = {
+            key: save_volume(outputs[key], data, affine)
+            for maps, affine in ((on_scan, result.scan.affine), (on_fine, result.fine.affine))
+            for key, data in maps.items()
+        }
+    except OSError as error:
+        raise UserError(
+            f'{outputs["preproc"].parent}: cannot be written ({error.strerror}); '
+            'choose an output folder that you may write to'
+        ) from error
+    if 'regions' in written:
+        names = dict(enumerate(result.card.regions, start=1))
+        written['table'] = write_text(outputs['table'], dseg_table(names))
+    written['qc'] = write_text(outputs['qc'], qc_json(result.qc))
+    return written

@@ -1,0 +1,165 @@
+"""An image goes one way: `segsr predict` and the App give the same voxels and the same numbers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from bids_segsr.workflows.base import init_single_image_wf
+from conftest import oblique_affine
+
+from bids_segsr.bids.query import Scan
+from bids_segsr.cli.segsr import main
+from bids_segsr.execution.settings import Settings
+from bids_segsr.imaging.volume import save_volume
+from bids_segsr.inference.processing import Processing
+from bids_segsr.networks import create
+from bids_segsr.zoo.card import InputContract, ModelCard
+from bids_segsr.zoo.find import find_card
+from bids_segsr.zoo.store import save_model
+
+SHAPE = (40, 44, 16)
+AFFINE = oblique_affine((1.0, 1.1, 3.0), (7, -4, 11))
+TISSUES = ('background', 'cortical grey matter', 'white matter', 'csf')
+
+
+def write_model(folder: Path, kind: str) -> Path:
+    """A small network without training, of one of the kinds that differ on the way."""
+    torch.manual_seed(1)
+    channels: tuple[str, ...] = ('intensity', 'cortex')
+    options: dict[str, Any] = {'base_filters': 2, 'n_blocks': 1}
+    architecture, contract = 'segsrgan', {'normalisation': 'patch-standard'}
+    if kind == 'tissues':
+        architecture, options = 'tissue-unet', {'base_filters': 2, 'classes': len(TISSUES)}
+        channels = (*channels, *TISSUES)
+        contract = {'normalisation': 'volume-mean', 'mirrored': True, 'back_projection': 0.5}
+    if kind == 'image':
+        architecture, options, channels = 'recnn', {'depth': 2, 'filters': 2}, ('intensity',)
+        contract = {
+            'normalisation': 'volume-max', 'interpolation': 'linear', 'skull_stripped': False,
+        }  # fmt: skip
+    card = ModelCard(
+        name=f'toy-{kind}',
+        version='1',
+        description='',
+        architecture=architecture,
+        options=options,
+        contract=InputContract(
+            ('T2w',), spacing_mm=(0.5, 1.5), slice_thickness_mm=(2.0, 4.0), **contract
+        ),
+        channels=channels,
+        labels={1: 'cortical grey matter'} if len(channels) > 1 else {},
+    )
+    return save_model(folder / kind, create(architecture, **options), card)
+
+
+def write_scan(folder: Path, kind: str) -> tuple[Path, Path | None]:
+    """A stripped brain, or a head and its mask."""
+    place = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in SHAPE), indexing='ij'))
+    brain = (place**2).sum(0) < 0.75**2
+    texture = 400 + 150 * np.sin(9 * place[0]) * np.cos(7 * place[1])
+    outside = np.random.default_rng(0).uniform(20, 300, SHAPE) if kind == 'head' else 0
+    path = folder / 'sub-01_T2w.nii.gz'
+    save_volume(path, np.where(brain, texture, outside).astype(np.float32), AFFINE)
+    path.with_name('sub-01_T2w.json').write_text('{"SliceThickness": 2.4}', encoding='utf-8')
+    if kind != 'head':
+        return path, None
+    return path, save_volume(folder / 'mask.nii.gz', brain, AFFINE)
+
+
+@pytest.mark.parametrize(
+    ('model', 'image', 'choices'),
+    [
+        ('cortex', 'stripped', {'threshold': 0.45, 'keep_largest': True}),
+        ('tissues', 'head', {'keep_largest': True}),
+        ('tissues', 'stripped', {'skull_strip': 'skip', 'blending': 'uniform'}),
+        ('image', 'head', {'resolution': 1.3}),
+    ],
+)
+def test_app_and_predict_agree(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], model: str, image: str, choices: dict
+) -> None:
+    folder = tmp_path / 'raw' / 'sub-01' / 'anat'
+    folder.mkdir(parents=True)
+    path, mask = write_scan(folder, image)
+    trained = write_model(tmp_path, model)
+    choices = {'resolution': 1.2, 'patch_size': 24, 'device': 'cpu', **choices}
+    settings = Settings(
+        bids_dir=tmp_path / 'raw',
+        output_dir=tmp_path / 'app',
+        work_dir=tmp_path / 'work',
+        model=str(trained),
+        processing=Processing(**choices),
+    )
+    entities = {'subject': '01', 'suffix': 'T2w', 'datatype': 'anat', 'extension': '.nii.gz'}
+    scan = Scan(path, entities, {'SliceThickness': 2.4}, mask)
+    workflow = init_single_image_wf(settings, scan, find_card(str(trained)))
+    workflow.base_dir = str(settings.work_dir)
+    threads = torch.get_num_threads()
+    try:
+        workflow.run(plugin='Linear')
+    finally:
+        torch.set_num_threads(threads)
+
+    flags = [f'--{key.replace("_", "-")}={value}' for key, value in choices.items()]
+    flags = [flag.removesuffix('=True') for flag in flags]
+    if mask is not None:
+        flags += ['--mask', str(mask)]
+    out = tmp_path / 'predict'
+    assert main(['predict', str(path), str(out), '--model', str(trained), *flags]) == 0
+
+    app = tmp_path / 'app' / 'sub-01' / 'anat'
+    images = sorted(p.name for p in app.glob('*.nii.gz'))
+    assert images == sorted(p.name for p in out.glob('*.nii.gz'))
+    assert len(images) == {'cortex': 9, 'tissues': 9 + (mask is not None), 'image': 4}[model]
+    for name in images:
+        one, other = nib.load(app / name), nib.load(out / name)
+        np.testing.assert_allclose(one.affine, other.affine, atol=1e-5)
+        assert one.get_data_dtype() == other.get_data_dtype()
+        # files of the work directory hold affines in single precision
+        np.testing.assert_allclose(one.dataobj, other.dataobj, rtol=1e-4, atol=2e-3, err_msg=name)
+    records = [
+        json.loads((where / 'sub-01_qc.json').read_text(encoding='utf-8')) for where in (app, out)
+    ]
+    assert list(records[0]) == list(records[1])
+    for key, value in records[0].items():
+        if isinstance(value, float):
+            assert records[1][key] == pytest.approx(value, rel=1e-4), key
+        else:
+            assert records[1][key] == value, key
+    assert records[0]['slice_thickness_mm'] == 2.4
+    report = (out / 'sub-01_report.html').read_text(encoding='utf-8')
+    assert 'data:image/svg+xml' in report
+    assert './sub-01/figures' not in report
+    assert not list(out.glob('sub-01'))
+
+
+def test_the_cortex_is_that_of_the_tissues(tmp_path: Path) -> None:
+    path, mask = write_scan(tmp_path, 'head')
+    trained = write_model(tmp_path, 'tissues')
+    flags = ['--resolution', '1.2', '--patch-size', '24', '--device', 'cpu', '--no-report']
+    for extra in ([], ['--keep-largest']):
+        out = tmp_path / f'out{len(extra)}'
+        command = ['predict', str(path), str(out), '--model', str(trained), '--mask', str(mask)]
+        assert main([*command, *flags, *extra]) == 0
+        regions, dseg, cortex = (
+            np.asarray(nib.load(out / f'sub-01_{name}.nii.gz').dataobj)
+            for name in (
+                'seg-regions_res-1p2mm_dseg',
+                'res-1p2mm_dseg',
+                'res-1p2mm_label-CGM_mask',
+            )
+        )
+        np.testing.assert_array_equal(regions == 1, cortex)
+        np.testing.assert_array_equal(regions == 1, dseg == 1)
+        if extra:
+            whole = np.asarray(
+                nib.load(tmp_path / 'out0/sub-01_seg-regions_res-1p2mm_dseg.nii.gz').dataobj
+            )
+            dropped = (whole == 1) & (regions != 1)
+            assert (regions == whole)[~dropped].all()
