@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_segsr.cli.process import complain
+from bids_segsr.cli.process import complain, passing_caches
 from bids_segsr.cli.processing_flags import add_processing_flags
 from bids_segsr.exceptions import UserError
 from bids_segsr.files import make_folder
@@ -74,9 +74,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def predict(arguments: argparse.Namespace) -> int:
     """Run the command; see `add_parser`."""
-    with tempfile.TemporaryDirectory() as cache:
-        # MONAI and ANTs import matplotlib, which else caches its fonts under the home folder.
-        os.environ.setdefault('MPLCONFIGDIR', cache)
+    with passing_caches():
         return _predict_all(arguments)
 
 
