@@ -13,7 +13,9 @@ from bids_segsr.workflows.reportlets import init_figures_wf
 
 from bids_segsr.bids.citation import write_citation
 from bids_segsr.bids.query import Scan
+from bids_segsr.files import write_text
 from bids_segsr.imaging.volume import save_volume
+from bids_segsr.inference.qc import qc_json
 from bids_segsr.reports.subject import export_single_file, generate_report
 
 if TYPE_CHECKING:
@@ -65,6 +67,8 @@ def write_report(result: Result, files: dict[str, Path], target: Path, methods: 
         config.set('execution', 'crashdump_dir', folder)
         workflow.run(plugin='Linear')
         write_citation(root, methods)
+        record = {**result.qc, 'bids_name': scan.label}
+        write_text(root / f'sub-{subject}' / 'anat' / f'{scan.label}_qc.json', qc_json(record))
         page = generate_report(root, subject, RUN, asdict(result.processing))
         shutil.copyfile(export_single_file(page), target)
     return target
