@@ -24,6 +24,7 @@ from time import strftime
 from traceback import format_exc
 from typing import Any
 
+import psutil
 from nipype.pipeline.plugins.base import DistributedPluginBase
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin, process_initializer
 
@@ -143,7 +144,7 @@ class LocalPlugin(ImageByImage, MultiProcPlugin):
                 max_workers=1,
                 initializer=start_worker,
                 initargs=(self._cwd, os.getpid()),
-                mp_context=multiprocessing.get_context(plugin_args.get('mp_context')),
+                mp_context=multiprocessing.get_context(plugin_args.get('mp_context', 'fork')),
             )
         )
 
@@ -203,7 +204,7 @@ def start_worker(cwd: str, parent: int) -> None:
     process_initializer(cwd)
     if sys.platform == 'linux':
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
+    if not psutil.pid_exists(parent):  # it ended before that was set
         os._exit(1)
 
 
