@@ -14,7 +14,7 @@ from bids_segsr.exceptions import ImageError
 from bids_segsr.imaging.acquisition import Acquisition, acquire, draw_acquisition, interpolate
 from bids_segsr.imaging.back_projection import Slices
 from bids_segsr.imaging.conform import spacing_of, to_canonical
-from bids_segsr.imaging.degrade import ForwardModel
+from bids_segsr.imaging.degrade import ForwardModel, with_noise
 from bids_segsr.imaging.resample import Grid, resample_mask
 from bids_segsr.imaging.volume import Volume, load_map, load_mask, load_volume
 from bids_segsr.training.data.subjects import Subject, check_subjects
@@ -169,9 +169,8 @@ def make_case(reference: Reference, imaging: Imaging, seed: int) -> Case:
     rng = np.random.default_rng([seed, zlib.crc32(reference.name.encode())])
     acquisition = draw_acquisition(imaging.forward, spacing_of(affine), rng)
     scan, grid = acquire(image, affine, acquisition)
-    noise = rng.standard_normal(scan.shape, dtype=np.float32)
     level = imaging.noise * (float(scan.max()) if imaging.relative_noise else 1.0)
-    scan = scan + np.float32(level) * noise
+    scan = with_noise(scan, level, rng)
 
     started, cpu_started = time.perf_counter(), time.process_time()
     spline = replace(acquisition, interpolation='cubic')

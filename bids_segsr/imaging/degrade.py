@@ -136,6 +136,20 @@ def degrade(
     return np.ascontiguousarray(samples[_centres(fine, grid, axis)])
 
 
+def with_noise(scan: np.ndarray, sd: float, rng: np.random.Generator) -> np.ndarray:
+    """Add Gaussian noise, N of the forward model.
+
+    Args:
+        scan: Image of any shape.
+        sd: Standard deviation, in the unit of the image.
+        rng: Source of random numbers; as many are drawn without noise as with it.
+
+    Returns:
+        The noisy image, float32 where the image is.
+    """
+    return scan + np.float32(sd) * rng.standard_normal(scan.shape, dtype=np.float32)
+
+
 def degrade_matrices(
     fine: Grid, grid: Grid, slice_thickness: float | None = None
 ) -> AxisMatrices | None:

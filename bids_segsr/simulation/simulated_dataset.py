@@ -282,6 +282,7 @@ def simulate_image(
 
     from bids_segsr.imaging.acquisition import acquire, draw_acquisition
     from bids_segsr.imaging.conform import spacing_of, to_canonical
+    from bids_segsr.imaging.degrade import with_noise
     from bids_segsr.imaging.volume import load_volume, save_volume
 
     volume = load_volume(image.path)
@@ -294,7 +295,7 @@ def simulate_image(
     if acquisition.kind == 'k-space':  # which keeps the field of view, not the spacing
         acquisition = dataclasses.replace(acquisition, spacing=grid.spacing)
     sd = settings['noise'] * float(low.max())
-    low = low + np.float32(sd) * rng.standard_normal(low.shape, dtype=np.float32)
+    low = with_noise(low, sd, rng)
     make_folder((root / name).parent)
     try:
         save_volume(root / name, low, grid.affine)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from bids_segsr.imaging.degrade import with_noise
 from bids_segsr.training.data_tables import Augmentation
 
 if TYPE_CHECKING:
@@ -144,8 +145,7 @@ def add_noise(
     """
     if not changes.noise:
         return low
-    noise = rng.standard_normal(low.shape, dtype=np.float32)
-    return low + np.float32(changes.noise * maximum) * noise
+    return with_noise(low, changes.noise * maximum, rng)
 
 
 def add_artefacts(

@@ -23,7 +23,7 @@ from bids_segsr.imaging.acquisition import (
     interpolate,
 )
 from bids_segsr.imaging.conform import spacing_of, to_canonical
-from bids_segsr.imaging.degrade import ForwardModel
+from bids_segsr.imaging.degrade import ForwardModel, with_noise
 from bids_segsr.imaging.volume import load_map, load_volume
 from bids_segsr.networks.standardise import volume_scale
 from bids_segsr.training.data.subjects import Subject
@@ -220,8 +220,8 @@ def _scale_and_level(
             rng = np.random.default_rng(0)
             tops = []
             for _ in range(NOISE_DRAWS if noise else 1):
-                drawn = np.float32(noise * scale) * rng.standard_normal(low.shape, np.float32)
-                fine = interpolate(low + drawn, image.shape, image.affine, acquisition)
+                noisy = with_noise(low, noise * scale, rng)
+                fine = interpolate(noisy, image.shape, image.affine, acquisition)
                 tops.append(float(fine.max()))
             level = float(np.mean(tops)) / scale if scale > 0 else 1.0
             _write_facts(about, {'scale': scale, 'level': level})
