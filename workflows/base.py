@@ -15,6 +15,7 @@ from nipype.pipeline import engine as pe
 
 from bids_segsr import __version__
 from bids_segsr.bids.names import bids_uri, graph_name
+from bids_segsr.bids.participants import find_age
 from bids_segsr.bids.sidecars import Provenance
 from bids_segsr.imaging.resample import isotropic_grid
 from bids_segsr.imaging.volume import Volume, load_scan
@@ -68,6 +69,7 @@ def init_single_image_wf(
     masked = scan.brain_mask is not None or settings.processing.skull_strip != 'skip'
     processing, warnings = steps.settle(settings.processing, volume, scan.metadata)
     warnings += steps.expectations(card, processing, modality=modality, masked=masked)
+    age = find_age(settings.bids_dir, scan.subject, scan.entities.get('session'))
     resolution, (patch_size, _) = processing.resolution or 0.0, processing.patches
     grid = isotropic_grid(volume.data.shape, volume.affine, resolution)
     provenance = Provenance(
@@ -83,7 +85,7 @@ def init_single_image_wf(
         processing=processing,
         card=card,
         model=str(settings.model),
-        facts=steps.known_facts(scan.label, card, processing, warnings),
+        facts=steps.known_facts(scan.label, card, processing, warnings, age),
         resources=Resources(
             omp_nthreads=settings.omp_nthreads,
             scan_gb=map_gb(volume.data.shape),

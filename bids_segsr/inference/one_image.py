@@ -21,6 +21,7 @@ from bids_segsr.inference import steps
 from bids_segsr.inference.predict import Prediction
 from bids_segsr.inference.processing import Processing
 from bids_segsr.inference.qc import qc_json
+from bids_segsr.inference.verdict import judge
 from bids_segsr.zoo.card import ModelCard
 from bids_segsr.zoo.contract import check_guides, check_restores
 from bids_segsr.zoo.store import TrainedModel
@@ -199,6 +200,9 @@ def process_image(
         numbers=numbers | checked.qc,
         maps=maps,
     )
+    verdict = judge(qc)
+    for reason in verdict.reasons:
+        tell(f'WARNING: {verdict.word}: {reason}')
     for warning in qc['warnings']:
         tell(warning)
     return Result(

@@ -14,14 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bids_segsr.bids.participants import Age, brain_ml_expected
 from bids_segsr.bids.sidecars import software_versions
 from bids_segsr.exceptions import ImageError
 from bids_segsr.imaging.back_projection import Slices
 from bids_segsr.imaging.bias_field import correct_bias_field
+from bids_segsr.imaging.brain_mask import brightness, pieces, share_at_border, solidity
 from bids_segsr.imaging.components import keep_largest_component, topology
 from bids_segsr.imaging.conform import slice_axis, spacing_of
 from bids_segsr.imaging.fidelity import fidelity
 from bids_segsr.imaging.resample import (
+    Grid,
     auto_resolution,
     isotropic_grid,
     resample,
@@ -29,7 +32,7 @@ from bids_segsr.imaging.resample import (
 )
 from bids_segsr.imaging.volume import Volume, load_scan
 from bids_segsr.inference.processing import Processing
-from bids_segsr.inference.qc import qc_record
+from bids_segsr.inference.qc import KEYS, qc_record
 from bids_segsr.zoo.card import ModelCard
 from bids_segsr.zoo.contract import contract_warnings, mask_warnings
 
@@ -71,7 +74,7 @@ class Segmentation:
         cortex: Boolean array.
         regions: Number of the likeliest class, int16, 0 the background; None for a network without
             classes.
-        qc: Volume and shape of the cortex, by key of the QC dictionary.
+        qc: Volumes, and shape of the cortex, by key of the QC dictionary.
     """
 
     cortex: np.ndarray
@@ -323,11 +326,19 @@ def segment(
             regions[dropped] = np.argmax([c[dropped] for c in others], axis=0)
         cortex = kept
     after = topology(cortex)
+    voxel_ml = float(np.prod(spacing)) / 1000
+    volumes = {}
+    if regions is not None:
+        for number, name in enumerate(card.regions, start=1):
+            key = f'{name.replace(" ", "_")}_volume_ml'
+            if key in KEYS:
+                volumes[key] = int((regions == number).sum()) * voxel_ml
     return Segmentation(
         cortex,
         regions,
         {
-            'cortex_volume_ml': after.voxels * float(np.prod(spacing)) / 1000,
+            'cortex_volume_ml': after.voxels * voxel_ml,
+            **volumes,
             'components_before': before.components,
             'components_after': after.components,
             'largest_share': before.largest_share,
@@ -392,12 +403,17 @@ def quality(
         warnings: Of the network and of guides.
         numbers: Of `segment` and `check`.
         maps: Maps of uncertainty on the isotropic grid, `entropy` and `disagreement`, whose means
-            inside the brain are told.
+            inside the brain are told; a disagreement of 0 everywhere is that of one patch.
 
     Returns:
         The record, see `inference.qc`.
     """
-    volume = float(mask.sum() * np.prod(spacing_of(affine)) / 1000)
+    signs = {}
+    if method != SKIPPED:
+        signs = {'brain_volume_ml': float(mask.sum() * np.prod(spacing_of(affine)) / 1000)}
+        signs |= _mask_signs(corrected, mask, affine)
+    # one patch agrees with itself: that says nothing
+    told = {name: data for name, data in maps.items() if name != 'disagreement' or data.any()}
     i, j, k = corrected.spacing
     known = dict(facts)
     expected = known.pop('warnings', [])
@@ -410,15 +426,19 @@ def quality(
         spacing_k=k,
         slice_axis='ijk'[slice_axis(corrected.spacing)],
         skull_strip=method,
-        brain_volume_ml=None if method == SKIPPED else volume,
-        **{f'{name}_mean': float(data[mask].mean()) for name, data in maps.items()},
+        **signs,
+        **{f'{name}_mean': float(data[mask].mean()) for name, data in told.items()},
         header_notes=list(corrected.notes),
         warnings=[*mask_warnings(method), *expected, *warnings],
     )
 
 
 def known_facts(
-    name: str, card: ModelCard, processing: Processing, warnings: Sequence[str]
+    name: str,
+    card: ModelCard,
+    processing: Processing,
+    warnings: Sequence[str],
+    age: Age | None = None,
 ) -> dict[str, Any]:
     """Return the entries of the QC record that are known before the run.
 
@@ -427,6 +447,7 @@ def known_facts(
         card: Card of the model.
         processing: Settled choices.
         warnings: Of `settle` and `expectations`.
+        age: Of the participant, see `bids.participants.find_age`.
     """
     return {
         'bids_name': name,
@@ -435,8 +456,22 @@ def known_facts(
         'model_sha256': card.sha256,
         'resolution_mm': processing.resolution,
         'slice_thickness_mm': processing.slice_thickness,
+        'age': age.text if age else None,
+        'brain_volume_expected_ml': list(brain_ml_expected(age)),
         'versions': software_versions(),
         'warnings': list(warnings),
+    }
+
+
+def _mask_signs(corrected: Volume, mask: np.ndarray, affine: np.ndarray) -> dict[str, Any]:
+    """Return shape, place and brightness of a brain mask as the scan shows it."""
+    grid = Grid(corrected.data.shape, corrected.affine)
+    brain = resample_mask(mask, affine, grid)
+    return {
+        'brain_solidity': solidity(brain, corrected.spacing),
+        'brain_at_border': share_at_border(brain),
+        'brain_pieces': pieces(brain),
+        'brain_brightness': brightness(corrected.data, brain),
     }
 
 

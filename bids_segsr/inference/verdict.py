@@ -55,7 +55,8 @@ def judge(record: Mapping[str, Any]) -> Verdict:
         if not entry.sign or expected is None or value is None:
             continue
         unit = f' {entry.unit}' if entry.unit else ''
-        reasons.append(f'{entry.sign}: {value:.3g}{unit}, {expected}{whose}.')
+        shown = f'{value:.0f}' if value >= 100 else f'{value:.3g}'
+        reasons.append(f'{entry.sign}: {shown}{unit}, {expected}{whose}.')
         failed |= entry.hopeless(value)
     if not reasons:
         return Verdict(USABLE)
@@ -82,7 +83,7 @@ def judge_all(records: Sequence[Mapping[str, Any]]) -> dict[str, Verdict]:
         middle = statistics.median(volumes.values())
         if max(abs(v - middle) for v in volumes.values()) <= REPEATS_DIFFER * middle:
             continue
-        told = ', '.join(f'{_short(name)} {v:.0f} mL' for name, v in volumes.items())
+        told = ', '.join(f'{_short(name)} {v:.0f} mL' for name, v in sorted(volumes.items()))
         reason = f'Scans of one head disagree in the size of its brain: {told}.'
         for name in volumes:
             found = verdicts[name]

@@ -14,6 +14,7 @@ from bids_segsr import __version__
 from bids_segsr.exceptions import UserError
 from bids_segsr.files import write_text
 from bids_segsr.inference.qc import KEYS, QUANTITIES
+from bids_segsr.inference.verdict import USABLE, judge_all
 from bids_segsr.reports.missing_results import LeftOut, left_out_html, left_out_tsv
 from bids_segsr.reports.page import data_text, formatted, style_and_script
 
@@ -50,7 +51,14 @@ def write_group(root: Path, modality: str, missing: Sequence[LeftOut] = ()) -> l
         if not record
     ]
     missing = [*missing, *damaged]
-    records = [r for r in read.values() if str(r.get('bids_name')).endswith(f'_{modality}')]
+    # scans of other modalities show the same head
+    verdicts = judge_all([record for record in read.values() if record])
+    records = [
+        _flat(record) | {'verdict': verdict.word, 'reasons': ' '.join(verdict.reasons) or None}
+        for record in read.values()
+        if (name := str(record.get('bids_name'))).endswith(f'_{modality}')
+        for verdict in (verdicts[name],)
+    ]
     if not records and not missing:
         raise UserError(
             f'{root}: holds no QC file of a {modality} image; run the participant level first'
@@ -93,10 +101,14 @@ def robust_z(values: Sequence[float | None]) -> np.ndarray:
 
 def _record(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-        name = content['bids_name']
+        content: dict[str, Any] = json.loads(path.read_text(encoding='utf-8'))
+        return content if content['bids_name'] else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
+
+
+def _flat(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record with one text or number an entry, without line breaks and tabs."""
     flat = {
         key: ' | '.join(str(item) for item in value) if isinstance(value, list) else value
         for key, value in content.items()
@@ -107,11 +119,12 @@ def _record(path: Path) -> dict[str, Any]:
         for key, value in flat.items()
         if isinstance(value, str)
     }
-    return {**flat, **texts, 'bids_name': name}
+    return {**flat, **texts}
 
 
 def _columns(present: list[str]) -> list[str]:
-    return [c for c in KEYS if c in present] + sorted(c for c in present if c not in KEYS)
+    known = ['bids_name', 'verdict', 'reasons', *KEYS[1:]]
+    return [c for c in known if c in present] + sorted(c for c in present if c not in known)
 
 
 def _page(root: Path, modality: str, records: Sequence[Mapping[Any, Any]], missing: str) -> str:
@@ -122,11 +135,12 @@ def _page(root: Path, modality: str, records: Sequence[Mapping[Any, Any]], missi
         if all(isinstance(r.get(q.key), (int, float, type(None))) for r in records)
     }
     heads = [_head('Image', '', False, 'Name of the image; opens the report of the participant.')]
+    heads.append(_head('Verdict', '', False, 'Usable, look before use, or failed; and why.'))
     heads += [_head(q.name, q.unit, q.key in scores, q.text) for q in shown]
     heads.append(_head('Warnings', '', False, 'What was reported while the image was processed.'))
     rows = []
     for number, record in enumerate(records):
-        cells = [_name_cell(root, str(record['bids_name']))]
+        cells = [_name_cell(root, str(record['bids_name'])), _verdict_cell(record)]
         for quantity in shown:
             z = float(scores[quantity.key][number]) if quantity.key in scores else 0.0
             value = record.get(quantity.key)
@@ -199,6 +213,13 @@ def _name_cell(root: Path, name: str) -> str:
     if (root / report).is_file():
         text = f'<a href="./{escape(report)}">{text}</a>'
     return f'<th scope="row" data-value="{escape(name)}">{text}</th>'
+
+
+def _verdict_cell(record: Mapping[Any, Any]) -> str:
+    word, why = escape(str(record['verdict'])), escape(str(record.get('reasons') or ''))
+    kind = '' if word == USABLE else ' class="outlier"'
+    label = f'<span class="verdict {word}" title="{why}">{word}</span>'
+    return f'<td{kind} data-value="{word}">{label}</td>'
 
 
 def _cell(value: Any, z: float, number: bool, expected: str | None = None) -> str:

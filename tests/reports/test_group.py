@@ -64,6 +64,25 @@ def test_table_holds_every_image_once(group: Path) -> None:
     assert 'thick slices | <b>second</b>' in lines[3]
 
 
+def test_verdict_and_its_reasons_are_columns(group: Path) -> None:
+    other = {'bids_name': 'sub-01_T1w', 'brain_volume_ml': 900.0}
+    for number, volume in ((1, 400.0), (5, 1300.0)):
+        path = group / f'sub-{number:02d}/anat/sub-{number:02d}_qc.json'
+        qc = json.loads(path.read_text()) | {'brain_volume_ml': volume}
+        qc |= {'brain_volume_expected_ml': [250, 700], 'age': '40 postmenstrual weeks'}
+        path.write_text(json.dumps(qc))
+    (group / 'sub-01/anat/sub-01_acq-t1_qc.json').write_text(json.dumps(other))
+    tsv, page, _ = write_group(group, 'T2w')
+    table = pd.read_csv(tsv, sep='\t', na_values='n/a', keep_default_na=False)
+    assert list(table.columns[:3]) == ['bids_name', 'verdict', 'reasons']
+    assert table['verdict'].tolist() == ['look', *['usable'] * 3, 'look', *['usable'] * 3]
+    assert table['reasons'][0] == (
+        'Scans of one head disagree in the size of its brain: T1w 900 mL, T2w 400 mL.'
+    )
+    assert '1300 mL, expected 250 to 700 at an age of 40' in table['reasons'][4]
+    assert page.read_text(encoding='utf-8').count('<span class="verdict look"') == 2
+
+
 def test_same_bytes_again(group: Path) -> None:
     before = [path.read_bytes() for path in write_group(group, 'T2w')]
     assert [path.read_bytes() for path in write_group(group, 'T2w')] == before
@@ -141,7 +160,7 @@ def test_other_modalities_are_left_out(group: Path) -> None:
     assert 'T1w' not in write_group(group, 'T2w')[0].read_text(encoding='utf-8')
     assert (
         write_group(group, 'T1w')[0].read_text(encoding='utf-8')
-        == 'bids_name\tholes\nsub-01_acq-x_T1w\t3\n'
+        == 'bids_name\tverdict\treasons\tholes\nsub-01_acq-x_T1w\tusable\tn/a\t3\n'
     )
 
 
