@@ -25,6 +25,8 @@ from bids_segsr.execution.settings import Settings, read_toml
 from bids_segsr.reports.run_errors import read_problems
 
 CARD = SimpleNamespace(
+    cortex_class=None,
+    channels=('intensity', 'cortex'),
     name='toy',
     version='1',
     architecture='segsrgan',
@@ -346,11 +348,24 @@ def test_warning_is_told_and_strict_makes_it_a_failure(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.image('sub-01_T2w')
-    monkeypatch.setattr('test_app.QC', '{"warnings": ["the brain has 9 ml"]}')
-
+    record = {'bids_name': 'sub-01_T2w', 'warnings': ['thick slices']}
+    monkeypatch.setattr('test_app.QC', json.dumps(record))
     status, _, lines = bench.run()
-    assert (status, lines) == (0, ['WARNING: sub-01_T2w: the brain has 9 ml'])
+    assert (status, lines) == (0, ['WARNING: sub-01_T2w: thick slices'])
     assert bench.run('--strict')[0] == 1
+
+    record = {'bids_name': 'sub-01_T2w', 'warnings': [], 'brain_solidity': 0.7}
+    monkeypatch.setattr('test_app.QC', json.dumps(record))
+    status, _, lines = bench.run()
+    assert status == 0
+    assert lines == [
+        'WARNING: sub-01_T2w: failed: The brain mask has no shape that a brain has: 0.7, '
+        'expected 0.82 to 1.'
+    ]
+    assert bench.run('--strict')[0] == 1
+
+    monkeypatch.setattr('test_app.QC', json.dumps({**record, 'brain_solidity': 0.87}))
+    assert bench.run('--strict')[::2] == (0, [])
 
 
 BROKEN: dict[str, Any] = {
