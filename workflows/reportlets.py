@@ -19,6 +19,7 @@ from bids_segsr.interfaces.reports import (
     QCTable,
     SegmentationReport,
     UncertaintyReport,
+    Viewer,
 )
 
 if TYPE_CHECKING:
@@ -75,16 +76,28 @@ def init_figures_wf(
             FidelityReport(),
             {'residual': 'residual_file', 'preproc': 'in_file', 'brain_mask': 'mask_file'},
         ),
+        'viewer': (
+            Viewer(title=scan.label, names=_tissues(card)),
+            {
+                'superresolved': 'in_file',
+                'interpolated': 'interpolated_file',
+                'fine_mask': 'mask_file',
+                'preproc': 'scan_file',
+                'residual': 'residual_file',
+            },
+        ),
         'qc': (QCTable(), {'qc': 'qc_file'}),
     }
     if masked:
         figures['brainmask'] = (MaskReport(), {'preproc': 'in_file', 'brain_mask': 'mask_file'})
     if has_cortex(card):
+        tissues = 'regions' if card.regions else 'dseg'
+        figures['viewer'][1][tissues] = 'segmentation_file'
         figures['segmentation'] = (
             SegmentationReport(names=_tissues(card)),
             {
                 'superresolved': 'in_file',
-                'regions' if card.regions else 'dseg': 'segmentation_file',
+                tissues: 'segmentation_file',
                 'scan': 'scan_file',
             },
         )
@@ -101,19 +114,21 @@ def init_figures_wf(
     suffix = scan.entities['suffix']
     for desc, (interface, fields) in figures.items():
         draw = pe.Node(interface, name=f'draw_{desc}', mem_gb=0.5 + 6 * fine_gb)
-        extension = '.html' if desc in ('summary', 'qc') else '.svg'
-        target = derivative_name(
-            scan.entities, suffix=suffix, datatype='figures', desc=desc, extension=extension
-        )
-        save = pe.Node(
-            SaveDerivative(base_directory=str(root), name=str(target)),
-            name=f'save_{desc}',
-            run_without_submitting=True,
-        )
-        workflow.connect([
-            (inputnode, draw, list(fields.items())),
-            (draw, save, [('out_report', 'in_file')]),
-        ])  # fmt: skip
+        workflow.connect([(inputnode, draw, list(fields.items()))])
+        extension = '.html' if desc in ('summary', 'qc', 'viewer') else '.svg'
+        outputs = [('out_report', desc, extension)]
+        if desc == 'viewer':
+            outputs.append(('thumbnail', 'thumbnail', '.jpg'))
+        for field, label, extension in outputs:
+            target = derivative_name(
+                scan.entities, suffix=suffix, datatype='figures', desc=label, extension=extension
+            )
+            save = pe.Node(
+                SaveDerivative(base_directory=str(root), name=str(target)),
+                name=f'save_{label}',
+                run_without_submitting=True,
+            )
+            workflow.connect([(draw, save, [(field, 'in_file')])])
     return workflow
 
 

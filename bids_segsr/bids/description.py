@@ -25,6 +25,7 @@ IGNORED = (
     'figures',
     'log',
     'group_*',
+    'ratings',
     '*_map.nii.gz',
     '*_map.json',
     '*_qc.json',

@@ -170,6 +170,48 @@ class UncertaintyReport(_Figure):
         )
 
 
+class _ViewerInputSpec(BaseInterfaceInputSpec):
+    title = traits.Str(mandatory=True, desc='name of the image')
+    in_file = File(exists=True, mandatory=True, desc='super-resolved image')
+    interpolated_file = File(exists=True, mandatory=True, desc='on the same grid')
+    mask_file = File(exists=True, mandatory=True, desc='brain, on the same grid')
+    segmentation_file = File(exists=True, desc='labels, on the same grid')
+    scan_file = File(exists=True, mandatory=True, desc='scan')
+    residual_file = File(exists=True, mandatory=True, desc='on the grid of the scan')
+    names = traits.Dict(traits.Int, traits.Str, usedefault=True, desc='what the labels are called')
+
+
+class _ViewerOutputSpec(_ReportOutputSpec):
+    thumbnail = File(exists=True, desc='JPEG for the group page')
+
+
+class Viewer(SimpleInterface):
+    """The volumes of one image in a page that cuts them anywhere, and a picture of its middle."""
+
+    input_spec = _ViewerInputSpec
+    output_spec = _ViewerOutputSpec
+
+    def _run_interface(self, runtime: Bunch) -> Bunch:
+        from bids_segsr.reports.viewer import Volumes, thumbnail, viewer_page
+
+        inputs = self.inputs
+        volumes = Volumes(
+            inputs.in_file,
+            inputs.interpolated_file,
+            inputs.mask_file,
+            scan=inputs.scan_file,
+            residual=inputs.residual_file,
+            segmentation=inputs.segmentation_file if isdefined(inputs.segmentation_file) else None,
+            names=dict(inputs.names),
+        )
+        page = viewer_page(volumes, inputs.title)
+        self._results['out_report'] = _written(runtime, page.removesuffix('\n'))
+        picture = Path(runtime.cwd, 'thumbnail.jpg').absolute()
+        picture.write_bytes(thumbnail(volumes))
+        self._results['thumbnail'] = str(picture)
+        return runtime
+
+
 class _QCTableInputSpec(BaseInterfaceInputSpec):
     qc_file = File(exists=True, mandatory=True, desc='QC JSON of one image')
 

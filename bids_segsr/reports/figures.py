@@ -8,7 +8,7 @@ directions. Positions are RAS+ coordinates in mm.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -291,6 +291,23 @@ def plot_uncertainty(
     )
 
 
+def label_legend(labels: Sequence[int], names: Mapping[int, str]) -> list[tuple[str, str]]:
+    """Return colour and name of each label; a structure that is known has its own colour.
+
+    Args:
+        labels: The values that occur, in increasing order.
+        names: What they are called.
+    """
+    unnamed = 'Cortex' if len(labels) == 1 else 'Label {}'
+    legend = []
+    for number, label in enumerate(labels):
+        name, _, colour, _ = structure(names.get(label, unnamed.format(label)))
+        if colour == 'n/a':
+            colour = LABEL_COLOURS[number % len(LABEL_COLOURS)]
+        legend.append((colour, name))
+    return legend
+
+
 def _matching(reference: Canonical, source: Source) -> np.ndarray:
     data = read(source).data
     if data.shape != reference.data.shape:
@@ -317,14 +334,10 @@ def _outlines(
             return []
         return [(LABEL_COLOURS[0], names.get(1, 'Cortex'), segmentation)]
     labels = [int(value) for value in np.unique(segmentation) if value > 0]
-    unnamed = 'Cortex' if len(labels) == 1 else 'Label {}'
-    found = []
-    for number, label in enumerate(labels):
-        name, _, colour, _ = structure(names.get(label, unnamed.format(label)))
-        if colour == 'n/a':
-            colour = LABEL_COLOURS[number % len(LABEL_COLOURS)]
-        found.append((colour, name, (segmentation == label).astype(np.float32)))
-    return found
+    return [
+        (colour, name, (segmentation == label).astype(np.float32))
+        for label, (colour, name) in zip(labels, label_legend(labels, names), strict=True)
+    ]
 
 
 def _wrapped(panels: list[Panel], columns: int) -> list[list[Panel]]:

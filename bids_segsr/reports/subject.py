@@ -25,8 +25,10 @@ from bids_segsr.reports.methods import methods_html
 from bids_segsr.reports.missing_results import STOPPED
 from bids_segsr.reports.model_html import model_html
 from bids_segsr.reports.page import data_text, style_and_script
+from bids_segsr.reports.rating import rating_section
 from bids_segsr.reports.run_errors import Problem, discreet, problems_html, read_problems
 from bids_segsr.reports.verdict_html import subject_records, verdicts_html
+from bids_segsr.reports.viewer import embedded, viewer_section
 from bids_segsr.zoo.find import find_card
 
 
@@ -74,12 +76,17 @@ def generate_report(root: Path, subject: str, run_uuid: str, settings: object) -
         'sections': [
             _html_section('verdict', 'Verdict', verdicts_html(records, images, problems)),
             *errors,
+            *viewer_section(root, subject, images),
             *sections,
+            *rating_section(images, {str(r.get('bids_name')): _used(r) for r in records}),
             _html_section('methods', 'Methods', _methods(root)),
             _html_section('model', 'Model', _model(values, records)),
             _html_section('about', 'About', _about(run_uuid, log_dir, values, folders)),
         ],
-        'footer': [f'bids_segsr {__version__}. For research use only: not for diagnosis.'],
+        'footer': [
+            f'bids_segsr {__version__}. For research use only: not for diagnosis.',
+            f'<script>\n{data_text("subject.js")}</script>',
+        ],
     }
     return write_text(root / f'sub-{subject}.html', _rendered(page))
 
@@ -112,6 +119,7 @@ def export_single_file(report_html: Path) -> Path:
         svg = quote(path.read_text(encoding='utf-8'), safe=" /+=:;,.?!@$&()*'~|-_[]{}")
         return f'{match.group(1)}="data:image/svg+xml;charset=utf-8,{svg}"'
 
+    text = embedded(text, root)
     text = re.sub(r'\b(src|data)="\./([^"]+\.svg)"', inlined, text)
     text = re.sub(r'<small>(?:Get|Open) figure(?: file)?:.*?</small>\n?', '', text)
     return write_text(report_html.with_name(f'{report_html.stem}_single.html'), text)
@@ -145,6 +153,10 @@ def _model(values: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> s
         if used and card.sha256 == used.get('model_sha256'):
             known = json.loads(card.to_json())
     return model_html(known)
+
+
+def _used(record: Mapping[str, Any]) -> str:
+    return ' '.join(str(record[key]) for key in ('model', 'model_version') if record.get(key))
 
 
 def _methods(root: Path) -> str:

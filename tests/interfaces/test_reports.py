@@ -117,3 +117,21 @@ def test_fragments(files: dict[str, str], tmp_path: Path) -> None:
     assert '40 \N{MULTIPLICATION SIGN} 44 \N{MULTIPLICATION SIGN} 42 voxels' in summary
     assert 'inferior\N{EN DASH}superior' in summary
     assert 'below cubic spline' in summary
+
+
+def test_viewer_and_its_thumbnail(files: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / 'node').mkdir()
+    result = reports.Viewer(
+        title='sub-01_T2w',
+        in_file=files['smooth'],
+        interpolated_file=files['scan'],
+        mask_file=files['mask'],
+        segmentation_file=files['label'],
+        scan_file=files['scan'],
+        residual_file=files['residual'],
+        names={1: 'Cortical plate'},
+    ).run(cwd=str(tmp_path / 'node'))
+    page = Path(result.outputs.out_report).read_text(encoding='utf-8')
+    assert page.startswith('<!DOCTYPE html>')
+    assert 'Cortical plate' in page
+    assert Path(result.outputs.thumbnail).read_bytes()[:2] == b'\xff\xd8'

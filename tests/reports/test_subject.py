@@ -18,11 +18,13 @@ from bids_segsr.reports.model_html import model_html, scores_told
 from bids_segsr.reports.run_errors import discreet, last_line, read_problems
 from bids_segsr.reports.subject import count_problems, export_single_file, generate_report
 from bids_segsr.reports.summary_html import image_summary, qc_table
+from bids_segsr.reports.viewer import Volumes, viewer_page
 
 RUN = '20261121-101010_0f8fad5b'
 SECTIONS = [
     'verdict',
     'errors',
+    'viewer',
     'brain-mask',
     'super-resolution',
     'segmentation',
@@ -31,6 +33,7 @@ SECTIONS = [
     'qc',
     'bias-field',
     'summary',
+    'rating',
     'methods',
     'model',
     'about',
@@ -100,6 +103,19 @@ Traceback (most recent call last):
 ValueError: <script>alert(1)</script> bad patch in /home/jane.doe/data
 """
 
+VIEWER = viewer_page(
+    Volumes(
+        at('smooth'),
+        at('scan'),
+        at('mask'),
+        scan=at('scan'),
+        residual=at('residual'),
+        segmentation=at('label'),
+        names={1: 'Cortical <plate>'},
+    ),
+    'Phantom <T2w>',
+)
+
 
 @dataclass(frozen=True)
 class FakeSettings:
@@ -141,6 +157,7 @@ def make_tree(root: Path, subject: str = '01') -> FakeSettings:
         anat.mkdir(parents=True, exist_ok=True)
         (anat / f'{prefix}_qc.json').write_text(json.dumps(qc), encoding='utf-8')
         (folder / f'{prefix}_desc-qc_T2w.html').write_text(qc_table(qc), encoding='utf-8')
+        (folder / f'{prefix}_desc-viewer_T2w.html').write_text(VIEWER, encoding='utf-8')
         (folder / f'{prefix}_desc-summary_T2w.html').write_text(
             summary(prefix, qc), encoding='utf-8'
         )
@@ -204,7 +221,7 @@ def test_sections_in_their_order(report: Path) -> None:
 
 def test_every_image_is_in_every_section_in_natural_order(report: Path) -> None:
     text = body(report)
-    for section in SECTIONS[2:10]:
+    for section in SECTIONS[2:12]:
         part = text.split(f'<section id="{section}"')[1].split('<section id=')[0]
         assert re.findall(r'<h3>(.*?)</h3>', part) == [
             'Session 01, T2w',
@@ -212,7 +229,7 @@ def test_every_image_is_in_every_section_in_natural_order(report: Path) -> None:
             'Session 02, run 10, T2w',
         ], section
     sources = re.findall(r'\b(?:src|data)="\./([^"]+)"', text)
-    assert len(sources) == len(set(sources)) == 18
+    assert len(sources) == len(set(sources)) == 21
     assert all((report.parent / name).is_file() for name in sources)
 
 
@@ -361,7 +378,7 @@ def test_report_when_nireports_fails(
     report = generate_report(root, '01', RUN, tree[1])
     text = body(report)
     assert re.findall(r'<section id="([\w-]+)"', text) == SECTIONS
-    assert len(re.findall(r'\b(?:src|data)="\./([^"]+)"', text)) == 18
+    assert len(re.findall(r'\b(?:src|data)="\./([^"]+)"', text)) == 21
     assert 'nireports failed (ValueError: no layout &lt;x&gt;)' in text
     assert count_problems(report) == 4
 
@@ -372,7 +389,7 @@ def test_folder_above_that_looks_like_an_entity(
     root = tmp_path / 'sub-lab' / 'anat' / 'out'
     shutil.copytree(tree[0], root)
     report = generate_report(root, '01', RUN, tree[1])
-    assert len(re.findall(r'\b(?:src|data)="\./([^"]+)"', body(report))) == 18
+    assert len(re.findall(r'\b(?:src|data)="\./([^"]+)"', body(report))) == 21
     assert count_problems(report) == 3
 
 
@@ -383,7 +400,8 @@ def test_single_file_holds_everything(report: Path) -> None:
     assert not re.search(r'(?:src|data|href)="\./', text)
     assert text.count('data:image/svg+xml;charset=utf-8,') == 18
     figures_size = sum(f.stat().st_size for f in (report.parent / 'sub-01/figures').glob('*.svg'))
-    assert len(text) < 1.2 * figures_size + report.stat().st_size
+    assert text.count(' srcdoc="') == 3
+    assert len(text) < 1.2 * (figures_size + 3 * len(VIEWER)) + report.stat().st_size
 
 
 def test_qc_table_names_units_and_gaps() -> None:
