@@ -64,6 +64,14 @@ def test_every_module_has_a_room() -> None:
     assert [name for name in MODULES if not room_of(name)] == ['bids_segsr']
 
 
+def test_every_room_is_installed() -> None:
+    text = (ROOT / 'pyproject.toml').read_text(encoding='utf-8')
+    packages = re.search(r'^packages = \[(.*?)\]', text, re.MULTILINE | re.DOTALL)
+    assert packages
+    found = {name for name, path in MODULES.items() if path.name == '__init__.py'}
+    assert set(re.findall(r'"([\w.]+)"', packages[1])) == found
+
+
 def test_modules_do_not_import_each_other_in_circles() -> None:
     order = list(TopologicalSorter({name: imported(name) for name in MODULES}).static_order())
     assert order.index('bids_segsr.files') < order.index('bids_segsr.cli.app')

@@ -30,7 +30,7 @@ def write_group(root: Path, modality: str, missing: Sequence[LeftOut] = ()) -> l
     Args:
         root: Root of the derivatives.
         modality: BIDS suffix of the images, such as `T2w`.
-        missing: Images without a result, see `reports.left_out`.
+        missing: Images without a result, see `reports.missing_results`.
 
     Returns:
         `group_<modality>.tsv` (one row an image, sorted by name, `n/a` where a number is missing),
