@@ -33,7 +33,7 @@ def read_metadata(image: AnatomicalFile, root: Path) -> dict[str, Any]:
     above = [folder, *folder.parents]
     for place in reversed(above[: above.index(root) + 1]):
         for sidecar in _applicable(image, place):
-            values |= _read(sidecar.path)
+            values |= read_sidecar(sidecar.path)
     return values
 
 
@@ -53,7 +53,12 @@ def _applicable(image: AnatomicalFile, folder: Path) -> list[AnatomicalFile]:
     return sorted(found, key=lambda sidecar: (len(sidecar.pairs or {}), sidecar.path))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_sidecar(path: Path) -> dict[str, Any]:
+    """Read one sidecar.
+
+    Raises:
+        UserError: It cannot be read, or holds no JSON object; it is named.
+    """
     if path.is_symlink() and not path.exists():
         raise UserError(
             f'{path}: a broken link, the sidecar is not here; fetch it (DataLad: datalad get '

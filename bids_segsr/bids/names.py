@@ -11,12 +11,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 LABEL = re.compile(r'[a-zA-Z0-9+]+')
-WRITTEN = (
-    r'desc-preproc_{suffix}|desc-brain_mask|res-[^_]+_desc-[^_]+_{suffix}'
-    r'|res-[^_]+_label-[^_]+_(?:mask|probseg)|(?:seg-regions_)?res-[^_]+_dseg'
-    r'|(?:res-[^_]+_)?desc-(?:entropy|disagreement|residual)_map|qc'
-)
-"""What follows the entities of a scan in the names of its derivatives."""
 
 
 def derivative_name(
@@ -161,7 +155,13 @@ def derivatives_of(root: Path, label: str) -> list[Path]:
     start, _, suffix = label.rpartition('_')
     session = re.match(r'sub-[^_]+_(ses-[^_]+)', label)
     folder = root / label.split('_')[0] / (session[1] if session else '') / 'anat'
-    own = re.compile(rf'{re.escape(start)}_(?:{WRITTEN.format(suffix=suffix)})\.(?:nii\.gz|json)')
+    free = 'X0X'  # stands for any resolution and any model
+    written = output_entities(suffix, 1.0, free).values()
+    names = [
+        plain_name(start, given | ({'res': free} if 'res' in given else {})) for given in written
+    ]
+    stems = (re.escape(name.partition('.')[0]).replace(free, '[^_]+') for name in names)
+    own = re.compile(rf'(?:{"|".join(stems)})\.(?:nii\.gz|json)')
     return sorted(path for path in folder.glob(f'{start}_*') if own.fullmatch(path.name))
 
 

@@ -19,6 +19,7 @@ from bids_segsr.cli.processing_flags import add_processing_flags
 from bids_segsr.exceptions import UserError
 from bids_segsr.files import make_folder
 from bids_segsr.inference.processing import CHOICES, Processing
+from bids_segsr.reports.run_errors import one_line
 
 if TYPE_CHECKING:
     from bids_segsr.inference.one_image import Result, Source
@@ -101,6 +102,10 @@ def _predict_all(arguments: argparse.Namespace) -> int:
         except UserError as error:
             text = str(error)
             complain('segsr', text if str(source.image) in text else f'{source.image}: {text}')
+            failed = True
+            continue
+        except Exception as error:  # whatever is wrong with one image, the others go on
+            complain('segsr', f'{source.image}: {one_line(error)}')
             failed = True
             continue
         for path in written:

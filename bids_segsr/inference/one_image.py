@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from bids_segsr.bids.description import dseg_table
+from bids_segsr.bids.metadata import read_sidecar
 from bids_segsr.bids.names import output_entities, plain_name
 from bids_segsr.exceptions import UserError
 from bids_segsr.files import write_text
@@ -75,13 +75,7 @@ class Source:
     def metadata(self) -> dict[str, Any]:
         """Return what a JSON file of the same name beside the image tells."""
         sidecar = self.image.with_name(f'{self.name}.json')
-        if self.image.is_dir() or not sidecar.is_file():
-            return {}
-        try:
-            content = json.loads(sidecar.read_text(encoding='utf-8'))
-        except (OSError, ValueError) as error:
-            raise UserError(f'{sidecar}: cannot be read ({error}); mend or remove it.') from error
-        return content if isinstance(content, dict) else {}
+        return {} if self.image.is_dir() or not sidecar.is_file() else read_sidecar(sidecar)
 
 
 @dataclass(frozen=True)

@@ -481,7 +481,8 @@ def _slice_thickness(scan: Volume, metadata: Mapping[str, Any]) -> tuple[float, 
     told = metadata.get('SliceThickness', scan.slice_thickness)
     if told is None:
         return distance, []
-    if isinstance(told, (int, float)) and 0.1 * distance <= told <= 10 * distance:
+    number = isinstance(told, (int, float)) and not isinstance(told, bool)
+    if number and 0.1 * distance <= told <= 10 * distance:
         return float(told), []
     return distance, [
         f'SliceThickness in the sidecar is {told!r}, which no slices {distance:.3g} mm apart can '

@@ -16,11 +16,12 @@ from outcome import Tally
 from torch import nn
 
 from bids_segsr.bids.query import collect_scans, open_layout
-from bids_segsr.cli.segsr import _listed
+from bids_segsr.cli.predict_images import _listed
 from bids_segsr.execution.preflight import preflight
 from bids_segsr.execution.settings import read_toml
 from bids_segsr.imaging.volume import load_map, load_scan
-from bids_segsr.inference.single import Options, predict_file
+from bids_segsr.inference.one_image import Source, process_image, write_result
+from bids_segsr.inference.processing import Processing
 from bids_segsr.training.data.subjects import read_csv
 from bids_segsr.training.recipe_file import read_recipe
 from bids_segsr.zoo.card import InputContract, ModelCard
@@ -87,7 +88,7 @@ def wrong_with(path: Path) -> str | None:
 
 def test_predictions(tmp_path: Path, seed: int) -> None:
     tally = Tally()
-    options = Options(resolution=3.0, patch_size=16, skull_strip='skip', device='cpu')
+    processing = Processing(resolution=3.0, patch_size=16, skull_strip='skip', device='cpu')
     for number in range(12):
         folder = tmp_path / str(number)
         folder.mkdir()
@@ -95,9 +96,12 @@ def test_predictions(tmp_path: Path, seed: int) -> None:
         path = rng.choice((mutations.header, mutations.voxels))(rng, folder)
 
         def work(path: Path = path, folder: Path = folder) -> str | None:
-            *images, report = predict_file(path, folder / 'out', MODEL, options)
-            if not report.is_file() or not all(image.is_file() for image in images):
+            source = Source(path)
+            outputs = source.outputs(folder, 3.0, CARD.name)
+            written = write_result(process_image(source, MODEL, processing), outputs)
+            if not all(file.is_file() for file in written.values()):
                 return 'a result is missing'
+            images = [file for file in written.values() if file.name.endswith('.nii.gz')]
             if not all(np.isfinite(load_map(image).data).all() for image in images):
                 return 'results that are no numbers'
             return None
