@@ -205,7 +205,7 @@ DICTIONARY = (
     Entry(
         'entropy_mean', 'Mean entropy', 'bits',
         'Mean over the brain; 0 is certain, 1 is a coin toss at every voxel.', UNCERTAINTY,
-        0, 0.5,
+        0, 0.65,
         'The network is unsure in most of the brain: mean entropy',
     ),
     Entry(
