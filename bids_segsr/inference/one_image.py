@@ -182,7 +182,7 @@ def process_image(
     checked = steps.check(prediction.image, fine, corrected, settled)
     facts = steps.known_facts(source.name, card, settled, warnings)
     if source.guides:
-        facts['guides'] = [str(path) for path in source.guides]
+        facts['guides'] = [path.name for path in source.guides]
     qc = steps.quality(
         facts=facts,
         corrected=corrected,

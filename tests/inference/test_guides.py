@@ -271,7 +271,7 @@ def test_an_oblique_guide_arrives_where_it_is(
     np.testing.assert_allclose(
         result.data / result.data.max(), expected / expected.max(), atol=0.02
     )
-    assert made.qc['guides'] == [str(files[1])]
+    assert made.qc['guides'] == [files[1].name]
 
 
 def test_a_guide_that_reaches_nowhere_or_not_far(tmp_path: Path) -> None:
