@@ -208,6 +208,36 @@ def test_print(site: Path, page: Any) -> None:
     assert page.query_selector('#summary').is_visible()
 
 
+@pytest.mark.parametrize('name', ['sub-01.html', 'sub-01_single.html'])
+def test_both_states_of_a_comparison_stand_side_by_side_on_paper(
+    site: Path, page: Any, name: str
+) -> None:
+    Visit(page, site / name)
+    pair = '#super-resolution .pair img >> nth={}'
+    assert not page.query_selector(pair.format(0)).is_visible()
+    page.emulate_media(media='print')
+    boxes = [page.query_selector(pair.format(n)).bounding_box() for n in (0, 1)]
+    assert boxes[0]['y'] == boxes[1]['y']
+    assert boxes[1]['x'] > boxes[0]['x'] + 0.9 * boxes[0]['width']
+    assert not page.query_selector('#super-resolution object').is_visible()
+    shown = [page.query_selector(pair.format(n)).screenshot() for n in (0, 1)]
+    assert shown[0] != shown[1]
+
+
+def test_text_in_figures_can_be_read_on_a_phone(site: Path, page: Any) -> None:
+    page.set_viewport_size({'width': 390, 'height': 800})
+    Visit(page, site / 'sub-01.html')
+    assert page.evaluate('document.documentElement.scrollWidth') <= 390
+    figure = page.query_selector('#brain-mask object')
+    figure.scroll_into_view_if_needed()
+    sizes = frame_of(page, figure).evaluate(
+        '() => [...document.querySelectorAll("text")].map(e => e.getBoundingClientRect().height)'
+    )
+    assert min(sizes) >= 9
+    # what is wider than the screen scrolls, by keyboard too
+    assert page.query_selector('#brain-mask figure').get_attribute('tabindex') == '0'
+
+
 def test_group_page(site: Path, page: Any) -> None:
     visit = Visit(page, site.parent / 'group' / 'group_T2w.html')
     assert visit.complaints == []

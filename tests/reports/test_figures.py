@@ -262,3 +262,36 @@ def test_paths_lose_digits_and_not_their_place() -> None:
     path = 'M 10.123456 20.987654 \nL 11.04 22.06 \nL 12.049 22.06 \nz\n'
     svg = finish(f'<svg viewBox="0 0 1 1"><path d="{path}"/></svg>', 'title')
     assert 'd="M10.1 21l 0.9 1.1 1 0 z"' in svg
+
+
+def test_sides_and_scale_are_in_every_view(tmp_path: Path) -> None:
+    text = FIGURES['segmentation'](tmp_path / 's.svg').read_text(encoding='utf-8')
+    letters = re.findall(r'>([LRAPSI])</text>', text)
+    # four axial, four coronal and four sagittal cuts
+    assert {letter: letters.count(letter) for letter in 'LRAPSI'} == dict.fromkeys('LRAPSI', 8)
+    assert len(re.findall(r'>\d+ mm</text>', text)) == 3
+
+
+def test_each_tissue_has_its_colour_of_the_label_table(tmp_path: Path) -> None:
+    data = np.zeros((20, 20, 20), dtype=np.float32)
+    data[4:10, 4:16, 4:16], data[10:16, 4:16, 4:16] = 1, 2
+    out = figures.plot_segmentation(
+        (data + 1, np.eye(4)),
+        (data, np.eye(4)),
+        tmp_path / 's.svg',
+        names={1: 'cortical grey matter', 2: 'white matter'},
+    )
+    text = out.read_text(encoding='utf-8')
+    assert '>\N{BLACK SQUARE} Cortical Gray Matter<' in text
+    for colour in ('#00bfff', '#ffb000'):
+        assert f'stroke: {colour}' in text
+
+
+def test_one_patch_has_no_disagreement_to_show(tmp_path: Path) -> None:
+    none = np.zeros_like(at('entropy')[0])
+    out = figures.plot_uncertainty(
+        at('entropy'), (none, at('entropy')[1]), at('scan'), tmp_path / 'u.svg'
+    )
+    text = out.read_text(encoding='utf-8')
+    assert 'Entropy (bits)' in text
+    assert 'Disagreement' not in text
