@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import oblique_affine
 from test_figures import AFFINE, DATA
-from test_subject import CARD, QC
+from test_subject import QC
 
 from bids_segsr.interfaces import reports
 
@@ -24,9 +24,8 @@ def files(tmp_path: Path) -> dict[str, str]:
     fine = np.repeat(DATA['scan'], 3, axis=2)
     paths['fine'] = str(tmp_path / 'fine.nii.gz')
     nib.save(nib.Nifti1Image(fine, oblique_affine((1, 1, 1), (12, -7, 20))), paths['fine'])
-    for name, content in (('qc', QC), ('card', CARD)):
-        paths[name] = str(tmp_path / f'{name}.json')
-        Path(paths[name]).write_text(json.dumps(content), encoding='utf-8')
+    paths['qc'] = str(tmp_path / 'qc.json')
+    Path(paths['qc']).write_text(json.dumps(QC), encoding='utf-8')
     return paths
 
 
@@ -105,9 +104,7 @@ def test_fragments(files: dict[str, str], tmp_path: Path) -> None:
     summary = run(
         reports.ImageSummary(
             file_name='sub-01/anat/sub-01_T2w.nii.gz',
-            entities={'subject': '01', 'suffix': 'T2w'},
             qc_file=files['qc'],
-            card_json=json.dumps(CARD),
             scan_file=files['scan'],
             fine_file=files['fine'],
         ),
@@ -116,7 +113,6 @@ def test_fragments(files: dict[str, str], tmp_path: Path) -> None:
     assert '40 \N{MULTIPLICATION SIGN} 44 \N{MULTIPLICATION SIGN} 14 voxels' in summary
     assert '40 \N{MULTIPLICATION SIGN} 44 \N{MULTIPLICATION SIGN} 42 voxels' in summary
     assert 'inferior\N{EN DASH}superior' in summary
-    assert 'below cubic spline' in summary
 
 
 def test_viewer_and_its_thumbnail(files: dict[str, str], tmp_path: Path) -> None:
