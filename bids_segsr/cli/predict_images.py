@@ -203,7 +203,9 @@ def _read_list(path: Path) -> list[Source]:
     names = [cell.strip() for cell in lines[0]] if lines else []
     if 'image' not in names:
         first = names[0] if names else ''
-        if not first.lower().endswith(NIFTI) and not (first and (path.parent / first).exists()):
+        # unlike that of Path, this has False for a text that is no path at all
+        there = bool(first) and os.path.exists(path.parent / first)  # noqa: PTH110
+        if not first.lower().endswith(NIFTI) and not there:
             raise UserError(
                 f'{path}: no column "image"; the first line must name the columns, or the first '
                 'column hold images.'
