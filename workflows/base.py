@@ -119,6 +119,7 @@ def init_single_image_wf(
         file_name=str(file_name),
         card=card,
         masked=masked,
+        corrected=processing.bias_correction != 'none',
         fine_gb=map_gb(grid.shape),
     )
     workflow = pe.Workflow(name=graph_name(scan.label))

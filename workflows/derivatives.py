@@ -67,7 +67,9 @@ def init_derivatives_wf(
     seen = [preproc, bids_uri('', names['brain_mask'])] if stripped else [preproc]
     cortex = 'the cortical grey matter'
     metadata: dict[str, dict[str, Any]] = {
-        'preproc': sidecars.preprocessed_scan([raw_uri, *([mask_uri] if mask_uri else [])]),
+        'preproc': sidecars.preprocessed_scan(
+            provenance, [raw_uri, *([mask_uri] if mask_uri else [])]
+        ),
         'superresolved': sidecars.superresolved_image(provenance, seen),
         'residual': sidecars.residual_map(provenance, [image, preproc]),
         'qc': {},

@@ -118,7 +118,7 @@ def init_image_wf(
 
     conform = pe.Node(Conform(in_file=str(scan)), name='conform', mem_gb=ITK_GB + 3 * scan_gb)
     bias_field = pe.Node(
-        CorrectBiasField(num_threads=threads),
+        CorrectBiasField(processing=processing.choices('bias_correction'), num_threads=threads),
         name='bias_field',
         mem_gb=ITK_GB + 8 * scan_gb,
         n_procs=threads,

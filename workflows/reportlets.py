@@ -34,6 +34,7 @@ def init_figures_wf(
     file_name: str,
     card: ModelCard,
     masked: bool,
+    corrected: bool,
     fine_gb: float,
     name: str = 'figures',
 ) -> pe.Workflow:
@@ -45,6 +46,7 @@ def init_figures_wf(
         file_name: Its path relative to the dataset.
         card: Card of the model.
         masked: Whether there is a brain mask to show.
+        corrected: Whether there is a correction of the bias field to show.
         fine_gb: Memory of one float32 map on the isotropic grid, in GB.
         name: Name of the workflow.
 
@@ -58,10 +60,6 @@ def init_figures_wf(
         'summary': (
             summary,
             {'qc': 'qc_file', 'scan': 'scan_file', 'superresolved': 'fine_file'},
-        ),
-        'n4': (
-            BeforeAfterReport(before_label='acquired', after_label='bias-corrected'),
-            {'scan': 'before', 'preproc': 'after', 'brain_mask': 'mask_file'},
         ),
         'superresolution': (
             BeforeAfterReport(before_label='interpolated', after_label='super-resolved'),
@@ -88,6 +86,11 @@ def init_figures_wf(
         ),
         'qc': (QCTable(), {'qc': 'qc_file'}),
     }
+    if corrected:
+        figures['n4'] = (
+            BeforeAfterReport(before_label='acquired', after_label='bias-corrected'),
+            {'scan': 'before', 'preproc': 'after', 'brain_mask': 'mask_file'},
+        )
     if masked:
         figures['brainmask'] = (MaskReport(), {'preproc': 'in_file', 'brain_mask': 'mask_file'})
     if has_cortex(card):

@@ -49,6 +49,7 @@ def write_report(result: Result, files: dict[str, Path], target: Path, methods: 
             file_name=str(result.source.image),
             card=result.card,
             masked=result.masked,
+            corrected=result.processing.bias_correction != 'none',
             fine_gb=0.0,
         )
         workflow.base_dir = folder

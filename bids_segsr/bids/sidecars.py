@@ -54,10 +54,12 @@ def software_versions() -> dict[str, str]:
     }
 
 
-def preprocessed_scan(sources: Sequence[str]) -> dict[str, Any]:
+def preprocessed_scan(how: Provenance, sources: Sequence[str]) -> dict[str, Any]:
     """Sidecar of the bias-corrected scan; whether it was stripped is found in the run."""
+    bias = {'n4': 'corrected by N4 (SimpleITK)', 'none': 'not corrected'}
     return {
-        'Description': 'Scan on its own grid, bias field corrected by N4 (SimpleITK)',
+        'Description': 'Scan on its own grid, bias field '
+        f'{bias[how.processing["bias_correction"]]}',
         'SkullStripped': False,
         'Sources': list(sources),
     }

@@ -131,12 +131,14 @@ def run_participants(settings: Settings) -> int:
     from bids_segsr.bids.query import select_participants
     from bids_segsr.bids.validator import validate_dataset
     from bids_segsr.execution.preflight import check_modality, check_suitable
+    from bids_segsr.inference.skull_strip_tools import check_tool
 
     subjects = select_participants(settings.bids_dir, settings.participant_label)
     if settings.reports_only:
         return _report_again(settings, subjects)
     if runs_here(settings):
         check_device(settings.processing.device)
+        check_tool(settings.processing.skull_strip_tool)
     else:
         check_scheduler(settings)
     settings, card = _with_model(settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import get_args
 
-from bids_segsr.inference.processing import Blending, SkullStrip, SkullStripTool
+from bids_segsr.inference.processing import BiasCorrection, Blending, SkullStrip, SkullStripTool
 
 
 def add_processing_flags(parser: argparse.ArgumentParser, mask: str) -> None:
@@ -16,6 +16,11 @@ def add_processing_flags(parser: argparse.ArgumentParser, mask: str) -> None:
         mask: How a brain mask is given to this command.
     """
     group = parser.add_argument_group('Processing of an image', argument_default=argparse.SUPPRESS)
+    group.add_argument(
+        '--bias-correction',
+        choices=get_args(BiasCorrection),
+        help='whether the bias field is corrected (default: n4)',
+    )
     group.add_argument(
         '--skull-strip',
         choices=get_args(SkullStrip),

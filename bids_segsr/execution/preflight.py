@@ -135,6 +135,7 @@ def describe(scan: Scan, settings: Settings, model: str) -> str:
 def _mask_source(scan: Scan, data: np.ndarray, settings: Settings) -> str:
     """Return where the brain mask of a scan would come from, or why it cannot."""
     from bids_segsr.imaging.brain_mask import find_template, is_skull_stripped
+    from bids_segsr.inference.skull_strip_tools import check_tool
     from bids_segsr.zoo.find import BRAIN_MASK_MODEL, find_card
 
     if scan.brain_mask is not None:
@@ -143,6 +144,8 @@ def _mask_source(scan: Scan, data: np.ndarray, settings: Settings) -> str:
         return 'none (--skull-strip skip)'
     if settings.processing.skull_strip == 'auto' and is_skull_stripped(data):
         return 'the image is stripped already'
+    if settings.processing.skull_strip_tool != 'builtin':
+        return check_tool(settings.processing.skull_strip_tool)
     if settings.processing.skull_strip_template is None:
         card = find_card(BRAIN_MASK_MODEL)
         return f'network {card.name} {card.version}'

@@ -47,7 +47,7 @@ def methods_text(
         '*NiBabel* [@nibabel], with a report after that of *fMRIPrep* [@fmriprep].',
         ' '.join(
             (
-                corrected(modality),
+                corrected(modality, processing),
                 brain_found(processing, brain_model, masks),
                 interpolated(processing),
             )
@@ -60,9 +60,11 @@ def methods_text(
     return '# Methods\n\n' + '\n\n'.join(paragraphs) + '\n'
 
 
-def corrected(modality: str | None) -> str:
+def corrected(modality: str | None, processing: Processing) -> str:
     """Tell of `steps.correct`."""
     image = f'{modality} image' if modality else 'image'
+    if processing.bias_correction == 'none':
+        return f'The bias field of each {image} was not corrected.'
     return (
         f'Each {image} was corrected for intensity non-uniformity with N4 [@n4] as implemented in '
         '*SimpleITK* [@simpleitk].'

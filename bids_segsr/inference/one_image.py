@@ -159,14 +159,14 @@ def process_image(
         for note in (*other.notes, *other.warnings):
             tell(f'{path.name}: {note}')
     tell('bias field')
-    corrected = steps.correct(scan, existing, threads)
+    corrected = steps.correct(scan, settled, existing, threads)
     tell('brain mask')
     brain, method = steps.find_brain(
         corrected, settled, existing=existing, modality=source.modality
     )
     fine = steps.interpolate(corrected, brain, settled)
     guiding = [
-        steps.guide(path, other, fine, card)
+        steps.guide(path, other, fine, card, settled)
         for path, other in zip(source.guides, others, strict=True)
     ]
     tell(f'network {card.name} on {fine.mask.shape} voxels of {settled.resolution:g} mm')

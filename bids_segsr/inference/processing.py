@@ -11,6 +11,7 @@ from bids_segsr.exceptions import UserError
 from bids_segsr.inference.tiling import resolve_patches
 
 Blending = Literal['gaussian', 'uniform']
+BiasCorrection = Literal['n4', 'none']
 SkullStrip = Literal['auto', 'skip', 'force']
 SkullStripTool = Literal['builtin', 'hd-bet', 'synthstrip']
 
@@ -30,6 +31,7 @@ class Processing:
             apart needs none: there, the cortex is where it is the likeliest.
         keep_largest: Whether only the largest connected component of the cortex is kept.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        bias_correction: Whether the bias field is corrected, by `n4`, or not, `none`.
         skull_strip: Brain extraction: `auto` (when needed), `skip` or `force`.
         skull_strip_tool: What looks for the brain: `builtin`, or a tool of others that is
             installed, `hd-bet` or `synthstrip`.
@@ -48,6 +50,7 @@ class Processing:
     threshold: float = 0.5
     keep_largest: bool = False
     device: str = 'auto'
+    bias_correction: BiasCorrection = 'n4'
     skull_strip: SkullStrip = 'auto'
     skull_strip_tool: SkullStripTool = 'builtin'
     skull_strip_template: str | None = None
@@ -65,6 +68,7 @@ class Processing:
             raise UserError(f'--device is {self.device!r}: give auto, cpu, cuda or cuda:N')
         for name, allowed in (
             ('blending', Blending),
+            ('bias_correction', BiasCorrection),
             ('skull_strip', SkullStrip),
             ('skull_strip_tool', SkullStripTool),
         ):
@@ -73,6 +77,11 @@ class Processing:
                     f'{flag(name)} is {getattr(self, name)!r}: give one of '
                     f'{", ".join(get_args(allowed))}'
                 )
+        if self.skull_strip_tool != 'builtin' and self.skull_strip_template is not None:
+            raise UserError(
+                f'--skull-strip-tool {self.skull_strip_tool} registers no template: leave it out, '
+                'or leave out --skull-strip-template'
+            )
         resolve_patches(self.patch_size, self.step)
 
     @property

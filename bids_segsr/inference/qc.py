@@ -188,6 +188,12 @@ DICTIONARY = (
         'The result does not agree with the scan that it was made from: residual',
     ),
     Entry(
+        'fidelity_nrmse_ibp', 'Residual, back-projection alone', '',
+        'The same for interpolation with five half steps of back-projection and no network.',
+        FIDELITY,
+        0, 0.3,
+    ),
+    Entry(
         'fidelity_nrmse_spline', 'Residual, cubic spline', '',
         'The same for plain interpolation, for comparison.', FIDELITY,
         0, 0.3,
@@ -195,6 +201,12 @@ DICTIONARY = (
     Entry(
         'fidelity_correlation', 'Correlation, super-resolved', '',
         'Pearson correlation with the scan after the forward model; 1 is perfect.', FIDELITY,
+        0.8, 1,
+    ),
+    Entry(
+        'fidelity_correlation_ibp', 'Correlation, back-projection alone', '',
+        'The same for interpolation with five half steps of back-projection and no network.',
+        FIDELITY,
         0.8, 1,
     ),
     Entry(

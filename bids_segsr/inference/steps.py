@@ -17,7 +17,7 @@ import numpy as np
 from bids_segsr.bids.participants import Age, brain_ml_expected
 from bids_segsr.bids.sidecars import software_versions
 from bids_segsr.exceptions import ImageError
-from bids_segsr.imaging.back_projection import Slices
+from bids_segsr.imaging.back_projection import Slices, interpolated_back_projection
 from bids_segsr.imaging.bias_field import correct_bias_field
 from bids_segsr.imaging.brain_mask import brightness, pieces, share_at_border, solidity
 from bids_segsr.imaging.components import keep_largest_component, topology
@@ -153,14 +153,19 @@ def expectations(
     )
 
 
-def correct(scan: Volume, mask: np.ndarray | None = None, threads: int = 1) -> Volume:
-    """Correct the bias field of a scan on its own grid.
+def correct(
+    scan: Volume, processing: Processing, mask: np.ndarray | None = None, threads: int = 1
+) -> Volume:
+    """Correct the bias field of a scan on its own grid, or leave the scan as it is.
 
     Args:
         scan: The scan.
+        processing: Whether it is corrected.
         mask: Where the field is fitted, boolean array; None for the foreground.
         threads: Most threads.
     """
+    if processing.bias_correction == 'none':
+        return scan
     corrected = correct_bias_field(scan.data, scan.affine, mask, threads=threads)
     return replace(scan, data=corrected)
 
@@ -216,7 +221,7 @@ def interpolate(corrected: Volume, brain: np.ndarray, processing: Processing) ->
 
 
 def guide(
-    path: Path, volume: Volume, fine: Fine, card: ModelCard
+    path: Path, volume: Volume, fine: Fine, card: ModelCard, processing: Processing
 ) -> tuple[np.ndarray, str | None]:
     """Bring an image of another contrast to the isotropic grid, 0 where it does not reach.
 
@@ -225,6 +230,7 @@ def guide(
         volume: The image, registered to the scan, on any grid.
         fine: The grid and the brain.
         card: Card of the model, which says how to interpolate.
+        processing: Whether its bias field is corrected, too.
 
     Returns:
         Array on the grid, and a warning where it does not cover the brain.
@@ -240,7 +246,7 @@ def guide(
         raise ImageError(
             f'{path}: does not overlap with the brain in the image; register it to the image.'
         )
-    corrected = correct(volume)
+    corrected = correct(volume, processing)
     slices = Slices(corrected.data, corrected.affine, fine.affine)
     data = np.where(covered, feeding.interpolated(card, slices, fine.mask.shape), 0)
     if share >= WHOLE:
@@ -357,7 +363,10 @@ def check(image: np.ndarray, fine: Fine, corrected: Volume, processing: Processi
         corrected: Bias-corrected scan.
         processing: Settled choices: the slice thickness.
     """
-    result, spline = (
+    scan = Slices(corrected.data, corrected.affine, fine.affine, processing.slice_thickness)
+    i, j, k = fine.mask.shape
+    ibp = interpolated_back_projection(scan, Grid((i, j, k), fine.affine))
+    result, spline, projected = (
         fidelity(
             each,
             fine.affine,
@@ -366,14 +375,16 @@ def check(image: np.ndarray, fine: Fine, corrected: Volume, processing: Processi
             fine.mask,
             processing.slice_thickness,
         )
-        for each in (image, fine.image)
+        for each in (image, fine.image, np.where(fine.mask, ibp, 0))
     )
     return Check(
         result.residual,
         {
             'fidelity_nrmse': result.nrmse,
+            'fidelity_nrmse_ibp': projected.nrmse,
             'fidelity_nrmse_spline': spline.nrmse,
             'fidelity_correlation': result.correlation,
+            'fidelity_correlation_ibp': projected.correlation,
             'fidelity_correlation_spline': spline.correlation,
         },
     )

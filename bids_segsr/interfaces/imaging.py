@@ -46,6 +46,7 @@ class Conform(SimpleInterface):
 class _CorrectBiasFieldInputSpec(BaseInterfaceInputSpec):
     in_file = File(exists=True, mandatory=True)
     mask_file = File(desc='where the field is fitted; else the foreground')
+    processing = traits.Dict(mandatory=True, desc='choices of Processing that matter here')
     num_threads = traits.Int(1, usedefault=True, nohash=True)
 
 
@@ -54,7 +55,7 @@ class _FileOutputSpec(TraitedSpec):
 
 
 class CorrectBiasField(SimpleInterface):
-    """N4 on the scan's own grid (see `bids_segsr.imaging.bias_field`)."""
+    """N4 on the scan's own grid (see `bids_segsr.imaging.bias_field`), where it is asked for."""
 
     input_spec = _CorrectBiasFieldInputSpec
     output_spec = _FileOutputSpec
@@ -62,10 +63,12 @@ class CorrectBiasField(SimpleInterface):
     def _run_interface(self, runtime: Bunch) -> Bunch:
         from bids_segsr.imaging.volume import load_mask, load_volume, save_volume
         from bids_segsr.inference import steps
+        from bids_segsr.inference.processing import Processing
 
         scan = load_volume(self.inputs.in_file)
         mask = load_mask(self.inputs.mask_file, scan) if self.inputs.mask_file else None
-        corrected = steps.correct(scan, mask, threads=self.inputs.num_threads)
+        how = Processing(**self.inputs.processing)
+        corrected = steps.correct(scan, how, mask, threads=self.inputs.num_threads)
         self._results['out_file'] = str(
             save_volume(Path(runtime.cwd, 'corrected.nii.gz'), corrected.data, scan.affine)
         )

@@ -25,6 +25,7 @@ _GLANCE = (
     ('brain_volume_ml', 'Brain (mL)'),
     ('cortex_volume_ml', 'Cortex (mL)'),
     ('fidelity_nrmse', 'Residual<br>super-resolved'),
+    ('fidelity_nrmse_ibp', 'Residual<br>back-projection alone'),
     ('fidelity_nrmse_spline', 'Residual<br>cubic spline'),
 )
 

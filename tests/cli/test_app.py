@@ -481,6 +481,17 @@ def test_dry_run_tells_where_the_mask_comes_from(
     assert 'mask:   none (--skull-strip skip)' in out
 
 
+def test_a_missing_tool_ends_the_run_before_any_work(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.image('sub-01_T2w')
+    monkeypatch.setenv('PATH', str(bench.root))
+    status, _, lines = bench.run('--skull-strip-tool', 'synthstrip')
+    assert (status, len(lines)) == (1, 1)
+    assert 'mri_synthstrip is not on PATH' in lines[0]
+    assert not bench.out.exists()
+
+
 def test_a_model_that_finds_the_brain_is_refused(bench: Bench) -> None:
     bench.image('sub-01_T2w')
     status, _, lines = bench.run('--model', 'finder')

@@ -52,6 +52,7 @@ OTHER: dict[str, Any] = {
     'threshold': 0.3,
     'keep_largest': True,
     'device': 'cuda:1',
+    'bias_correction': 'none',
     'skull_strip': 'force',
     'skull_strip_tool': 'synthstrip',
     'skull_strip_template': 'MNIInfant:cohort-1',
@@ -64,7 +65,8 @@ OTHER: dict[str, Any] = {
 def test_every_field_survives_toml(tmp_path: Path) -> None:
     own = {item.name for item in fields(Settings)} - {'processing'}
     assert set(OTHER) == own | set(CHOICES)
-    for settings in (Settings.of(BASE), Settings.of(OTHER)):
+    tool, template = {'skull_strip_template': None}, {'skull_strip_tool': 'builtin'}
+    for settings in map(Settings.of, (BASE, OTHER | tool, OTHER | template)):
         path = write_toml(settings, tmp_path / 'a' / 'bids_segsr.toml')
 
         assert Settings.of(read_toml(path)) == settings

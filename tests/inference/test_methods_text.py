@@ -57,6 +57,7 @@ def test_every_citation_has_an_entry(tmp_path: Path, architecture: str, template
         ({'threshold': 0.25}, 'probability above 0.25'),
         ({'keep_largest': True}, 'largest connected component was kept'),
         ({'skull_strip': 'skip'}, 'was not extracted'),
+        ({'bias_correction': 'none'}, 'The bias field of each T2w image was not corrected.'),
         ({'skull_strip_tool': 'hd-bet'}, 'by *HD-BET* [@hdbet]'),
         ({'skull_strip_template': 'MNIInfant'}, 'registration of the template MNIInfant'),
         ({'masks': ('manual',)}, 'taken from manual'),

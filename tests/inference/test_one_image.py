@@ -122,6 +122,36 @@ def test_numbers_warnings_and_mask(tmp_path, model):
     assert (result.prediction.image == 0).mean() > 0.5
 
 
+def test_a_bias_field_is_corrected_where_it_is_asked_for(tmp_path, model):
+    affine = oblique_affine((1.0, 1.0, 3.0))
+    scan = 500 + 400 * gaussian_blob(SHAPE, affine, affine[:3, :3] @ [18, 17, 6], 9.0)
+    scan *= np.exp(np.linspace(-0.4, 0.4, SHAPE[0]))[:, None, None]
+    path = save_volume(tmp_path / 'scan.nii.gz', scan.astype(np.float32), affine)
+    made = {
+        how: process_image(
+            Source(path),
+            model,
+            Processing(patch_size=0, skull_strip='skip', device='cpu', bias_correction=how),
+        )
+        for how in ('n4', 'none')
+    }
+    np.testing.assert_array_equal(made['none'].corrected.data, made['none'].scan.data)
+    slope = {
+        how: np.ptp(result.corrected.data[[2, -3]].mean((1, 2))) for how, result in made.items()
+    }
+    assert slope['n4'] < 0.5 * slope['none']
+
+
+def test_back_projection_alone_agrees_better_with_the_scan_than_interpolation(tmp_path, model):
+    affine = oblique_affine((1.0, 1.0, 3.0))
+    scan = np.random.default_rng(0).uniform(100, 500, SHAPE).astype(np.float32)
+    path = save_volume(tmp_path / 'scan.nii.gz', scan, affine)
+    how = Processing(patch_size=0, skull_strip='skip', device='cpu')
+    qc = process_image(Source(path), model, how).qc
+    assert qc['fidelity_nrmse_ibp'] < 0.5 * qc['fidelity_nrmse_spline']
+    assert qc['fidelity_correlation_ibp'] > qc['fidelity_correlation_spline']
+
+
 def test_a_sidecar_beside_the_image_tells_the_slice_thickness(tmp_path, model):
     affine = oblique_affine((1.0, 1.0, 3.0))
     scan = 500 + 400 * gaussian_blob(SHAPE, affine, affine[:3, :3] @ [18, 17, 6], 9.0)
