@@ -3,8 +3,8 @@
     python benchmarks/brain_mask.py --data DIR [--model NAME|PATH] [--write-card]
 
 Simulated: held-out label maps of whole heads, what surrounds the brain in random intensities, in
-thick slices. Real: three stacks of one fetal subject with manual masks. DIR holds `labels` and
-`images` as the training took them.
+thick slices. Real: three scans of a patient with a mask (Lesjak et al.), three stacks of one fetal
+subject with manual masks. DIR holds `labels` and `images` as the training took them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import SimpleITK as sitk
 import torch
 from scipy import ndimage
 
@@ -25,6 +26,7 @@ from bids_segsr.imaging.bias_field import correct_bias_field
 from bids_segsr.imaging.conform import spacing_of
 from bids_segsr.imaging.degrade import degrade, thick_slice_grid
 from bids_segsr.imaging.metrics import dice
+from bids_segsr.imaging.resample import from_sitk, to_sitk
 from bids_segsr.imaging.volume import load_mask, load_volume
 from bids_segsr.inference.brain_extraction import LEAST_CERTAINTY, predict_brain_mask
 from bids_segsr.simulation.heads import draw_levels, read_head
@@ -34,6 +36,7 @@ from bids_segsr.zoo.store import CARD_FILE, TrainedModel
 
 HEADS = tuple(f'adult-head/training_seg_{number}.nii.gz' for number in (17, 18, 19, 20))
 SEQUENCES = ('adult-T1w', 'adult-T2w')
+SCANS = ('T1W', 'T2W', 'FLAIR')
 RUNS = (1, 3, 5)
 SLICE_MM = 3.0
 NOISE = 0.02
@@ -83,6 +86,31 @@ def simulated_heads(labels: Path, axis: int) -> Iterator[Case]:
             noisy = np.hypot(scan + noise[0], noise[1]).astype(np.float32)
             group = f'simulated {sequence} of whole heads, {SLICE_MM:g} mm slices'
             yield Case(group, head.name.split('.')[0], noisy, grid.affine, brain)
+
+
+def clinical_heads(images: Path) -> Iterator[Case]:
+    """Read real scans of a patient, bias-corrected as in the workflow, and the patient's mask.
+
+    The mask lies in a space of its own: its transforms lead from a scan to the FLAIR, and from
+    there to the mask.
+    """
+    folder = images / 'adult-clinical-masks'
+    mask = sitk.ReadImage(str(folder / 'patient01_brainmask.nii.gz'), sitk.sitkFloat32)
+    for name in SCANS:
+        scan = load_volume(images / 'adult-clinical' / f'patient01_{name}.nii.gz')
+        names = ['FLAIR_to_common_space']
+        names += [] if name == 'FLAIR' else [f'{name}_intrastudy_to_FLAIR']
+        way = [
+            sitk.ReadTransform(str(folder / f'patient01_study1_{n}.txt')).GetInverse()
+            for n in names
+        ]
+        grid = to_sitk(scan.data, scan.affine)
+        inside = sitk.Resample(mask, grid, sitk.CompositeTransform(way), sitk.sitkLinear, 0.0)
+        corrected = correct_bias_field(scan.data, scan.affine)
+        brain = from_sitk(inside)[0] > 0.5
+        yield Case(
+            'real adult T1w, T2w, FLAIR', f'patient01 {name}', corrected, scan.affine, brain
+        )
 
 
 def fetal_stacks(images: Path) -> Iterator[Case]:
@@ -161,6 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = []
     for cases in (
         simulated_heads(args.data / 'labels', args.axis),
+        clinical_heads(args.data / 'images'),
         fetal_stacks(args.data / 'images'),
     ):
         for case in cases:
@@ -176,8 +205,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             scores={
                 'held_out': card_scores(table),
                 'note': 'Simulated: label maps that no training has seen, with random intensities '
-                f'around the brain, slices along axis {args.axis} (RAS+). Real: three stacks of '
-                'one fetal subject with manual masks.',
+                f'around the brain, slices along axis {args.axis} (RAS+). Real: three scans of '
+                'one patient with one mask (how it was drawn is not told), three stacks of one '
+                'fetal subject with manual masks.',
             },
         )
         (model.path.parent / CARD_FILE).write_text(card.to_json(), encoding='utf-8')
