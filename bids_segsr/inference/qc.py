@@ -146,14 +146,18 @@ DICTIONARY = (
         5, 1200,
     ),
     *(
-        Entry(f'{key}_volume_ml', name, 'mL', f'Volume of the {text}.', SIZE)
-        for key, name, text in (
-            ('white_matter', 'White matter', 'white matter'),
-            ('outer_csf', 'Outer CSF', 'fluid around the brain, inside its mask'),
-            ('ventricles', 'Ventricles', 'ventricles'),
-            ('deep_grey_matter', 'Deep grey matter', 'deep grey matter'),
-            ('cerebellum', 'Cerebellum', 'cerebellum'),
-            ('brainstem', 'Brainstem', 'brainstem'),
+        Entry(
+            f'{key}_volume_ml', name, 'mL', f'Volume of the {text}.', SIZE,
+            least, None,
+            f'The segmentation holds next to no {text}' if least else '',
+        )
+        for key, name, text, least in (
+            ('white_matter', 'White matter', 'white matter', 5),
+            ('outer_csf', 'Outer CSF', 'fluid around the brain, inside its mask', None),
+            ('ventricles', 'Ventricles', 'ventricles', None),
+            ('deep_grey_matter', 'Deep grey matter', 'deep grey matter', 0.3),
+            ('cerebellum', 'Cerebellum', 'cerebellum', 0.3),
+            ('brainstem', 'Brainstem', 'brainstem', 0.3),
         )
     ),
     Entry(

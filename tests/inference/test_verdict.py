@@ -41,6 +41,7 @@ def test_a_plain_adult_is_usable() -> None:
         ({'brain_at_border': 0.4}, LOOK, 'out of the field of view'),
         ({'brain_pieces': 2}, LOOK, 'in pieces: 2, expected 1 to 1'),
         ({'brain_brightness': 0.2}, LOOK, 'where the scan is dark'),
+        ({'cerebellum_volume_ml': 0.0}, LOOK, 'next to no cerebellum: 0 mL, expected 0.3 or more'),
         ({'largest_share': 0.5}, LOOK, 'cortex is in pieces'),
         ({'fidelity_nrmse': 0.4}, LOOK, 'does not agree with the scan'),
         ({'entropy_mean': 0.7}, LOOK, 'mean entropy: 0.7 bits, expected 0 to 0.65'),
