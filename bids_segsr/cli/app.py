@@ -101,7 +101,7 @@ def run_group(settings: Settings) -> int:
     from bids_segsr.reports.missing_results import left_out
 
     missing = left_out(root, settings.bids_dir, settings.modality)
-    paths = write_group(root, settings.modality, missing)
+    paths = write_group(root, settings.modality, missing, settings.bids_dir)
     # What the participant level of the same command has told is not told again.
     shown = 0 if 'participant' in settings.analysis_level else MOST_LEFT_OUT
     for item in missing[:shown]:

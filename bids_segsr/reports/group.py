@@ -1,44 +1,46 @@
-"""The group table: the QC numbers of all images, as TSV and as a page."""
+"""The group level: what is known of all images of a modality, as tables and as a page."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from bids_segsr import __version__
 from bids_segsr.exceptions import UserError
 from bids_segsr.files import write_text
-from bids_segsr.inference.qc import KEYS, QUANTITIES
-from bids_segsr.inference.verdict import USABLE, judge_all
-from bids_segsr.reports.missing_results import LeftOut, left_out_html, left_out_tsv
-from bids_segsr.reports.page import data_text, formatted, style_and_script
+from bids_segsr.inference.qc import KEYS
+from bids_segsr.inference.verdict import judge_all
+from bids_segsr.reports.group_page import group_page
+from bids_segsr.reports.missing_results import LeftOut, left_out_tsv
+from bids_segsr.reports.rating import ratings_tsv, read_ratings
 
-OUTLIER_Z = 3.0
+if TYPE_CHECKING:
+    import pandas as pd
+
 RUN_AGAIN = 'remove it and run this participant again'
-SMALLEST_GROUP = 5
-"""Fewer images say nothing about what is unusual."""
+MOST_WORDS = 8
+"""A column of `participants.tsv` with more different texts is no group, and may name a person."""
 
 
-def write_group(root: Path, modality: str, missing: Sequence[LeftOut] = ()) -> list[Path]:
-    """Collect the QC numbers of all images of a modality.
+def write_group(
+    root: Path, modality: str, missing: Sequence[LeftOut] = (), bids_dir: Path | None = None
+) -> list[Path]:
+    """Collect what is known of all images of a modality.
 
     Args:
         root: Root of the derivatives.
         modality: BIDS suffix of the images, such as `T2w`.
         missing: Images without a result, see `reports.missing_results`.
+        bids_dir: Root of the input, for its `participants.tsv` and `sub-X_sessions.tsv`.
 
     Returns:
         `group_<modality>.tsv` (one row an image, sorted by name, `n/a` where a number is missing),
-        `group_<modality>.html`, in which outliers are marked (see `robust_z`) and the images
-        without a result are listed, and `group_<modality>_left-out.tsv` with these.
+        `group_<modality>.html`, `group_<modality>_ratings.tsv` (one row an image and rater), and
+        `group_<modality>_left-out.tsv` with the images without a result.
 
     Raises:
-        UserError: There is no image of this modality.
+        UserError: There is no image of this modality, or a table or rating cannot be read.
     """
     import pandas as pd
 
@@ -65,38 +67,90 @@ def write_group(root: Path, modality: str, missing: Sequence[LeftOut] = ()) -> l
         )
     table = pd.DataFrame.from_records(records, columns=None if records else ['bids_name'])
     table = table.sort_values('bids_name', ignore_index=True)[_columns(list(table.columns))]
-    tsv = table.to_csv(sep='\t', index=False, na_rep='n/a', float_format='%.6g')
-    html = _page(
+    people = participants(bids_dir, list(table['bids_name'])) if bids_dir else pd.DataFrame()
+    people = people.rename(columns={c: f'participant_{c}' for c in people if c in table})
+    ratings = read_ratings(root, modality)
+    page = group_page(
         root,
         modality,
-        table.astype(object).where(table.notna(), None).to_dict('records'),
-        left_out_html(missing),
+        _objects(table),
+        people=_objects(people),
+        ratings=ratings,
+        missing=missing,
     )
+    joined = pd.concat([table, people], axis=1)
+    tsv = joined.to_csv(sep='\t', index=False, na_rep='n/a', float_format='%.6g')
     return [
         write_text(root / f'group_{modality}.tsv', tsv),
-        write_text(root / f'group_{modality}.html', html),
+        write_text(root / f'group_{modality}.html', page),
+        write_text(root / f'group_{modality}_ratings.tsv', ratings_tsv(ratings)),
         write_text(root / f'group_{modality}_left-out.tsv', left_out_tsv(missing)),
     ]
 
 
-def robust_z(values: Sequence[float | None]) -> np.ndarray:
-    """Return how far each value lies from the median, in robust standard deviations.
+def participants(bids_dir: Path, names: Sequence[str]) -> pd.DataFrame:
+    """Look up what the dataset tells of the participant, at the session, of each image.
 
     Args:
-        values: Numbers; None or NaN where missing.
+        bids_dir: Root of the dataset.
+        names: Names of images.
 
     Returns:
-        0.6745 (x - median) / MAD; 0 where a value is missing, fewer than five values are there,
-        or more than half of them are equal.
+        One row an image, in the order of `names`. Columns are those of `participants.tsv` and of
+        the `sub-X_sessions.tsv`, which come first where both have one: numbers, and texts of at
+        most `MOST_WORDS` kinds, each on two images on average; any other column is left out.
     """
-    numbers = np.array([np.nan if v is None else v for v in values], dtype=float)
-    known = numbers[np.isfinite(numbers)]
-    if known.size < SMALLEST_GROUP:
-        return np.zeros(numbers.shape)
-    deviation = float(np.median(np.abs(known - np.median(known))))
-    if deviation == 0:
-        return np.zeros(numbers.shape)
-    return np.nan_to_num(0.6745 * (numbers - np.median(known)) / deviation)
+    import pandas as pd
+
+    everyone = _by_first_column(bids_dir / 'participants.tsv')
+    sessions: dict[str, dict[str, dict[str, str]]] = {}
+    rows = []
+    for name in names:
+        parts = name.split('_')
+        subject = parts[0]
+        session = next((part for part in parts if part.startswith('ses-')), '')
+        row = dict(everyone.get(subject, {}))
+        if session:
+            if subject not in sessions:
+                sessions[subject] = _by_first_column(
+                    bids_dir / subject / f'{subject}_sessions.tsv'
+                )
+            row |= sessions[subject].get(session, {})
+        rows.append(row)
+    table = pd.DataFrame.from_records(rows, index=range(len(names)))
+    kept = {}
+    for column in table:
+        known = table[column].dropna()
+        numbers = pd.to_numeric(known, errors='coerce')
+        if known.empty:
+            continue
+        if numbers.notna().all():
+            kept[column] = pd.to_numeric(table[column], errors='coerce')
+        elif known.nunique() <= min(MOST_WORDS, len(names) / 2):
+            kept[column] = table[column]
+    return pd.DataFrame(kept, index=range(len(names)))
+
+
+def _by_first_column(path: Path) -> dict[str, dict[str, str]]:
+    import pandas as pd
+
+    if not path.is_file():
+        return {}
+    try:
+        table = pd.read_csv(path, sep='\t', dtype=str, na_values=['n/a'], encoding='utf-8-sig')
+    except (OSError, ValueError) as error:
+        reason = ' '.join(str(error).split())
+        raise UserError(f'{path}: cannot be read as a table ({reason}); mend it') from None
+    table = table.drop_duplicates(table.columns[0]).set_index(table.columns[0])
+    return {
+        str(name): {str(k): v for k, v in row.items() if isinstance(v, str)}
+        for name, row in table.to_dict('index').items()
+    }
+
+
+def _objects(table: pd.DataFrame) -> list[dict[str, Any]]:
+    records = table.astype(object).where(table.notna(), None).to_dict('records')
+    return [{str(key): value for key, value in record.items()} for record in records]
 
 
 def _record(path: Path) -> dict[str, Any]:
@@ -125,111 +179,3 @@ def _flat(content: Mapping[str, Any]) -> dict[str, Any]:
 def _columns(present: list[str]) -> list[str]:
     known = ['bids_name', 'verdict', 'reasons', *KEYS[1:]]
     return [c for c in known if c in present] + sorted(c for c in present if c not in known)
-
-
-def _page(root: Path, modality: str, records: Sequence[Mapping[Any, Any]], missing: str) -> str:
-    shown = [q for q in QUANTITIES if any(r.get(q.key) is not None for r in records)]
-    scores = {
-        q.key: robust_z([r.get(q.key) for r in records])
-        for q in shown
-        if all(isinstance(r.get(q.key), (int, float, type(None))) for r in records)
-    }
-    heads = [_head('Image', '', False, 'Name of the image; opens the report of the participant.')]
-    heads.append(_head('Verdict', '', False, 'Usable, look before use, or failed; and why.'))
-    heads += [_head(q.name, q.unit, q.key in scores, q.text) for q in shown]
-    heads.append(_head('Warnings', '', False, 'What was reported while the image was processed.'))
-    rows = []
-    for number, record in enumerate(records):
-        cells = [_name_cell(root, str(record['bids_name'])), _verdict_cell(record)]
-        for quantity in shown:
-            z = float(scores[quantity.key][number]) if quantity.key in scores else 0.0
-            value = record.get(quantity.key)
-            cells.append(_cell(value, z, quantity.key in scores, quantity.implausible(value)))
-        cells.append(_cell(record.get('warnings') or 'none', 0.0, False))
-        rows.append(f'<tr>{"".join(cells)}</tr>')
-    note = (
-        f'Orange: outside the plausible range, or robust z-score above {OUTLIER_Z:g} (0.6745 '
-        'times the distance from the median over the median absolute deviation).'
-        if len(records) >= SMALLEST_GROUP
-        else f'Orange: outside the plausible range; outliers are marked from {SMALLEST_GROUP} '
-        'images on.'
-    )
-    name = escape(modality)
-    return '\n'.join(
-        [
-            '<!DOCTYPE html>',
-            '<html lang="en">',
-            '<head>',
-            '<meta charset="utf-8" />',
-            '<meta name="viewport" content="width=device-width, initial-scale=1" />',
-            f'<title>Group, {name} - bids_segsr</title>',
-            *style_and_script(),
-            '</head>',
-            '<body>',
-            '<nav class="navbar navbar-dark fixed-top"><div class="container-fluid">'
-            f'<span class="navbar-brand">Group, {name} <span>bids_segsr</span></span></div></nav>',
-            '<main style="max-width: none">',
-            '<section class="step">',
-            f'<h2>QC numbers of all {name} images</h2>',
-            f'<p class="reading">{note} A click on a heading sorts; a click on a name opens the '
-            'report of the participant.</p>',
-            '<div class="tools">',
-            '<input id="filter" class="form-control form-control-sm" type="search" '
-            'placeholder="Filter, e.g. sub-01" aria-label="Filter the images" />',
-            '<label class="form-check-label"><input id="only-outliers" class="form-check-input" '
-            'type="checkbox" /> only with outliers</label>',
-            '<span id="count" role="status"></span>',
-            '</div>',
-            '<div class="scroller">',
-            '<table id="group-table" class="table table-sm table-hover group">',
-            f'<thead><tr>{"".join(heads)}</tr></thead>',
-            f'<tbody>\n{chr(10).join(rows)}\n</tbody>',
-            '</table></div>',
-            '</section>',
-            missing,
-            '</main>',
-            f'<footer>bids_segsr {__version__}. For research use only: not for diagnosis.',
-            '</footer>',
-            f'<script>\n{data_text("group.js")}</script>',
-            '</body>',
-            '</html>',
-            '',
-        ]
-    )
-
-
-def _head(name: str, unit: str, number: bool, meaning: str) -> str:
-    kind = ' class="number" data-number' if number else ''
-    shown = f'<span class="unit">{escape(unit)}</span>' if unit else ''
-    return (
-        f'<th scope="col"{kind} title="{escape(meaning)}">'
-        f'<button type="button">{escape(name)}</button>{shown}</th>'
-    )
-
-
-def _name_cell(root: Path, name: str) -> str:
-    report = f'{name.split("_")[0]}.html'
-    text = escape(name)
-    if (root / report).is_file():
-        text = f'<a href="./{escape(report)}">{text}</a>'
-    return f'<th scope="row" data-value="{escape(name)}">{text}</th>'
-
-
-def _verdict_cell(record: Mapping[Any, Any]) -> str:
-    word, why = escape(str(record['verdict'])), escape(str(record.get('reasons') or ''))
-    kind = '' if word == USABLE else ' class="outlier"'
-    label = f'<span class="verdict {word}" title="{why}">{word}</span>'
-    return f'<td{kind} data-value="{word}">{label}</td>'
-
-
-def _cell(value: Any, z: float, number: bool, expected: str | None = None) -> str:
-    classes = ['number'] if number else []
-    reasons = [expected] if expected else []
-    if abs(z) > OUTLIER_Z:
-        reasons.append(f'robust z = {z:+.1f}')
-    title = f' title="{escape(", ".join(reasons))}"' if reasons else ''
-    if reasons:
-        classes.append('outlier')
-    kind = f' class="{" ".join(classes)}"' if classes else ''
-    data = '' if value is None else escape(str(value))
-    return f'<td{kind}{title} data-value="{data}">{escape(formatted(value))}</td>'

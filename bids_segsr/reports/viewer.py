@@ -154,11 +154,12 @@ def thumbnail(volumes: Volumes) -> bytes:
     planes = []
     for axis in (2, 1, 0):
         others = tuple(a for a in range(3) if a != axis)
-        weight = np.cumsum(np.asarray(np.count_nonzero(grey, axis=others)))
+        filled = np.asarray(np.count_nonzero(grey, axis=others))
+        weight: np.ndarray = np.cumsum(filled)
         cut = int(np.searchsorted(weight, weight[-1] / 2))
-        picture = np.repeat(grey.take(cut, axis)[..., None], 3, axis=2).astype(float)
+        picture = np.repeat(np.take(grey, cut, axis=axis)[..., None], 3, axis=2).astype(float)
         if volumes.labels is not None:
-            labels = volumes.labels.take(cut, axis)
+            labels = np.take(volumes.labels, cut, axis=axis)
             tinted = (1 - _OVERLAY) * picture + _OVERLAY * colours[labels]
             picture = np.where(labels[..., None] > 0, tinted, picture)
         upright = picture[::-1, ::-1].transpose(1, 0, 2).round().astype(np.uint8)

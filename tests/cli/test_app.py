@@ -150,7 +150,7 @@ def bench(
         bench.reports.append((subject, run_uuid))
         return root / f'sub-{subject}.html'
 
-    def write_group(root: Path, modality: str, missing: list[Any]) -> list[Path]:
+    def write_group(root: Path, modality: str, missing: list[Any], bids_dir: Path) -> list[Path]:
         return [root / f'group_{modality}.tsv', root / f'group_{modality}.html']
 
     for name, content in {

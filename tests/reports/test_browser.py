@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from test_group import make_group
 from test_subject import RUN, make_tree
 
@@ -263,4 +264,77 @@ def test_group_page(site: Path, page: Any) -> None:
     assert names() == ['sub-08_T2w']
     page.uncheck('#only-outliers')
     page.click('text=sub-01_T2w')
-    assert page.url.endswith('/sub-01.html')
+    assert page.url.endswith('/sub-01.html?group=group_T2w.html#verdict')
+
+
+@pytest.fixture
+def cohort(tmp_path: Path) -> Path:
+    """Group page of forty images whose volumes lie on a line over age, two of one person."""
+    root, raw = tmp_path / 'out', tmp_path / 'raw'
+    make_group(root, 40)
+    raw.mkdir()
+    rows = [f'sub-{n:02d}\t{n}\t{"FM"[n % 2]}' for n in range(1, 41)]
+    (raw / 'participants.tsv').write_text(
+        'participant_id\tage\tsex\n' + '\n'.join(rows) + '\n', encoding='utf-8'
+    )
+    for n in range(1, 41):
+        (root / f'sub-{n:02d}.html').touch()
+    figures = root / 'sub-03' / 'figures'
+    figures.mkdir()
+    Image.new('RGB', (90, 30), (90, 120, 200)).save(figures / 'sub-03_desc-thumbnail_T2w.jpg')
+    return write_group(root, 'T2w', bids_dir=raw)[1]
+
+
+def test_a_click_on_a_point_opens_its_report(cohort: Path, page: Any) -> None:
+    visit = Visit(page, cohort)
+    strip = page.query_selector('canvas[data-key="cortex_volume_ml"]')
+    assert '40 images, 91 to 500' in strip.get_attribute('aria-label')
+    strip.scroll_into_view_if_needed()
+    box = strip.bounding_box()
+    # the outlier of 500 mL lies at the right end
+    height = 8 + (39 * 0.618034 % 1) * (54 - 16)
+    page.mouse.move(box['x'] + box['width'] - 7, box['y'] + height)
+    assert 'sub-40_T2w' in page.inner_text('.strip:has([data-key="cortex_volume_ml"]) .told')
+    page.mouse.click(box['x'] + box['width'] - 7, box['y'] + height)
+    page.wait_for_url('**/sub-40.html?group=*')
+    assert visit.complaints == []
+
+
+def test_volumes_against_age_have_the_curve_of_the_cohort(cohort: Path, page: Any) -> None:
+    visit = Visit(page, cohort)
+    page.wait_for_function("document.querySelector('#scatter').curve")
+    page.select_option('#up', label='Residual, super-resolved')
+    curve = page.evaluate("document.querySelector('#scatter').curve")
+    for age, residual in curve:  # 0.04 + 0.001 age in the phantom
+        assert abs(residual - (0.04 + 0.001 * age)) < 1e-6
+    page.select_option('#colour', label='sex')
+    assert page.inner_text('#scatter-legend').split() == ['F', 'M']
+    assert visit.complaints == []
+
+
+def test_pictures_follow_the_filter(cohort: Path, page: Any) -> None:
+    visit = Visit(page, cohort)
+    page.click('text=Pictures')
+    page.fill('#filter', 'sub-03')
+    picture = page.locator('#pictures-view img')
+    assert picture.count() == 1
+    page.wait_for_function("document.querySelector('#pictures-view img').naturalWidth === 90")
+    assert not page.is_visible('#table-view')
+    visit.screenshot('pictures.png')
+    page.fill('#filter', '')
+    assert page.locator('#pictures-view a').count() == 40
+    assert visit.complaints == []
+
+
+def test_first_column_and_head_of_the_table_stay(cohort: Path, page: Any) -> None:
+    page.set_viewport_size({'width': 390, 'height': 800})
+    Visit(page, cohort)
+    assert page.evaluate('document.documentElement.scrollWidth') <= 390
+    view = page.query_selector('#table-view')
+    view.evaluate('e => e.scrollTo(400, 300)')
+    left = view.bounding_box()['x']
+    name = page.query_selector('#group-table tbody tr:nth-child(20) th').bounding_box()
+    head = page.query_selector('#group-table thead th').bounding_box()
+    assert abs(name['x'] - left) < 2
+    assert name['width'] > 100
+    assert abs(head['y'] - view.bounding_box()['y']) < 2
