@@ -133,8 +133,8 @@ def _value(hint: Any, value: Any, key: str) -> Any:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         kinds = [kind for kind in arguments if kind is not type(None)]
-        if len(kinds) == 1:
-            return _value(kinds[0], value, key)
+        listed = [k for k in kinds if (get_origin(k) is tuple) == isinstance(value, list)]
+        return _value((listed or kinds)[0], value, key)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if isinstance(value, dict):
             return _dataclass(hint, value, key)

@@ -148,7 +148,7 @@ def init_image_wf(
             model=model,
             card_json=card.to_json(),
             processing=processing.choices(
-                'slice_thickness', 'patch_size', 'step', 'blending', 'device'
+                'slice_thickness', 'patch_size', 'step', 'blending', 'margin', 'device'
             ),
             use_gpu=resources.use_gpu,
             num_threads=threads,

@@ -42,6 +42,7 @@ class Provenance:
             'PatchSize': self.processing['patch_size'],
             'Step': self.processing['step'],
             'Blending': self.processing['blending'],
+            **({'Margin': self.processing['margin']} if self.processing['margin'] else {}),
             'PackageVersions': software_versions(),
         }
 

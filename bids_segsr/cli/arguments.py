@@ -44,6 +44,23 @@ def structure_numbers(text: str) -> tuple[str, tuple[int, ...]]:
     return name, tuple(int(number) for number in numbers.split(','))
 
 
+def patch_size(text: str) -> int | tuple[int, int, int]:
+    """Convert `70` or `64x40x64` to voxels; `argparse` calls it.
+
+    Raises:
+        ArgumentTypeError: If the text is neither.
+    """
+    try:
+        edges = [int(part) for part in text.split('x')]
+    except ValueError:
+        edges = []
+    if len(edges) == 1:
+        return edges[0]
+    if len(edges) != 3:
+        raise argparse.ArgumentTypeError(f'{text!r} is neither 96 nor three edges as 64x40x64')
+    return edges[0], edges[1], edges[2]
+
+
 def flags(parser: argparse.ArgumentParser) -> Iterator[str]:
     """Yield the flags of a parser and of its commands."""
     for action in parser._actions:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_segsr.cli import reproduce
-from bids_segsr.cli.arguments import structure_numbers
+from bids_segsr.cli.arguments import patch_size, structure_numbers
 from bids_segsr.cli.process import passing_caches
 from bids_segsr.exceptions import UserError
 
@@ -161,9 +161,23 @@ def _add_common_flags(parser: argparse.ArgumentParser) -> None:
     )
     forward.add_argument('--seed', type=_seed, default=0, help='0 or more (default: 0)')
     network = parser.add_argument_group('network')
-    network.add_argument('--patch-size', type=int, help='voxels; 0 = whole volume')
+    network.add_argument(
+        '--patch-size', type=patch_size, metavar='N|XxYxZ', help='voxels; 0 = whole volume'
+    )
     network.add_argument('--step', type=int, help='voxels')
-    network.add_argument('--blending', choices=('gaussian', 'uniform'), default='gaussian')
+    network.add_argument(
+        '--blending',
+        choices=('gaussian', 'uniform'),
+        default='gaussian',
+        help='uniform: padded and averaged as in SegSRGAN',
+    )
+    network.add_argument(
+        '--margin',
+        type=int,
+        default=0,
+        metavar='VOXELS',
+        help='cut off every patch, the pieces side by side, as in mDCSRN and RRDG',
+    )
     network.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
 
 
@@ -185,14 +199,14 @@ def _run(arguments: argparse.Namespace) -> int:
             name = flag.replace('_', '-')
             raise UserError(f'--{name}: {arguments.protocol} varies this; leave it out.')
     resolve_device(arguments.device)
-    resolve_patches(arguments.patch_size, arguments.step)
+    resolve_patches(arguments.patch_size, arguments.step, arguments.margin)
     lists = _lists(arguments.data)
     datasets = {name: read_csv(path) for name, path in lists.items()}
     systems = read_systems(arguments.models)
     settings = _settings(arguments)
     varied = _varied(arguments)
     for step in varied.get('distances', ()):
-        resolve_patches(arguments.patch_size, step)
+        resolve_patches(arguments.patch_size, step, arguments.margin)
     check_structures(
         systems,
         datasets,
@@ -248,6 +262,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
             patch_size=arguments.patch_size,
             step=arguments.step,
             blending=arguments.blending,
+            margin=arguments.margin,
             device=arguments.device,
         ),
         metrics=tuple(arguments.metrics) if arguments.metrics else None,

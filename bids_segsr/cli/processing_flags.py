@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import get_args
 
+from bids_segsr.cli.arguments import patch_size
 from bids_segsr.inference.processing import BiasCorrection, Blending, SkullStrip, SkullStripTool
 
 
@@ -61,9 +62,10 @@ def add_processing_flags(parser: argparse.ArgumentParser, mask: str) -> None:
     )
     group.add_argument(
         '--patch-size',
-        type=int,
-        metavar='VOXELS',
-        help='edge of a patch, a multiple of 4; 0: the whole volume (default: 96)',
+        type=patch_size,
+        metavar='N|XxYxZ',
+        help='edge or edges of a patch in voxels, multiples of 4 (with --margin, any); 0: the '
+        'whole volume (default: 96)',
     )
     group.add_argument(
         '--step',
@@ -74,8 +76,15 @@ def add_processing_flags(parser: argparse.ArgumentParser, mask: str) -> None:
     group.add_argument(
         '--blending',
         choices=get_args(Blending),
-        help='weights of overlapping patches; uniform is the mean of the papers '
-        '(default: gaussian)',
+        help='weights of overlapping patches; uniform: the image is padded, tiled and averaged as '
+        'in SegSRGAN (default: gaussian)',
+    )
+    group.add_argument(
+        '--margin',
+        type=int,
+        metavar='VOXELS',
+        help='cut off at every side of a patch, the pieces put side by side as in mDCSRN and RRDG '
+        '(default: 0, patches overlap)',
     )
     group.add_argument(
         '--threshold',

@@ -92,7 +92,7 @@ def write_settings(
             for name, path in lists.items()
         },
         'imaging': dataclasses.asdict(settings.imaging),
-        'tiling': settings.processing.tiling,
+        'tiling': dataclasses.asdict(settings.processing.tiling),
         'varied': dict(varied),
         'metrics': settings.metrics,
         'labels': {name: list(numbers) for name, numbers in settings.labels.items()},

@@ -304,7 +304,7 @@ def _content(
         'system': job.system.name,
         'models': job.system.identity,
         'imaging': dataclasses.asdict(job.imaging),
-        'tiling': job.processing.tiling,
+        'tiling': dataclasses.asdict(job.processing.tiling),
         'varied': dict(job.varied),
     }
     if Path(job.imaging.forward.profile).is_file():

@@ -126,9 +126,16 @@ def restored(card: ModelCard, processing: Processing) -> str:
         what = f'The image was restored, and {segments} segmented, by the network {model}'
     patch_size, step = processing.patches
     patches = 'on the whole volume'
-    if patch_size:
+    size = f'{patch_size}^3^'
+    if not isinstance(patch_size, int):
+        size = ' x '.join(map(str, patch_size))
+    if processing.margin:
         patches = (
-            f'on overlapping patches of {patch_size}^3^ voxels every {step} voxels with '
+            f'on patches of {size} voxels, {processing.margin} of which were cut off at every side'
+        )
+    elif patch_size:
+        patches = (
+            f'on overlapping patches of {size} voxels every {step} voxels with '
             f'{processing.blending} weights'
         )
     text = f'{what}, run with *PyTorch* [@pytorch] {patches}'

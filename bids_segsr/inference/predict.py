@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,12 +11,13 @@ import numpy as np
 import torch
 from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.back_projection import Slices
 from bids_segsr.imaging.components import bounding_box
 from bids_segsr.inference.processing import Processing
-from bids_segsr.inference.tiling import AXIS_MULTIPLE
+from bids_segsr.inference.tiling import Layout, Tiling
 from bids_segsr.zoo import feeding
 from bids_segsr.zoo.contract import check_guides
 from bids_segsr.zoo.store import TrainedModel
@@ -83,9 +83,8 @@ def predict(
 ) -> Prediction:
     """Run a generator over an interpolated image, fed as its card says (`zoo.feeding`).
 
-    Patches lie a step apart (the last one of each axis is moved back to end at the border) and are
-    averaged with uniform weights, as in SegSRGAN (2020, section 3.2.3), or with a Gaussian that
-    trusts the middle of a patch more than its edge. Patches that show nothing are skipped.
+    How patches are put over it, `tiling.Tiling` tells. Patches that show nothing are skipped: what
+    they give lies outside the mask.
 
     Args:
         model: Generator and card.
@@ -95,7 +94,7 @@ def predict(
             was trained on brains is shown nothing else, and gives 0 outside.
         guides: Images of other contrasts on the same grid (X, Y, Z), registered, in the order of
             the training; each is masked and normalised by itself, as the image is.
-        processing: Patch size, step, blending and device; the rest is not used.
+        processing: Patch size, step, blending, margin and device; the rest is not used.
         progress: Show a progress bar.
 
     Returns:
@@ -122,22 +121,24 @@ def predict(
         resolution=feeding.resolution(scan),
         mirror_axis=mirror_axis,
     )
-    box = bounding_box(mask, MARGIN_VOXELS)
+    tiling = how.tiling
+    whole_image = slice(None), slice(None), slice(None)
+    box = whole_image if tiling.of_articles else bounding_box(mask, MARGIN_VOXELS)
     inside = [np.where(mask[box], part[box], 0).astype(np.float32) for part in (image, *guides)]
     stack = np.stack([*inside, mask[box].astype(np.float32)])
     stack = np.ascontiguousarray(np.moveaxis(stack, last + 1, -1))
 
     warnings: list[str] = []
     device = resolve_device(how.device)
-    tiling = _Tiling(*how.patches, how.blending, progress)
+    patches = _Patches(tiling, progress)
     try:
-        output = tiling.run(model.network, forward, torch.from_numpy(stack)[None], device)
+        output = patches.run(model.network, forward, torch.from_numpy(stack)[None], device)
     except torch.cuda.OutOfMemoryError:
         warnings.append('The GPU ran out of memory: the network ran on the CPU instead.')
         logger.warning(warnings[-1])
         torch.cuda.empty_cache()
         device = 'cpu'
-        output = tiling.run(model.network, forward, torch.from_numpy(stack)[None], device)
+        output = patches.run(model.network, forward, torch.from_numpy(stack)[None], device)
 
     # Channel by channel: there may be many, and all of them together are most of the memory.
     maps = np.moveaxis(output.numpy(), -1, last + 1)
@@ -177,10 +178,8 @@ def binary_entropy(probability: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class _Tiling:
-    patch_size: int
-    step: int
-    blending: str
+class _Patches:
+    tiling: Tiling
     progress: bool
 
     @torch.inference_mode()
@@ -204,24 +203,43 @@ class _Tiling:
             output = forward(image)
             return torch.cat([output, output[:, 1:2] ** 2 if channels > 1 else output], dim=1)
 
-        size = [
-            min(self.patch_size or n + AXIS_MULTIPLE, math.ceil(n / AXIS_MULTIPLE) * AXIS_MULTIPLE)
-            for n in stack.shape[2:]
-        ]
-        size = [max(n, 2 * AXIS_MULTIPLE) for n in size]
+        layout = self.tiling.layout(stack.shape[2:])
         # half a voxel more, for MONAI rounds the step down from a floating point product
-        overlap = [max(0.0, 1 - (self.step + 0.5) / n) if self.step else 0.0 for n in size]
+        overlap = [
+            max(0.0, 1 - (step + 0.5) / n)
+            for n, step in zip(layout.size, layout.step, strict=True)
+        ]
+        margin = self.tiling.margin
         output = sliding_window_inference(
-            stack,
-            roi_size=size,
+            _padded(stack, layout, 'replicate' if margin else 'constant'),
+            roi_size=layout.size,
             sw_batch_size=1,
             predictor=with_second_moment,
             overlap=overlap,
-            mode='constant' if self.blending == 'uniform' else 'gaussian',
+            mode='gaussian' if self.tiling.blending == 'gaussian' else 'constant',
             padding_mode='replicate',
+            roi_weight_map=_inner(layout, margin) if margin else None,
             sw_device=torch.device(device),
             device=torch.device('cpu'),
             progress=self.progress,
         )
         assert isinstance(output, Tensor)  # noqa: S101 - narrows MONAI's union
-        return output[0]
+        x, y, z = (
+            slice(first, first + n)
+            for first, n in zip(layout.before, stack.shape[2:], strict=True)
+        )
+        return output[0, :, x, y, z]
+
+
+def _padded(stack: Tensor, layout: Layout, mode: str) -> Tensor:
+    ends = list(zip(layout.before, layout.after, strict=True))
+    if not any(map(any, ends)):
+        return stack
+    # torch takes the last axis first
+    return pad(stack, [n for pair in reversed(ends) for n in pair], mode=mode)
+
+
+def _inner(layout: Layout, margin: int) -> Tensor:
+    weights = torch.zeros(layout.size)
+    weights[(slice(margin, -margin),) * 3] = 1
+    return weights

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from bids_segsr.exceptions import UserError
-from bids_segsr.inference.tiling import resolve_patches
+from bids_segsr.inference.tiling import PatchSize, Tiling, resolve_patches
 
 Blending = Literal['gaussian', 'uniform']
 BiasCorrection = Literal['n4', 'none']
@@ -24,9 +24,12 @@ class Processing:
         resolution: Spacing of the isotropic grid in mm; None for automatic.
         slice_thickness: FWHM of the slice profile in mm; None for what the sidecar tells, else
             the distance of the slices.
-        patch_size: Edge of a patch in voxels; 0 for the whole volume, None for the default.
+        patch_size: Edge of a patch in voxels, or its three edges in the order in which the network
+            sees the axes; 0 for the whole volume, None for the default.
         step: Distance of the patches in voxels; None for the default.
         blending: Weights of overlapping patches, `gaussian` or `uniform`.
+        margin: Voxels cut off at every side of a patch before they are put side by side, nothing
+            blended; 0 for none. The three ways are those of `tiling.Tiling`.
         threshold: Above which probability a voxel is cortex, 0 to 1. A network that tells tissues
             apart needs none: there, the cortex is where it is the likeliest.
         keep_largest: Whether only the largest connected component of the cortex is kept.
@@ -44,9 +47,10 @@ class Processing:
 
     resolution: float | None = None
     slice_thickness: float | None = None
-    patch_size: int | None = None
+    patch_size: PatchSize | None = None
     step: int | None = None
     blending: Blending = 'gaussian'
+    margin: int = 0
     threshold: float = 0.5
     keep_largest: bool = False
     device: str = 'auto'
@@ -82,22 +86,21 @@ class Processing:
                 f'--skull-strip-tool {self.skull_strip_tool} registers no template: leave it out, '
                 'or leave out --skull-strip-template'
             )
-        resolve_patches(self.patch_size, self.step)
+        _ = self.patches
 
     @property
-    def patches(self) -> tuple[int, int]:
+    def patches(self) -> tuple[PatchSize, int]:
         """Patch size and step in voxels, defaults filled in."""
-        return resolve_patches(self.patch_size, self.step)
+        return resolve_patches(self.patch_size, self.step, self.margin)
 
     def choices(self, *names: str) -> dict[str, Any]:
         """Return some choices by name, for a node that depends on no others."""
         return {name: getattr(self, name) for name in names}
 
     @property
-    def tiling(self) -> dict[str, int | str]:
-        """How the network is put over a volume, by the names of the choices, for records."""
-        patch_size, step = self.patches
-        return {'patch_size': patch_size, 'step': step, 'blending': self.blending}
+    def tiling(self) -> Tiling:
+        """How the network is put over a volume."""
+        return Tiling(*self.patches, self.blending, self.margin)
 
     def settled(self, *, resolution: float, slice_thickness: float) -> Processing:
         """Return the choices for one image, with nothing left to a default.

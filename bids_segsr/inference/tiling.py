@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from bids_segsr.exceptions import UserError
@@ -25,34 +26,158 @@ MANY_FILTERS = 256
 """Channels at full resolution of any other network: dense blocks grow to some hundreds."""
 
 
-def resolve_patches(patch_size: int | None, step: int | None) -> tuple[int, int]:
+PatchSize = int | tuple[int, int, int]
+"""Voxels along every axis, or along each in the order in which the network sees them."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Patches over one volume.
+
+    Attributes:
+        size: Voxels of a patch along each axis.
+        step: Distance of neighbouring patches along each axis.
+        before: Voxels by which the volume is padded at the start of each axis.
+        after: The same at the end.
+        counts: Patches along each axis.
+    """
+
+    size: tuple[int, int, int]
+    step: tuple[int, int, int]
+    before: tuple[int, int, int]
+    after: tuple[int, int, int]
+    counts: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How patches are put over a volume and made one image again. Three ways.
+
+    With `gaussian` blending, ours: the last patch of an axis is moved back to end at the border,
+    and the middle of a patch counts more than its edge.
+
+    With `uniform` blending, that of SegSRGAN (2020, section 4.4.1): the volume is padded with
+    zeros, as much before as after (as the released code does), to the smallest one that patches
+    tile exactly; a step as long as a patch means no overlap. Equation 17 is printed without the
+    last patch of an axis: the times of Figure 6 need (n - patch) / step + 1.
+
+    With a margin, that of mDCSRN (section 4.1) and RRDG (section 3.1): so many voxels are cut off
+    every patch of the output, and what is left is put side by side, nothing averaged. The border
+    of the volume goes on for the margin.
+
+    Attributes:
+        patch_size: See `PatchSize`; 0 for the whole volume.
+        step: Distance of the patches in voxels; with a margin it follows from the patch.
+        blending: `gaussian` or `uniform`; of no effect with a margin.
+        margin: Voxels cut off at every side of a patch.
+    """
+
+    patch_size: PatchSize
+    step: int
+    blending: str = 'gaussian'
+    margin: int = 0
+
+    @property
+    def of_articles(self) -> bool:
+        """Whether the whole volume is tiled, whatever it shows, as the articles do."""
+        return bool(self.patch_size) and (self.margin > 0 or self.blending == 'uniform')
+
+    def layout(self, shape: Sequence[int]) -> Layout:
+        """Lay patches over a volume.
+
+        Args:
+            shape: Its voxels along each axis.
+        """
+        axes = list(zip(edges(self.patch_size), shape, strict=True))
+        # a volume that is smaller than a patch gets one that networks can just halve twice
+        whole = [AXIS_MULTIPLE * math.ceil(n / AXIS_MULTIPLE) for n in shape]
+        size = [
+            max(2 * AXIS_MULTIPLE, min(patch or n, n))
+            for (patch, _), n in zip(axes, whole, strict=True)
+        ]
+        if not self.of_articles:
+            step = [min(self.step or n, n) for n in size]
+            counts = [
+                1 + math.ceil(max(0, n - edge) / distance)
+                for n, edge, distance in zip(shape, size, step, strict=True)
+            ]
+            return Layout(_three(size), _three(step), (0, 0, 0), (0, 0, 0), _three(counts))
+        if self.margin:
+            size = [patch for patch, _ in axes]
+        step = [n - 2 * self.margin if self.margin else min(self.step, n) for n in size]
+        padded = [n + 2 * self.margin for n in shape]
+        counts = [
+            1 + math.ceil(max(0, n - edge) / distance)
+            for n, edge, distance in zip(padded, size, step, strict=True)
+        ]
+        missing = [
+            edge + (count - 1) * distance - n
+            for n, edge, distance, count in zip(shape, size, step, counts, strict=True)
+        ]
+        before = [self.margin or n // 2 for n in missing]
+        after = [n - first for n, first in zip(missing, before, strict=True)]
+        return Layout(*map(_three, (size, step, before, after, counts)))
+
+
+def edges(patch_size: PatchSize) -> tuple[int, int, int]:
+    """Return the voxels of a patch along each axis."""
+    return (patch_size,) * 3 if isinstance(patch_size, int) else patch_size
+
+
+def resolve_patches(
+    patch_size: PatchSize | None, step: int | None, margin: int = 0
+) -> tuple[PatchSize, int]:
     """Fill in and check patch size and step (voxels).
 
+    Args:
+        patch_size: See `Tiling`; None for the default.
+        step: None for the default; with a margin, it follows from the shortest edge.
+        margin: See `Tiling`.
+
     Raises:
-        UserError: The patch is no multiple of 4, or the step leaves gaps between the patches.
+        UserError: The patch is no multiple of 4 (with a margin, it may be any), the step leaves
+            gaps between the patches, or the margin leaves nothing of a patch.
     """
     if patch_size is None:
         patch_size = DEFAULT_PATCH_SIZE
-    if patch_size < 0 or patch_size % AXIS_MULTIPLE or 0 < patch_size < 2 * AXIS_MULTIPLE:
+    sides = edges(patch_size)
+    told = str(patch_size) if isinstance(patch_size, int) else 'x'.join(map(str, sides))
+    smallest = 2 * AXIS_MULTIPLE
+    multiple = 1 if margin else AXIS_MULTIPLE
+    if patch_size != 0 and (min(sides) < smallest or any(n % multiple for n in sides)):
+        kind = 'edges' if margin else f'a multiple of {AXIS_MULTIPLE}'
         raise UserError(
-            f'--patch-size {patch_size}: give a multiple of {AXIS_MULTIPLE} from '
-            f'{2 * AXIS_MULTIPLE} on, or 0 for the whole volume.'
+            f'--patch-size {told}: give {kind} from {smallest} on, or 0 for the whole volume.'
         )
+    if margin:
+        if margin < 0 or 2 * margin >= min(sides):
+            raise UserError(f'--margin {margin}: give 0 or more, less than half a patch ({told}).')
+        kept = min(sides) - 2 * margin
+        if step not in (None, kept):
+            raise UserError(f'--step {step}: follows from --margin; leave one of them out.')
+        return patch_size, kept
     if step is None:
-        step = patch_size * DEFAULT_STEP // DEFAULT_PATCH_SIZE
-    if patch_size and not 1 <= step <= patch_size:
-        raise UserError(f'--step {step}: give 1 to {patch_size}, the patch size.')
+        step = min(sides) * DEFAULT_STEP // DEFAULT_PATCH_SIZE
+    if patch_size and not 1 <= step <= min(sides):
+        raise UserError(f'--step {step}: give 1 to {min(sides)}, the patch size.')
     return patch_size, step
 
 
-def peak_memory_gb(shape: Sequence[int], patch_size: int, filters: int, channels: int) -> float:
+def _three(values: Sequence[int]) -> tuple[int, int, int]:
+    i, j, k = values
+    return i, j, k
+
+
+def peak_memory_gb(
+    shape: Sequence[int], patch_size: PatchSize, filters: int, channels: int
+) -> float:
     """Estimate the memory that `predict` needs beyond the interpreter and its libraries.
 
     `benchmarks/inference.py` compares the estimate with what is used.
 
     Args:
         shape: Shape of the image (or of the box around its mask).
-        patch_size: Edge of a patch in voxels; 0 for the whole volume.
+        patch_size: Of a patch in voxels; 0 for the whole volume.
         filters: Channels of the network at full resolution.
         channels: Output channels of the network.
 
@@ -60,7 +185,7 @@ def peak_memory_gb(shape: Sequence[int], patch_size: int, filters: int, channels
         Gigabytes (1e9 bytes).
     """
     volume = math.prod(shape)
-    patch = patch_size**3 if patch_size else volume
+    patch = math.prod(edges(patch_size)) if patch_size else volume
     patch = min(patch, volume)
     # input and mask, sums, weights, copies on the way out; five feature maps alive at a time
     return 4e-9 * (volume * (3 * channels + 8) + patch * filters * 5)

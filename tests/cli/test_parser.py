@@ -80,6 +80,7 @@ def test_defaults(folders: Path) -> None:
         ('--resolution auto', {'resolution': None}),
         ('--patch-size 64 --step 32', {'patch_size': 64, 'step': 32}),
         ('--blending uniform', {'blending': 'uniform'}),
+        ('--patch-size 64x40x64 --margin 3', {'patch_size': (64, 40, 64), 'margin': 3}),
         ('--slice-thickness 2', {'slice_thickness': 2.0}),
         ('--threshold 0.4', {'threshold': 0.4}),
         ('--keep-largest', {'keep_largest': True}),

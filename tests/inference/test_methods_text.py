@@ -54,6 +54,10 @@ def test_every_citation_has_an_entry(tmp_path: Path, architecture: str, template
         ({'patch_size': 0}, 'on the whole volume'),
         ({'patch_size': 64, 'step': 32}, 'of 64^3^ voxels every 32 voxels'),
         ({'blending': 'uniform'}, 'uniform weights'),
+        (
+            {'patch_size': (64, 40, 64), 'margin': 3},
+            'on patches of 64 x 40 x 64 voxels, 3 of which were cut off at every side',
+        ),
         ({'threshold': 0.25}, 'probability above 0.25'),
         ({'keep_largest': True}, 'largest connected component was kept'),
         ({'skull_strip': 'skip'}, 'was not extracted'),
