@@ -149,7 +149,7 @@ def _train_all(arguments: argparse.Namespace) -> int:
                 arguments.label_desc,
                 arguments.split_column,
             ),
-            recipe.seed,
+            recipe,
             arguments.data,
         )
         data = data_of_subjects(recipe, subjects, str(arguments.data))

@@ -105,14 +105,12 @@ def draw_acquisition(
             one.
     """
     axis = 2 if model.axis is None else model.axis
-    for limits, axes in ((model.spacing_mm, {axis}), (model.in_plane_mm, {0, 1, 2} - {axis})):
-        fine = max(spacing[n] for n in axes)
-        # the range is refused, not one draw of it deep in a training
-        if limits is not None and limits[0] < 0.999 * fine:
-            raise UserError(
-                f'forward model: {limits[0]:g} mm is finer than the image ({fine:g} mm); '
-                'give a coarser one.'
-            )
+    # the range is refused, not one draw of it deep in a training
+    if model.spacing_mm is not None and model.spacing_mm[0] < 0.999 * spacing[axis]:
+        raise UserError(
+            f'forward model: {model.spacing_mm[0]:g} mm is finer than the image '
+            f'({spacing[axis]:g} mm); give a coarser one.'
+        )
     low = _draw_spacing(model, spacing, rng)
     thickness = 0.0
     if model.kind == 'thick-slices':
@@ -147,7 +145,7 @@ def low_resolution_grid(
         for n, own, coarse in zip(shape, fine, acquisition.spacing, strict=True)
     ]
     new = [
-        n * own / m if acquisition.kind == 'k-space' else max(coarse, own)
+        n * own / m if acquisition.kind == 'k-space' else own if _kept(coarse / own) else coarse
         for n, m, own, coarse in zip(shape, counts, fine, acquisition.spacing, strict=True)
     ]
     return centred_grid(np.array(counts), np.array(new), affine, np.array(shape))
@@ -264,7 +262,7 @@ def _uniform(limits: Sequence[float], rng: np.random.Generator | None) -> float:
 
 def _count(n: int, ratio: float, kind: str) -> int:
     """Samples of an axis of n voxels."""
-    if ratio <= 1.001:
+    if _kept(ratio):
         return n
     count = round(n / ratio) if kind == 'k-space' else int(np.floor(n / ratio + 1e-3))
     if count < 2:
@@ -273,6 +271,11 @@ def _count(n: int, ratio: float, kind: str) -> int:
             'give a finer one.'
         )
     return count
+
+
+def _kept(ratio: float) -> bool:
+    """Whether an axis stays as it is; in plane, a scan may be finer than the image."""
+    return abs(ratio - 1) <= 0.001
 
 
 @lru_cache(maxsize=64)
@@ -299,7 +302,7 @@ def _of_axis(
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     ratio = acquisition.spacing[axis] / fine
     count = _count(n, ratio, acquisition.kind)
-    if ratio <= 1.001:
+    if _kept(ratio):
         return None, None
     if acquisition.kind == 'k-space':
         ratio = n / count
@@ -330,6 +333,8 @@ def _blur(acquisition: Acquisition, axis: int, fine: float) -> tuple[np.ndarray,
         width = coarse if sigma is None else sigma * fine * FWHM_PER_SIGMA
         return profile_samples('gaussian', width, step)
     if axis != acquisition.axis:
+        if coarse < fine:
+            return np.zeros(1), np.ones(1)
         # as `resample` smooths an axis that gets coarser
         return profile_samples('gaussian', float(np.sqrt(coarse**2 - fine**2)), step)
     return profile_samples(acquisition.profile, acquisition.thickness, step)

@@ -116,7 +116,8 @@ def _section(title: str, body: str) -> str:
 
 
 def _outcome(rows: Sequence[Row], summary: Mapping[str, Any]) -> str:
-    best = next((row for row in rows if row['step'] == summary['best_step']), rows[-1])
+    kept = summary['kept_step']
+    best = next((row for row in rows if row['step'] == kept), rows[-1])
     table = []
     for name, key, unit, digits in (
         ('PSNR', 'psnr', 'dB', 2),
@@ -132,17 +133,20 @@ def _outcome(rows: Sequence[Row], summary: Mapping[str, Any]) -> str:
                 f'<td class="number">{_number(other, digits)}</td>'
                 f'<td>{_verdict(value, other, digits, unit)}</td></tr>'
             )
+    reason = 'which had the best score' if kept == summary['best_step'] else 'the last ones'
+    if summary['steps'] and not kept:
+        reason = 'with which the training began, and which nothing later surpassed'
     epochs = f'{summary["epochs"]:.3g} epochs, {summary["steps"]:,} generator updates'
     if summary['critic_steps']:
         epochs += f', {summary["critic_steps"]:,} critic updates'
     return (
         f'<p class="reading">{epochs} in {_duration(summary["minutes"])}. The weights of step '
-        f'{summary["best_step"]:,} (epoch {best["epoch"]:.3g}) had the best score, '
-        f'{best["score"]:.4g}, and are the model. Scores: patches of the validation '
+        f'{kept:,} (epoch {best["epoch"]:.3g}), {reason}, are the model: score '
+        f'{best["score"]:.4g}. Scores: patches of the validation '
         f'subjects ({len(summary["subjects"]["validation"])}), low resolution simulated.</p>'
         '<table class="table table-sm glance"><thead><tr><th></th>'
-        '<th class="number">at the start</th><th class="number">best weights</th>'
-        '<th class="number">interpolation</th><th>best against interpolation</th></tr></thead>'
+        '<th class="number">at the start</th><th class="number">the model</th>'
+        '<th class="number">interpolation</th><th>model against interpolation</th></tr></thead>'
         f'<tbody>{"".join(table)}</tbody></table>'
     )
 

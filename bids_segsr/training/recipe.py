@@ -141,6 +141,13 @@ class Validation:
         every_steps: Generator updates between validations.
         score: What decides which weights are the best: one of SCORES or ``dice_CHANNEL``, or a
             weighted sum such as ``psnr+10*dice``. A loss counts negatively.
+        keep: Which weights become the model: the 'best' by the score, or the 'last'. In a training
+            with a critic the weights that it starts from are never the best: no critic has
+            taught them.
+        dice: Over all voxels of the patches, 'pooled' (as the released code of SegSRGAN does), or
+            the mean over 'patches' of the Dice of each (SegSRGAN 2020, section 4.3).
+        subjects: Who follows the training: subjects that are set aside ('held-out'), or those that
+            are trained on ('trained', where an article sets none aside).
         patience: Validations without a better score after which the training ends; None for never.
         patches: Validation patches, spread evenly over the validation set; None for all.
         pictures: Validation patches that are drawn.
@@ -152,6 +159,9 @@ class Validation:
     every_epochs: int = 1
     every_steps: int | None = None
     score: str = 'psnr'
+    keep: Literal['best', 'last'] = 'best'
+    dice: Literal['pooled', 'patches'] = 'pooled'
+    subjects: Literal['held-out', 'trained'] = 'held-out'
     patience: int | None = None
     patches: int | None = 64
     pictures: int = 2

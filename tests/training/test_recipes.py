@@ -98,7 +98,8 @@ def test_recipes_of_all_papers_are_there():
     assert set(RECIPES) == {
         'fsrcnn', 'mdcsrn-b4u4', 'mdcsrn-b6u4', 'mdcsrn-b8u4', 'mdcsrn-gan', 'recnn-10l',
         'recnn-20l', 'recnn-20l-3mm', 'recnn-20l-multiscale', 'recnn-multimodal', 'rrdg',
-        'rrdg-gan', 'segsrgan-2019', 'segsrgan-2020', 'segsrgan-2020-2-4mm',
+        'rrdg-gan', 'segsrgan-2019', 'segsrgan-2019-clinical', 'segsrgan-2020',
+        'segsrgan-2020-2-4mm',
         'segsrgan-2020-2-4mm-conditional', 'segsrgan-2020-augmented', 'segsrgan-2020-no-gan',
         'srcnn3d', 'srdensenet', 'srresnet', 'unet-hr', 'unet-sr',
     }  # fmt: skip
@@ -210,7 +211,7 @@ def test_recipes_make_patches(name, subject, tmp_path):
 
 def test_critics_take_the_patches_of_their_recipes():
     adversarial = [recipe for recipe in map(read_recipe, RECIPES) if recipe.adversarial]
-    assert len(adversarial) == 7
+    assert len(adversarial) == 8
     for recipe in adversarial:
         assert recipe.critic.options['in_channels'] == len(recipe.task.channels)
         patch_size = recipe.critic.options.get('patch_size', recipe.sampling.patch_size)

@@ -104,12 +104,13 @@ def find_subjects(
     return subjects
 
 
-def with_validation(subjects: Sequence[Subject], seed: int, source: Path) -> list[Subject]:
+def with_validation(subjects: Sequence[Subject], recipe: Recipe, source: Path) -> list[Subject]:
     """Set subjects aside to follow the training, where there are none.
 
     Args:
         subjects: Of all splits.
-        seed: Decides which.
+        recipe: Its seed decides which; nobody is set aside where those that are trained on follow
+            the training.
         source: For messages.
 
     Returns:
@@ -119,7 +120,8 @@ def with_validation(subjects: Sequence[Subject], seed: int, source: Path) -> lis
     Raises:
         UserError: If too few subjects are left.
     """
-    if any(subject.split == 'validation' for subject in subjects):
+    trained = recipe.validation.subjects == 'trained'
+    if trained or any(subject.split == 'validation' for subject in subjects):
         return list(subjects)
     names = sorted({subject.name for subject in subjects if subject.split == 'train'})
     if len(names) < 2:
@@ -128,7 +130,7 @@ def with_validation(subjects: Sequence[Subject], seed: int, source: Path) -> lis
             'set aside to follow the training'
         )
     number = max(1, round(VALIDATION_SHARE * len(names)))
-    chosen = set(np.random.default_rng(seed).permutation(names)[:number].tolist())
+    chosen = set(np.random.default_rng(recipe.seed).permutation(names)[:number].tolist())
     logger.warning('%s: no validation subjects; drawn: %s', source, ', '.join(sorted(chosen)))
     return [
         dataclasses.replace(subject, split='validation') if subject.name in chosen else subject

@@ -305,7 +305,8 @@ def make_dataset(
         UserError: No subject of this split, no label map of the training subjects has the numbers
             of a channel, or see `store_subject` and `PatchDataset`.
     """
-    chosen = [subject for subject in subjects if subject.split == split]
+    trained = split == 'validation' and recipe.validation.subjects == 'trained'
+    chosen = [s for s in subjects if s.split == ('train' if trained else split)]
     if not chosen:
         raise UserError(f'no subject of the split {split!r} in the training data; add one.')
     task, sampling = recipe.task, recipe.sampling

@@ -6,7 +6,12 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import nibabel as nib
+
 from bids_segsr.exceptions import ImageError, UserError
+from bids_segsr.imaging.acquisition import draw_acquisition
+from bids_segsr.imaging.conform import spacing_of
+from bids_segsr.imaging.degrade import ForwardModel
 from bids_segsr.training.data.subjects import Subject, volume_shape
 from bids_segsr.training.data.volumes import SubjectVolumes
 from bids_segsr.training.recipe import Recipe
@@ -52,10 +57,21 @@ def check_fit(recipe: Recipe, subjects: Sequence[Subject]) -> None:
         subjects: The list, checked by `subjects.check_subjects`; those to test are left alone.
 
     Raises:
-        ImageError: An image is smaller than a patch, or has no label map where one is needed.
+        ImageError: An image is smaller than a patch, finer than the slices that shall be made of
+            it, or has no label map where one is needed.
+        UserError: The network takes another number of guides than the list has.
     """
+    takes = int(recipe.network.options.get('guides', 0))
     for subject in subjects:
         if subject.split != 'test' and subject.image is not None:
+            if len(subject.guides) != takes:
+                raise UserError(
+                    f'subject {subject.name}: {len(subject.guides)} guide images, the network of '
+                    f'{recipe.name} takes {takes}; give another list (columns Guide_image) or '
+                    'recipe.'
+                )
+            if recipe.task.input != 'high-resolution':
+                _check_acquisition(recipe.forward, subject.image)
             check_image(
                 subject.image,
                 volume_shape(subject.image),
@@ -63,6 +79,18 @@ def check_fit(recipe: Recipe, subjects: Sequence[Subject]) -> None:
                 recipe.sampling.patch_size,
                 recipe.task.channels,
             )
+
+
+def _check_acquisition(forward: ForwardModel, image: Path) -> None:
+    affine = nib.load(image).affine
+    order = nib.io_orientation(affine)[:, 0].astype(int)
+    spacing = [0.0] * 3
+    for axis, edge in zip(order, spacing_of(affine), strict=True):
+        spacing[axis] = edge
+    try:
+        draw_acquisition(forward, spacing, None)
+    except UserError as error:
+        raise ImageError(f'{image}: {error}') from None
 
 
 def check_numbers(volumes: Sequence[SubjectVolumes], recipe: Recipe) -> None:

@@ -38,7 +38,7 @@ from bids_segsr.training.loop.checkpoint import (
 )
 from bids_segsr.training.loop.distributed import max_over_processes, sum_over_processes
 from bids_segsr.training.loop.forward_pass import apply_network, make_super_resolver
-from bids_segsr.training.loop.model_card import Outcome, write_model, write_summary
+from bids_segsr.training.loop.model_card import UNTRAINED, Outcome, write_model, write_summary
 from bids_segsr.training.loop.networks import Networks
 from bids_segsr.training.loop.progress import Length, Progress, StopSignals, steps_per_epoch
 from bids_segsr.training.loop.run_folder import RECIPE_FILE
@@ -48,7 +48,7 @@ from bids_segsr.training.loop.validation import Validator
 from bids_segsr.training.recipe import Recipe, changed_key
 from bids_segsr.training.recipe_file import parse_recipe, recipe_text
 from bids_segsr.zoo.find import load_model
-from bids_segsr.zoo.store import TrainedModel
+from bids_segsr.zoo.store import CARD_FILE, TrainedModel
 
 logger = logging.getLogger(__name__)
 
@@ -331,11 +331,21 @@ class Trainer:
     def _finish(self, stopped_by: int | None) -> Outcome:
         """Write the model, unless the training was stopped, and the summary."""
         assert self.log is not None  # noqa: S101 - narrows
-        outcome = Outcome(self.progress, stopped_by).with_scores(self.log.rows)
+        now = Outcome(self.progress, stopped_by).with_scores(self.log.rows, self.progress.step)
+        last = self.out / LAST
+        if not (last / CARD_FILE).is_file():
+            # the next checkpoint of a run that goes on takes it away again
+            write_model(last, self.networks.kept, self.recipe, self.data, now)
+        best = load_checkpoint(self.out / BEST)
+        if self.recipe.validation.keep == 'last' or best is None:
+            outcome = now
+        else:
+            outcome = now.with_scores(self.log.rows, self.progress.best_step)
         if stopped_by is None:
-            best = load_checkpoint(self.out / BEST)
-            if best is not None:
+            if outcome is not now and best is not None:
                 self.networks.load_kept(of_prefix('network', best.tensors))
+            if self.progress.step and not outcome.kept_step:
+                logger.warning('%s: %s', self.out, UNTRAINED)
             model = self.out / MODEL_FOLDER
             write_model(model, self.networks.kept, self.recipe, self.data, outcome)
             logger.info('model written to %s', model)

@@ -31,6 +31,10 @@ SUMMARY_FILE = 'run.json'
 SEEN = 'content_digests'
 """Key of a card's training: digests of the images and label maps that the training read."""
 
+UNTRAINED = (
+    'These are the weights that the training began with: none of its validations was better.'
+)
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -39,30 +43,33 @@ class Outcome:
     Attributes:
         progress: Its counters.
         stopped_by: Number of the signal that stopped it early; None if it reached its end.
-        scores: Of the weights that are kept, on the validation patches.
+        kept_step: Step of the weights that are kept.
+        scores: Of these, on the validation patches.
     """
 
     progress: Progress
     stopped_by: int | None
+    kept_step: int = 0
     scores: dict[str, float] = field(default_factory=dict)
 
-    def with_scores(self, rows: Sequence[Mapping[str, float]]) -> Outcome:
-        """Take over the scores of the best step.
+    def with_scores(self, rows: Sequence[Mapping[str, float]], step: int) -> Outcome:
+        """Take over the scores of a step.
 
         Args:
             rows: Table of the run.
+            step: Of the weights that are kept.
 
         Returns:
             The completed outcome.
         """
-        best = [row for row in rows if row['step'] == self.progress.best_step]
+        best = [row for row in rows if row['step'] == step]
         names = ('psnr', 'ssim', 'gain', 'dice', 'interpolation', 'validation', 'score')
         scores = {
             name: value
             for name, value in (best[-1] if best else {}).items()
             if name.startswith(names) and math.isfinite(value)
         }
-        return dataclasses.replace(self, scores=scores)
+        return dataclasses.replace(self, kept_step=step, scores=scores)
 
 
 def write_model(
@@ -116,6 +123,7 @@ def write_model(
             'subjects': data.counts,
             'steps': progress.step,
             'best_step': progress.best_step,
+            'kept_step': outcome.kept_step,
             'minutes': round(progress.seconds / 60, 1),
             'loss': dataclasses.asdict(recipe.loss),
             'bids_segsr': __version__,
@@ -126,6 +134,7 @@ def write_model(
         limitations=(
             'Judged on validation patches of its own training only; run segsr evaluate on '
             'held-out subjects before use.',
+            *([UNTRAINED] if progress.step and not outcome.kept_step else []),
         ),
         licence='not told: it depends on the training data',
     )
@@ -164,6 +173,7 @@ def write_summary(
         'steps': progress.step,
         'critic_steps': progress.critic_step,
         'best_step': progress.best_step,
+        'kept_step': outcome.kept_step,
         'minutes': progress.seconds / 60,
         'wait_share': progress.all_waited / max(progress.all_trained, 1e-9),
         'scores': outcome.scores,

@@ -102,8 +102,10 @@ class Progress:
             recipe: Says what follows from no better score.
 
         Returns:
-            Whether it is the best one so far.
+            Whether it is the best one so far; in a training with a critic, the start never is.
         """
+        if recipe.adversarial and self.step == 0:
+            return False
         if math.isfinite(score) and (self.best is None or score > self.best):
             self.best, self.best_step = score, self.step
             self.stale = self.since_reduction = 0

@@ -49,7 +49,7 @@ def sum_names(recipe: Recipe, with_baseline: bool) -> list[str]:
     if recipe.loss.intensity != 'none':
         names += ['judged', *[f'{kind}{name}' for kind in kinds for name in ('psnr', 'ssim')]]
     for channel in scored_channels(recipe):
-        names += [f'both_{channel}', f'either_{channel}']
+        names += [f'both_{channel}', f'either_{channel}', f'overlap_{channel}']
     return names
 
 
@@ -64,8 +64,8 @@ def as_scores(
 
     Returns:
         Scores of the network ('loss' and its terms; 'psnr' in dB and 'ssim', means over the
-        patches; 'dice_CHANNEL', pooled over the voxels of all patches as in SegSRGAN, and their
-        mean 'dice'), and 'psnr' and 'ssim' of the interpolated image where it was judged.
+        patches; 'dice_CHANNEL', as `Validation.dice` says, and their mean 'dice'), and 'psnr' and
+        'ssim' of the interpolated image where it was judged.
     """
     patches = max(sums.get('patches', 0), 1)
     scores = {name: value / patches for name, value in sums.items() if name.startswith('loss')}
@@ -77,8 +77,11 @@ def as_scores(
                 baseline[name] = sums[f'baseline_{name}'] / sums['judged']
     overlaps = {}
     for channel in scored_channels(recipe):
-        either = sums[f'either_{channel}']
-        overlaps[f'dice_{channel}'] = 2 * sums[f'both_{channel}'] / either if either else 1.0
+        overlaps[f'dice_{channel}'] = (
+            _dice(sums[f'both_{channel}'], sums[f'either_{channel}'])
+            if recipe.validation.dice == 'pooled'
+            else sums[f'overlap_{channel}'] / patches
+        )
     if overlaps:
         scores |= {'dice': float(np.mean(list(overlaps.values()))), **overlaps}
     return scores, baseline
@@ -157,8 +160,11 @@ def _add(
         found = segment(output[sample][0].cpu().numpy(), channels)
         true = segment(batch.target[sample][0].cpu().numpy(), channels)
         for name in scored_channels(recipe):
-            sums[f'both_{name}'] += int((found[name] & true[name]).sum())
-            sums[f'either_{name}'] += int(found[name].sum()) + int(true[name].sum())
+            both = int((found[name] & true[name]).sum())
+            either = int(found[name].sum()) + int(true[name].sum())
+            sums[f'both_{name}'] += both
+            sums[f'either_{name}'] += either
+            sums[f'overlap_{name}'] += _dice(both, either)
 
 
 def _add_intensity(
@@ -175,6 +181,10 @@ def _add_intensity(
         # numpy's minimum hands a NaN on, min() does not
         sums[f'{kind}psnr'] += float(np.minimum(HIGHEST_PSNR, psnr(truth, image, mask)))
         sums[f'{kind}ssim'] += ssim(truth, image, mask)
+
+
+def _dice(both: float, either: float) -> float:
+    return 2 * both / either if either else 1.0
 
 
 def _volume(tensor: Tensor, sample: slice) -> np.ndarray:
