@@ -234,7 +234,6 @@ def test_resolution_is_drawn_anew_and_reproducibly():
         {},
         {'kind': 'isotropic'},
         {'spacing_mm': (0.5, 4.0)},
-        {'spacing_mm': (3.0, 3.0), 'in_plane_mm': (0.9, 1.5)},
     ],
 )
 def test_model_that_does_not_fit_the_image_is_refused(fields):
