@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import oblique_affine
 from evaluation_phantoms import write_model
+from geometry_phantoms import oblique_affine
 
 from bids_segsr.cli.segsr import main
 from bids_segsr.imaging.volume import save_volume

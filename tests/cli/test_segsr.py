@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SHARED, oblique_affine
+from geometry_phantoms import SHARED, oblique_affine
 
 from bids_segsr.cli.segsr import main
 from bids_segsr.imaging.volume import load_map, save_volume

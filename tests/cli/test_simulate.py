@@ -9,7 +9,7 @@ import shutil
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import oblique_affine
+from geometry_phantoms import oblique_affine
 
 from bids_segsr.bids.validator import validate_dataset
 from bids_segsr.cli import simulate

@@ -12,7 +12,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import laid, oblique_affine
+from geometry_phantoms import laid, oblique_affine
 from scipy.ndimage import gaussian_filter
 
 from bids_segsr.cli import train

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import SHARED
+from geometry_phantoms import SHARED
 
 ROOT = Path(__file__).resolve().parents[2]
 INFRA = SHARED / 'infra'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import centre_of_mass, gaussian_blob, oblique_affine
+from geometry_phantoms import centre_of_mass, gaussian_blob, oblique_affine
 from scipy.ndimage import fourier_shift, gaussian_filter
 from scipy.signal import resample as fourier_resample
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import all_orientations, oblique_affine
+from geometry_phantoms import all_orientations, oblique_affine
 from scipy.ndimage import gaussian_filter
 
 from bids_segsr.imaging.back_projection import (

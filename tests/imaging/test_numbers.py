@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import gaussian_blob, oblique_affine
+from geometry_phantoms import gaussian_blob, oblique_affine
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from bids_segsr.imaging.bias_field import correct_bias_field

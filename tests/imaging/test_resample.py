@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import all_orientations, centre_of_mass, gaussian_blob, oblique_affine
+from geometry_phantoms import all_orientations, centre_of_mass, gaussian_blob, oblique_affine
 from scipy.ndimage import map_coordinates
 
 from bids_segsr.imaging.conform import acquired_axis

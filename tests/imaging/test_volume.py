@@ -6,7 +6,7 @@ import locale
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import all_orientations, oblique_affine
+from geometry_phantoms import all_orientations, oblique_affine
 from nibabel.affines import apply_affine
 
 from bids_segsr.exceptions import ImageError

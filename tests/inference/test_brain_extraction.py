@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from conftest import all_orientations, oblique_affine
+from geometry_phantoms import all_orientations, oblique_affine
 
 from bids_segsr.exceptions import ImageError, UserError
 from bids_segsr.imaging.brain_mask import find_template

@@ -11,8 +11,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from conftest import centre_of_mass, gaussian_blob, laid, oblique_affine
 from evaluation_phantoms import SHAPE, write_head, write_model
+from geometry_phantoms import centre_of_mass, gaussian_blob, laid, oblique_affine
 from torch import nn
 
 from bids_segsr.cli import app, evaluate, train

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from conftest import all_orientations, centre_of_mass, gaussian_blob, oblique_affine
+from geometry_phantoms import all_orientations, centre_of_mass, gaussian_blob, oblique_affine
 from torch import nn
 
 from bids_segsr.exceptions import ImageError

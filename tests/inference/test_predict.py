@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import SHARED, laid
+from geometry_phantoms import SHARED, laid
 from torch import nn
 
 from bids_segsr.exceptions import UserError

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import all_orientations, oblique_affine
+from geometry_phantoms import all_orientations, oblique_affine
 
 from bids_segsr.exceptions import ImageError, UserError
 from bids_segsr.inference import skull_strip_tools

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import laid
+from geometry_phantoms import laid
 from test_predict import CARD
 from torch import nn
 

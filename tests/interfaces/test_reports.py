@@ -8,7 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import oblique_affine
+from geometry_phantoms import oblique_affine
 from test_figures import AFFINE, DATA
 from test_subject import QC
 

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import all_orientations, oblique_affine
+from geometry_phantoms import all_orientations, oblique_affine
 from PIL import Image
 
 from bids_segsr.reports import display_volume as views

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import all_orientations, oblique_affine
+from geometry_phantoms import all_orientations, oblique_affine
 from PIL import Image
 
 from bids_segsr.reports import viewer

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from conftest import oblique_affine
+from geometry_phantoms import oblique_affine
 from nibabel.affines import apply_affine
 from scipy.ndimage import map_coordinates
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from bids_segsr.workflows.base import init_single_image_wf
-from conftest import oblique_affine
+from geometry_phantoms import oblique_affine
 
 from bids_segsr.bids.query import Scan
 from bids_segsr.cli.segsr import main

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import laid
 from evaluation_phantoms import write_head
+from geometry_phantoms import laid
 from torch import nn
 
 from bids_segsr.evaluation.cases import Imaging, load_reference, make_case

@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from conftest import oblique_affine
+from geometry_phantoms import oblique_affine
 from scipy.ndimage import gaussian_filter
 from torch.utils.data import DataLoader
 

@@ -8,7 +8,7 @@ import os
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import all_orientations, oblique_affine
+from geometry_phantoms import all_orientations, oblique_affine
 
 from bids_segsr.exceptions import ImageError, UserError
 from bids_segsr.imaging.acquisition import acquire, draw_acquisition
