@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,12 @@ from geometry_phantoms import SHARED
 os.environ.setdefault('MPLBACKEND', 'agg')
 os.environ.setdefault('NO_ET', '1')
 os.environ.setdefault('NIPYPE_NO_ET', '1')
+# drawn here, so that all processes of a run have the same
+os.environ.setdefault('HOSTILE_SEED', str(secrets.randbelow(2**31)))
+
+
+def pytest_report_header() -> str:
+    return f'hostile inputs: again with HOSTILE_SEED={os.environ["HOSTILE_SEED"]}'
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
