@@ -25,13 +25,16 @@ from bids_segsr.simulation.synthesis import Sample, Synthesis, make_sample
 from bids_segsr.simulation.tables import CLASSES, AcquisitionRanges
 from bids_segsr.simulation.thick_slices import BackProjection
 from bids_segsr.simulation.thin_axes import ThinAxes, make_thin_sample, read_thin_axes
-from bids_segsr.training.data.patches import Patch
+from bids_segsr.training.data.patches import TRIES, Patch
 from bids_segsr.training.data.shared_volumes import DeviceVolumes, SharedVolumes
 from bids_segsr.training.data_tables import UNLABELLED, Heads, LabelMaps, LabelSource, Sampling
 from bids_segsr.training.recipe import Recipe
 
 WINDOW = 32
 """Volumes from which the patches of one time are drawn."""
+
+LEAST_BRAIN = 0.02
+"""Share of a patch that shows one."""
 
 EPOCH = 1000
 """Patches of an epoch where the recipe does not say."""
@@ -159,8 +162,12 @@ class LabelMapDataset(Dataset[Patch]):
         rng = np.random.default_rng([self.seed, 1, index])
         newest = index // self.reuse
         volume = self.volumes.get(newest - int(rng.integers(min(WINDOW, newest + 1))))
-        i, j = rng.integers(self.patch_size + 1, size=2)
-        patch = as_tensor(volume[:, i : i + self.patch_size, j : j + self.patch_size])
+        for _ in range(TRIES):
+            i, j = rng.integers(self.patch_size + 1, size=2)
+            patch = as_tensor(volume[:, i : i + self.patch_size, j : j + self.patch_size])
+            # without a brain all is one value, which normalisations divide by next to nothing
+            if (patch[0] != 0).float().mean() >= LEAST_BRAIN:
+                break
         if self.synthesis.deformation.upright_share > 0:
             return _as_patch(patch)
         patch = patch.flip([axis + 1 for axis in range(3) if rng.random() < 0.5])

@@ -273,3 +273,12 @@ def test_patches_do_not_depend_on_the_precision_of_the_network(made):
         torch.testing.assert_close(
             made(split='validation', cache='other', steps=5)[0]['image'], plain['image']
         )
+
+
+def test_patches_show_a_brain_where_their_volume_does(made):
+    patches = made()
+    volume = torch.zeros(5, 32, 32, 16)
+    volume[0, 24:, 24:] = 1  # nine of ten places show nothing
+    patches.volumes = SimpleNamespace(get=lambda number: volume)
+    shown = [float((patches[index]['image'] != 0).float().mean()) for index in range(40)]
+    assert min(shown) >= 0.02
