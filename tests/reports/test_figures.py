@@ -191,8 +191,8 @@ def test_overlays_are_drawn(tmp_path: Path) -> None:
     named = figures.plot_segmentation(
         at('scan'), (labels, AFFINE), tmp_path / 'l.svg', names={1: 'Cortex', 4: 'Ventricle'}
     ).read_text(encoding='utf-8')
-    assert '>Cortex<' in named
-    assert '>Ventricle<' in named
+    assert '>\N{BLACK SQUARE} Cortex<' in named
+    assert '>\N{BLACK SQUARE} Ventricle<' in named
 
 
 def test_residual_is_in_percent_of_the_robust_range(tmp_path: Path) -> None:
