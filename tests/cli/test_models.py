@@ -52,7 +52,14 @@ def test_list_for_programs(run, models):
     content = json.loads(out)
     assert status == 0
     by_name = {model['name']: model for model in content['models']}
-    assert list(by_name) == [DEFAULT_MODEL, 'brain-mask', 'first', 'second', 'segsrgan-synth']
+    assert list(by_name) == [
+        DEFAULT_MODEL,
+        'brain-mask',
+        'first',
+        'second',
+        'segsrgan-synth',
+        'tissue-unet-newborn',
+    ]
     assert by_name[DEFAULT_MODEL]['default']
     assert by_name[DEFAULT_MODEL]['parameters'] == 3_191_760
     tiny = create('segsrgan', base_filters=2, n_blocks=1)

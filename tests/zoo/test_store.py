@@ -73,7 +73,13 @@ def test_saving_twice_gives_the_same_bytes(tmp_path, network):
 def test_models_are_found_by_name(folder, monkeypatch):
     monkeypatch.setenv('BIDS_SEGSR_MODELS', str(folder.parent))
     assert load_model('tiny').card.name == 'tiny'
-    assert list(card_paths()) == [DEFAULT_MODEL, BRAIN_MASK_MODEL, 'segsrgan-synth', 'tiny']
+    assert list(card_paths()) == [
+        DEFAULT_MODEL,
+        BRAIN_MASK_MODEL,
+        'segsrgan-synth',
+        'tiny',
+        'tissue-unet-newborn',
+    ]
 
 
 def test_unknown_name_lists_the_known_ones():
@@ -142,7 +148,13 @@ def test_folder_or_weights_without_card_are_refused(folder):
 
 
 @pytest.mark.parametrize(
-    ('name', 'channels'), [(DEFAULT_MODEL, 10), ('segsrgan-synth', 2), (BRAIN_MASK_MODEL, 2)]
+    ('name', 'channels'),
+    [
+        (DEFAULT_MODEL, 10),
+        ('tissue-unet-newborn', 10),
+        ('segsrgan-synth', 2),
+        (BRAIN_MASK_MODEL, 2),
+    ],
 )
 def test_packaged_models_ship_with_an_honest_card(name, channels):
     model = load_model(name)
