@@ -18,6 +18,7 @@ from bids_segsr.imaging.degrade import ForwardModel
 from bids_segsr.training.data.patches import PatchDataset, make_dataset
 from bids_segsr.training.data.subjects import Subject
 from bids_segsr.training.data_tables import Augmentation, Sampling
+from bids_segsr.training.recipe import Validation
 
 SHAPE = (44, 40, 60)
 AFFINE = oblique_affine((0.8, 0.8, 0.8), (4, -3, 6))
@@ -63,6 +64,7 @@ def made(subjects, tmp_path_factory):
             forward=fields.pop('forward', FORWARD),
             sampling=Sampling(**{'patch_size': 16} | fields.pop('sampling', {})),
             augmentation=Augmentation(**fields),
+            validation=Validation(),
         )
         return make_dataset(recipe, subjects, split, seed, cache)
 
