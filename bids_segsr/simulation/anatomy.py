@@ -209,8 +209,7 @@ def brain_hull(
     """
     found = bounding_box(tissue)
     pad = int(np.ceil((CLOSING_MM + RIM_MM) / min(spacing))) + 1
-    near = ndimage.distance_transform_edt(~np.pad(tissue[found], pad), spacing)
-    inner = ndimage.distance_transform_edt(near <= CLOSING_MM + RIM_MM, spacing) > CLOSING_MM
+    inner = _closed(np.pad(tissue[found], pad), spacing, CLOSING_MM, RIM_MM)
     hull = np.zeros(np.array(tissue.shape) + 2 * pad, dtype=bool)
     hull[tuple(slice(s.start, s.stop + 2 * pad) for s in found)] = inner
     hull = hull[pad:-pad, pad:-pad, pad:-pad] | tissue
@@ -270,11 +269,19 @@ def capsules(tissue: np.ndarray, spacing: tuple[float, float, float]) -> np.ndar
     deep = tissue == _INDEX['deep-grey']
     if not deep.any():
         return np.zeros(tissue.shape, np.float32)
-    near = ndimage.distance_transform_edt(~deep, spacing) <= CAPSULE_MM
-    closed = ndimage.distance_transform_edt(near, spacing) > CAPSULE_MM
+    closed = _closed(deep, spacing, CAPSULE_MM)
     between = (closed & (tissue == _INDEX['white'])).astype(np.float32)
     found: np.ndarray = ndimage.gaussian_filter(between, 0.5)
     return found
+
+
+def _closed(
+    mask: np.ndarray, spacing: tuple[float, float, float], radius: float, rim: float = 0.0
+) -> np.ndarray:
+    """Close a mask (i, j, k) by a ball of `radius` mm, and keep `rim` mm around it."""
+    near = ndimage.distance_transform_edt(~mask, spacing) <= radius + rim
+    closed: np.ndarray = ndimage.distance_transform_edt(near, spacing) > radius
+    return closed
 
 
 def deep_nearness(tissue: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
