@@ -64,7 +64,8 @@ def write_report(result: Result, files: dict[str, Path], target: Path, methods: 
             setattr(workflow.inputs.inputnode, field, str(saved))
         for field, path in files.items():
             if field not in shown and field in workflow.inputs.inputnode.get():
-                setattr(workflow.inputs.inputnode, field, str(path))
+                # nodes run in folders of their own
+                setattr(workflow.inputs.inputnode, field, str(path.absolute()))
         config.set('execution', 'crashdump_dir', folder)
         workflow.run(plugin='Linear')
         write_citation(root, methods)

@@ -29,6 +29,17 @@ def predict(model: Path, *words: object) -> int:
     return main(['predict', *map(str, words), *flags, '--patch-size', '16', '--resolution', '1'])
 
 
+def test_the_report_is_drawn_where_the_output_folder_is_relative(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_scan(tmp_path / 'scan.nii.gz')
+    monkeypatch.chdir(tmp_path)
+    flags = ['--model', str(model), '--device', 'cpu', '--skull-strip', 'skip']
+    status = main(['predict', 'scan.nii.gz', 'out', *flags, '--patch-size', '16'])
+    assert status == 0
+    assert [path.suffix for path in (tmp_path / 'out').glob('*.html')] == ['.html']
+
+
 def images(folder: Path) -> list[str]:
     return sorted(str(p.relative_to(folder)) for p in folder.rglob('*_desc-toy_*.nii.gz'))
 
