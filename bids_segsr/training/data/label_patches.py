@@ -132,7 +132,8 @@ class LabelMapDataset(Dataset[Patch]):
                 count=len(self) if in_order else None,
             )
         else:
-            self.volumes = DeviceVolumes(self._make, len(self) if in_order else WINDOW)
+            # a critic draws from a window of its own
+            self.volumes = DeviceVolumes(self._make, len(self) if in_order else 2 * WINDOW)
 
     def __getstate__(self) -> dict[str, Any]:
         """Hand a worker no gigabytes: it finds them in the cache."""

@@ -1,0 +1,208 @@
+"""Train one of the packaged models from label maps, or a half of one, and join halves.
+
+    python benchmarks/train_weights.py JOB --data DIR --out OUT/JOB [--init MODEL] [--minutes N]
+        [--device cuda --batch 8]
+    python benchmarks/train_weights.py join OUT/tissues/model OUT/intensity/model --out OUT/model
+
+Jobs: the halves of `tissue-unet`, `tissues` and `intensity`; `tissues-newborn`, the half for the
+tissues that sees newborns in T2w alone; `segsrgan` and `segsrgan-twin`, the recipe
+`segsrgan-newborn` with and without its adversarial term; `brain-mask`. Each is a process of its
+own: on a GPU they run beside each other, on a CPU one after the other on a core each
+(`OMP_NUM_THREADS=1`). Halves that are trained apart learn as much as both at once and need not
+wait for each other. DIR holds `labels` and `images` as the recipes say. A run that was stopped is taken
+up. `benchmarks/default_model.py --model OUT/model --write-card` scores a pair.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from bids_segsr.networks import create
+from bids_segsr.training.data.collection import data_of_label_maps
+from bids_segsr.training.data_tables import UNLABELLED
+from bids_segsr.training.loop.training_run import Run, label_map_sets, run_training
+from bids_segsr.training.recipe import Recipe
+from bids_segsr.training.recipe_file import read_recipe
+from bids_segsr.zoo.find import load_model
+from bids_segsr.zoo.store import TrainedModel, save_model
+
+PAIR, NEWBORN = 'default-model', 'segsrgan-newborn'
+TISSUES = ('tissues', 'tissues-newborn')
+HALVES = (*TISSUES, 'intensity')
+JOBS = (*HALVES, 'segsrgan', 'segsrgan-twin', 'brain-mask')
+RATES = {'tissues': 7e-4, 'tissues-newborn': 7e-4, 'intensity': 6e-4}
+
+
+def recipe_of(job: str, minutes: float, batch: int, device: str) -> Recipe:
+    """Return what a job is trained by.
+
+    Args:
+        job: A name of JOBS.
+        minutes: How long.
+        batch: Patches a step.
+        device: 'cpu' or 'cuda': a CPU that knows bfloat16 makes twice as many steps in it.
+    """
+    if job in HALVES:
+        recipe = _half(job)
+    else:
+        recipe = read_recipe('brain-mask' if job == 'brain-mask' else NEWBORN)
+    if job == 'segsrgan-twin':
+        loss = dataclasses.replace(recipe.loss, adversarial_weight=0.0)
+        recipe = dataclasses.replace(recipe, loss=loss, critic=None)
+    if job.startswith('segsrgan'):
+        assert recipe.label_maps is not None  # noqa: S101 - narrows
+        # a step of the critic's five and the generator's takes six batches
+        reuse = recipe.label_maps.reuse * max(1, batch // 4)
+        label_maps = dataclasses.replace(recipe.label_maps, reuse=reuse)
+        recipe = dataclasses.replace(recipe, label_maps=label_maps)
+    schedule = dataclasses.replace(
+        recipe.schedule,
+        minutes=minutes,
+        batch_size=batch,
+        precision='bf16' if job in HALVES and device == 'cpu' else 'fp32',
+    )
+    return dataclasses.replace(recipe, schedule=schedule)
+
+
+def _half(job: str) -> Recipe:
+    recipe = read_recipe(PAIR)
+    assert recipe.label_maps is not None  # noqa: S101 - narrows
+    options = dict(recipe.network.options)
+    task, loss, label_maps = recipe.task, recipe.loss, recipe.label_maps
+    if job in TISSUES:
+        options = {**options, 'intensity': False, 'detail_filters': 0}
+        loss = dataclasses.replace(loss, intensity='none')
+        # scans without labels teach the tissues nothing
+        known = tuple(part for part in label_maps.sources if part.labelling != UNLABELLED)
+        label_maps = dataclasses.replace(label_maps, sources=known)
+    else:
+        options = {**options, 'classes': 0, 'class_filters': 0}
+        task = dataclasses.replace(task, channels=('intensity',), labels={})
+        loss = dataclasses.replace(loss, segmentation='none')
+    if job == 'tissues-newborn':
+        newborn = read_recipe(NEWBORN).label_maps
+        assert newborn is not None  # noqa: S101 - narrows
+        label_maps = dataclasses.replace(
+            label_maps,
+            appearance=dataclasses.replace(
+                label_maps.appearance, contrasts=newborn.appearance.contrasts
+            ),
+            acquisition=newborn.acquisition,
+            deformation=newborn.deformation,
+        )
+    return dataclasses.replace(
+        recipe,
+        network=dataclasses.replace(recipe.network, architecture='tissue-unet', options=options),
+        task=task,
+        loss=loss,
+        label_maps=label_maps,
+        optimiser=dataclasses.replace(recipe.optimiser, learning_rate=RATES[job]),
+        validation=dataclasses.replace(
+            recipe.validation, score='dice' if job in TISSUES else 'gain'
+        ),
+    )
+
+
+def half_of(pair: TrainedModel, half: str, recipe: Recipe, out: Path) -> Path:
+    """Write one half of a pair as a model to start from; returns its folder.
+
+    Args:
+        pair: The pair.
+        half: 'tissues' or 'intensity'.
+        recipe: What the half is trained by; what the pair lacks keeps its first weights.
+        out: Folder for it.
+    """
+    network = create(recipe.network.architecture, **recipe.network.options)
+    wanted, prefix = network.state_dict(), f'{half}.'
+    given = {
+        name.removeprefix(prefix): weights
+        for name, weights in pair.network.state_dict().items()
+        if name.startswith(prefix)
+    }
+    fits = {n: w for n, w in given.items() if n in wanted and w.shape == wanted[n].shape}
+    network.load_state_dict(fits, strict=False)
+    card = dataclasses.replace(
+        pair.card,
+        architecture=recipe.network.architecture,
+        options=recipe.network.options,
+        channels=recipe.task.channels,
+        labels=pair.card.labels if half == 'tissues' else {},
+    )
+    return save_model(out, network, card)
+
+
+def join(halves: dict[str, TrainedModel], out: Path) -> Path:
+    """Join trained halves; returns the folder of the pair.
+
+    Args:
+        halves: Models named 'tissues' and 'intensity'.
+        out: Folder of the pair. Its card is that of the tissues with both runs told.
+    """
+    recipe = read_recipe(PAIR)
+    network = create(recipe.network.architecture, **recipe.network.options)
+    network.load_state_dict(
+        {
+            f'{half}.{name}': weights
+            for half, model in halves.items()
+            for name, weights in model.network.state_dict().items()
+        }
+    )
+    told = {half: model.card.training for half, model in halves.items()}
+    card = dataclasses.replace(
+        halves['tissues'].card,
+        name=recipe.name,
+        architecture=recipe.network.architecture,
+        options=recipe.network.options,
+        training={
+            **told['tissues'],
+            'notes': [
+                f'{half}: {part["steps"]} steps, {part["minutes"]:.0f} minutes'
+                for half, part in told.items()
+            ],
+        },
+    )
+    return save_model(out, network, card, half_precision=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train, or join."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    jobs = parser.add_subparsers(dest='job', required=True, metavar='JOB')
+    for job in JOBS:
+        of_job = jobs.add_parser(job)
+        of_job.add_argument('--data', type=Path, required=True)
+        of_job.add_argument('--out', type=Path, required=True)
+        of_job.add_argument('--init', metavar='MODEL', help='name or path; a pair for a half')
+        of_job.add_argument('--minutes', type=float, default=60.0, metavar='N')
+        of_job.add_argument('--batch', type=int, default=2, metavar='N')
+        of_job.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
+    joined = jobs.add_parser('join')
+    joined.add_argument('halves', nargs=2, metavar='MODEL', help='tissues, then intensity')
+    joined.add_argument('--out', type=Path, required=True)
+    args = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format='%(asctime)s %(message)s', force=True)
+    if args.job == 'join':
+        tissues, intensity = map(load_model, args.halves)
+        print(join({'tissues': tissues, 'intensity': intensity}, args.out))
+        return
+    recipe = recipe_of(args.job, args.minutes, args.batch, args.device)
+    init = args.init
+    if init is not None and args.job in HALVES:
+        half = 'tissues' if args.job in TISSUES else 'intensity'
+        started = args.out.with_name(f'{args.out.name}-init')
+        init = str(half_of(load_model(init), half, recipe, started))
+    run_training(
+        recipe,
+        data_of_label_maps(recipe, args.data),
+        label_map_sets(args.data),
+        args.out,
+        Run(args.device, workers=0 if args.device == 'cpu' else None, init=init),
+    )
+
+
+if __name__ == '__main__':
+    main()
