@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bids_segsr.networks import create
+from bids_segsr.networks.tissue_unet import ClassHead
 from bids_segsr.training.data.collection import data_of_label_maps
 from bids_segsr.training.data_tables import UNLABELLED
 from bids_segsr.training.loop.training_run import Run, label_map_sets, run_training
@@ -53,12 +54,6 @@ def recipe_of(job: str, minutes: float, batch: int, device: str) -> Recipe:
     if job == 'segsrgan-twin':
         loss = dataclasses.replace(recipe.loss, adversarial_weight=0.0)
         recipe = dataclasses.replace(recipe, loss=loss, critic=None)
-    if job.startswith('segsrgan'):
-        assert recipe.label_maps is not None  # noqa: S101 - narrows
-        # a step of the critic's five and the generator's takes six batches
-        reuse = recipe.label_maps.reuse * max(1, batch // 4)
-        label_maps = dataclasses.replace(recipe.label_maps, reuse=reuse)
-        recipe = dataclasses.replace(recipe, label_maps=label_maps)
     schedule = dataclasses.replace(
         recipe.schedule,
         minutes=minutes,
@@ -116,7 +111,8 @@ def half_of(pair: TrainedModel, half: str, recipe: Recipe, out: Path) -> Path:
         recipe: What the half is trained by; what the pair lacks keeps its first weights.
         out: Folder for it.
     """
-    network = create(recipe.network.architecture, **recipe.network.options)
+    options = recipe.network.options
+    network = create(recipe.network.architecture, **options)
     wanted, prefix = network.state_dict(), f'{half}.'
     given = {
         name.removeprefix(prefix): weights
@@ -125,6 +121,9 @@ def half_of(pair: TrainedModel, half: str, recipe: Recipe, out: Path) -> Path:
     }
     fits = {n: w for n, w in given.items() if n in wanted and w.shape == wanted[n].shape}
     network.load_state_dict(fits, strict=False)
+    head = network.heads['classes'] if half == 'tissues' else None  # type: ignore[index]
+    if isinstance(head, ClassHead) and 'heads.classes.weight' in given:
+        head.start_from_blocks(given['heads.classes.weight'], given['heads.classes.bias'])
     card = dataclasses.replace(
         pair.card,
         architecture=recipe.network.architecture,

@@ -23,6 +23,8 @@ AXIS_MULTIPLE = 4
 NORM_EPSILON = 1e-5
 BLOCK = 2
 """Edge of the voxel blocks that become channels."""
+MOST_LOGIT = 12.0
+"""Logits of below minus this are all as good as never."""
 
 
 def voxels_to_channels(x: Tensor) -> Tensor:
@@ -170,6 +172,30 @@ class ClassHead(nn.Module):
         self.spread = nn.Conv3d(channels, filters * BLOCK**3, 1)
         self.conv = same_conv(filters + 1, filters, 3)
         self.classes = same_conv(filters, classes, 3)
+
+    @torch.no_grad()
+    def start_from_blocks(self, weight: Tensor, bias: Tensor) -> None:
+        """Predict what a head of voxel blocks predicted, so that a training goes on from there.
+
+        Args:
+            weight: Of that 1x1x1 convolution, (8 * classes, channels, 1, 1, 1).
+            bias: (8 * classes,).
+
+        Raises:
+            ModelError: There are fewer filters than classes.
+        """
+        classes, filters = self.classes.weight.shape[:2]
+        if filters < classes:
+            raise ModelError(f'class_filters: give {classes} or more, one a class')
+        used = classes * BLOCK**3
+        self.spread.weight[:used], self.spread.bias[:used] = weight, bias  # type: ignore[index]
+        middle = self.conv.kernel_size[0] // 2
+        for conv in (self.conv, self.classes):
+            for number in range(classes):
+                conv.weight[number] = 0
+                conv.weight[number, number, middle, middle, middle] = 1
+        self.conv.bias[:classes] = MOST_LOGIT  # type: ignore[index]
+        self.classes.bias[:] = -MOST_LOGIT  # type: ignore[index]
 
     def forward(self, features: Tensor, image: Tensor) -> Tensor:
         """Predict.

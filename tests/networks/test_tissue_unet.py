@@ -201,6 +201,24 @@ def test_classes_at_full_resolution_see_their_neighbours_across_blocks():
     assert reach == [1, 2, 3, 4, 5]
 
 
+def test_class_head_goes_on_from_a_head_of_blocks():
+    torch.manual_seed(0)
+    blocks = create('tissue-unet', base_filters=4, classes=3, intensity=False)
+    fine = create('tissue-unet', base_filters=4, classes=3, intensity=False, class_filters=5)
+    given = blocks.state_dict()
+    weight, bias = (given.pop(f'heads.classes.{name}') for name in ('weight', 'bias'))
+    fine.load_state_dict(given, strict=False)
+    image = torch.rand(1, 1, 16, 16, 16)
+    fine.heads['classes'].start_from_blocks(weight, bias)
+    torch.testing.assert_close(fine(image), blocks(image), atol=1e-5, rtol=0)
+
+
+def test_class_head_needs_a_filter_a_class_to_go_on():
+    fine = create('tissue-unet', base_filters=4, classes=3, intensity=False, class_filters=2)
+    with pytest.raises(ModelError, match='class_filters: give 3 or more'):
+        fine.heads['classes'].start_from_blocks(torch.zeros(24, 4, 1, 1, 1), torch.zeros(24))
+
+
 def test_class_filters_leave_the_old_network_as_it_was():
     old = set(create('tissue-unet-pair').state_dict())
     new = set(create('tissue-unet-pair', class_filters=8).state_dict())
