@@ -73,7 +73,9 @@ def test_every_room_is_installed() -> None:
 
 
 def test_modules_do_not_import_each_other_in_circles() -> None:
-    order = list(TopologicalSorter({name: imported(name) for name in MODULES}).static_order())
+    # the package itself offers what lies above all, and imports it when it is asked for
+    graph = {name: imported(name) for name in MODULES if name != 'bids_segsr'}
+    order = list(TopologicalSorter(graph).static_order())
     assert order.index('bids_segsr.files') < order.index('bids_segsr.cli.app')
 
 
@@ -101,6 +103,7 @@ def test_no_two_files_have_one_name() -> None:
             'from bids_segsr.training.recipe_file import read_recipe as r; r("default-model")',
             'torch lightning_fabric monai torchio bids nipype',
         ),
+        ('import bids_segsr; dir(bids_segsr)', 'torch numpy nibabel scipy nipype monai'),
         ('import bids_segsr.imaging.volume', 'torch bids nipype monai matplotlib'),
         ('from bids_segsr.zoo.find import find_card; find_card("tissue-unet")', 'torch h5py'),
     ],

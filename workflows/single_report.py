@@ -19,12 +19,12 @@ from bids_segsr.inference.qc import qc_json
 from bids_segsr.reports.subject import export_single_file, generate_report
 
 if TYPE_CHECKING:
-    from bids_segsr.inference.one_image import Result
+    from bids_segsr.inference.one_image import Processed
 
 RUN = 'predict'
 
 
-def write_report(result: Result, files: dict[str, Path], target: Path, methods: str) -> Path:
+def write_report(result: Processed, files: dict[str, Path], target: Path, methods: str) -> Path:
     """Draw what the App draws of an image and put it into one HTML file.
 
     Args:

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,6 @@ from bids_segsr.cli.process import passing_caches
 from bids_segsr.exceptions import UserError
 
 if TYPE_CHECKING:
-    from bids_segsr.evaluation.protocols import Result
     from bids_segsr.evaluation.run import Settings
     from bids_segsr.imaging.degrade import ForwardModel
 
@@ -187,52 +186,25 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from bids_segsr.evaluation.checks import check_structures, labels_of_datasets
-    from bids_segsr.evaluation.protocol_output import open_folder, write_result, write_settings
-    from bids_segsr.evaluation.systems import read_systems
-    from bids_segsr.inference.predict import resolve_device
-    from bids_segsr.inference.tiling import resolve_patches
-    from bids_segsr.training.data.subjects import read_csv
+    from bids_segsr.evaluation.experiment import run_experiment
+    from bids_segsr.evaluation.protocol_output import tables_text
 
     for flag in VARIED.get(arguments.protocol, ()):
         if getattr(arguments, flag) is not None:
             name = flag.replace('_', '-')
             raise UserError(f'--{name}: {arguments.protocol} varies this; leave it out.')
-    resolve_device(arguments.device)
-    resolve_patches(arguments.patch_size, arguments.step, arguments.margin)
-    lists = _lists(arguments.data)
-    datasets = {name: read_csv(path) for name, path in lists.items()}
-    systems = read_systems(arguments.models)
-    settings = _settings(arguments)
-    varied = _varied(arguments)
-    for step in varied.get('distances', ()):
-        resolve_patches(arguments.patch_size, step, arguments.margin)
-    check_structures(
-        systems,
-        datasets,
-        settings.labels,
+    result, written = run_experiment(
+        arguments.protocol,
+        arguments.models,
+        _lists(arguments.data),
+        _settings(arguments),
         named=bool(arguments.label),
-        metrics=settings.metrics,
+        varied=_varied(arguments),
     )
-    for name, facts in labels_of_datasets(datasets, settings.labels).items():
-        settings.tell(f'{name}: {facts.text}')
-        for warning in facts.warnings:
-            settings.tell(f'WARNING: {warning}')
-    open_folder(arguments.out, arguments.protocol)
-    write_settings(arguments.protocol, systems, lists, datasets, settings, varied)
-    result = _protocol(arguments.protocol)(systems, datasets, settings, **varied)
-    text, written = write_result(result, arguments.out)
-    print(f'{text}\n')
+    print(f'{tables_text(result)}\n')
     for path in written:
         print(path)
     return int(bool(result.failures))
-
-
-def _protocol(name: str) -> Callable[..., Result]:
-    from bids_segsr.evaluation import protocols
-
-    function: Callable[..., Result] = getattr(protocols, name)
-    return function
 
 
 def _varied(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import logging
 import os
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from bids_segsr.inference.processing import CHOICES, Processing
 from bids_segsr.reports.run_errors import one_line
 
 if TYPE_CHECKING:
-    from bids_segsr.inference.one_image import Result, Source
+    from bids_segsr.inference.one_image import Source
     from bids_segsr.zoo.store import TrainedModel
 
 NIFTI = ('.nii', '.nii.gz')
@@ -120,16 +119,15 @@ def _predict_one(
     processing: Processing,
     arguments: argparse.Namespace,
 ) -> list[Path]:
-    from bids_segsr.inference.one_image import process_image, write_result
+    from bids_segsr.api import Result
+    from bids_segsr.inference.one_image import process_image
 
     def free(settled: Processing) -> None:
         """Refuse to overwrite before any work."""
-        outputs = source.outputs(folder, settled.resolution or 0.0, model.card.name)
-        taken = [path for path in outputs.values() if path.exists()]
-        if taken and not arguments.overwrite:
-            raise UserError(f'{taken[0]}: exists already; give --overwrite, or another folder.')
+        if not arguments.overwrite:
+            source.check_free(folder, settled.resolution or 0.0, model.card.name)
 
-    result = process_image(
+    made = process_image(
         source,
         model,
         processing,
@@ -138,30 +136,10 @@ def _predict_one(
         threads=len(os.sched_getaffinity(0)),
         progress=sys.stderr.isatty(),
     )
-    outputs = source.outputs(folder, result.processing.resolution or 0.0, model.card.name)
-    written = write_result(result, outputs)
     if not arguments.no_report:
         complain('segsr', f'{source.image.name}: report')
-        written['report'] = _report(result, written, outputs['report'])
+    written = Result(made).save(folder, report=not arguments.no_report, overwrite=True)
     return list(written.values())
-
-
-def _report(result: Result, written: dict[str, Path], target: Path) -> Path:
-    from bids_segsr.inference.methods_text import methods_text
-    from bids_segsr.workflows.single_report import write_report
-    from bids_segsr.zoo.find import BRAIN_MASK_MODEL, find_card
-
-    # Nipype tells of every node that draws a figure
-    for name in ('nipype.workflow', 'nipype.interface', 'nipype.utils'):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    finder = find_card(BRAIN_MASK_MODEL)
-    text = methods_text(
-        result.card,
-        result.processing,
-        modality=result.source.modality,
-        brain_model=f'{finder.name} {finder.version}',
-    )
-    return write_report(result, written, target, text)
 
 
 def _sources(arguments: argparse.Namespace) -> list[Source]:

@@ -177,7 +177,8 @@ def _train(recipe: Recipe, training: Path, arguments: argparse.Namespace) -> Pat
     Returns:
         The folder of the model; None if the training was stopped by a signal.
     """
-    from bids_segsr.cli.train import train
+    from bids_segsr.api import run_training_with_report
+    from bids_segsr.cli.train import start_log
     from bids_segsr.evaluation.reproduce.published import SUPER_RESOLVER
     from bids_segsr.training.data.collection import data_of_subjects
     from bids_segsr.training.data.subjects import read_csv
@@ -192,7 +193,8 @@ def _train(recipe: Recipe, training: Path, arguments: argparse.Namespace) -> Pat
     run = Run(device=arguments.device, workers=arguments.workers)
     subjects, folder = read_csv(training), out / recipe.name
     data = data_of_subjects(recipe, subjects, str(training))
-    outcome = train(recipe, data, image_sets(subjects), folder, run)
+    start_log()
+    outcome = run_training_with_report(recipe, data, image_sets(subjects), folder, run)
     return None if outcome is None or outcome.stopped_by is not None else folder / 'model'
 
 

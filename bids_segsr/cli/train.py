@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import logging
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bids_segsr.cli.arguments import structure_numbers
 from bids_segsr.cli.process import passing_caches
-from bids_segsr.exceptions import UserError
-
-if TYPE_CHECKING:
-    from bids_segsr.training.data.data_summary import TrainingData
-    from bids_segsr.training.loop.model_card import Outcome
-    from bids_segsr.training.loop.training_run import Run, Sets
-    from bids_segsr.training.recipe import Recipe
-
-REPORT_FILE = 'report.html'
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -106,24 +95,25 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _train_all(arguments: argparse.Namespace) -> int:
-    from bids_segsr.training.data.collection import (
-        data_of_label_maps,
-        data_of_subjects,
-        find_subjects,
-        labels_of_maps,
-        labels_of_subjects,
-        with_validation,
-    )
+    from bids_segsr.api import run_training_with_report
     from bids_segsr.training.loop.run_folder import check_out
-    from bids_segsr.training.loop.training_run import Run, describe_run, image_sets, label_map_sets
-    from bids_segsr.training.recipe_file import read_recipe
+    from bids_segsr.training.loop.training_plan import plan_training
+    from bids_segsr.training.loop.training_run import Run, describe_run
 
     start_log()
-    if arguments.derivatives and (arguments.data is None or not arguments.data.is_dir()):
-        raise UserError(
-            f'{arguments.derivatives}: --derivatives goes with a BIDS dataset (--data)'
-        )
-    recipe = _overridden(read_recipe(arguments.recipe), arguments)
+    plan = plan_training(
+        arguments.recipe,
+        data=arguments.data,
+        label_maps=arguments.label_maps,
+        derivatives=arguments.derivatives,
+        label_desc=arguments.label_desc,
+        split_column=arguments.split_column,
+        labels=dict(arguments.label or ()),
+        epochs=arguments.epochs,
+        steps=arguments.steps,
+        minutes=arguments.minutes,
+        seed=arguments.seed,
+    )
     run = Run(
         arguments.device,
         arguments.devices,
@@ -131,42 +121,18 @@ def _train_all(arguments: argparse.Namespace) -> int:
         arguments.init,
         tuple(arguments.freeze),
     )
-    if arguments.label_maps is not None:
-        data = data_of_label_maps(recipe, arguments.label_maps)
-        sets = label_map_sets(arguments.label_maps)
-        labels = labels_of_maps(recipe, arguments.label_maps)
-    elif recipe.heads is not None:
-        raise UserError(
-            f'{arguments.recipe}: has a table [heads]; give label maps (--label-maps) to make '
-            'them from'
-        )
-    else:
-        subjects = with_validation(
-            find_subjects(
-                arguments.data,
-                arguments.derivatives,
-                recipe,
-                arguments.label_desc,
-                arguments.split_column,
-            ),
-            recipe,
-            arguments.data,
-        )
-        data = data_of_subjects(recipe, subjects, str(arguments.data))
-        sets = image_sets(subjects)
-        labels = {'labels': labels_of_subjects(recipe, subjects, arguments.data)}
-    for facts in labels.values():
+    for facts in plan.labels.values():
         for warning in facts.warnings:
             _say(f'WARNING: {warning}')
     if arguments.dry_run:
         check_out(arguments.out)
-        for name, value in describe_run(recipe, data, run).items():
+        for name, value in describe_run(plan.recipe, plan.data, run).items():
             print(f'{name:9} {value}')
-        for name, facts in labels.items():
+        for name, facts in plan.labels.items():
             print(f'{name:9} {facts.text}')
         print('Nothing was written.')
         return 0
-    outcome = train(recipe, data, sets, arguments.out, run)
+    outcome = run_training_with_report(plan.recipe, plan.data, plan.sets, arguments.out, run)
     if outcome is None:
         return 0
     if outcome.stopped_by is not None:
@@ -174,69 +140,6 @@ def _train_all(arguments: argparse.Namespace) -> int:
         return 128 + outcome.stopped_by
     print(arguments.out / 'model')
     return 0
-
-
-def train(recipe: Recipe, data: TrainingData, sets: Sets, out: Path, run: Run) -> Outcome | None:
-    """Train with a log on the terminal, and write the report.
-
-    Args:
-        recipe: What is trained.
-        data: Summary of the data.
-        sets: Makes the patches.
-        out: Folder of the run; taken up where it stands.
-        run: Device and start.
-
-    Returns:
-        How it ended; None in all processes but the first.
-
-    Raises:
-        UserError: If recipe, data, device and folder do not fit each other.
-    """
-    from tqdm.contrib.logging import logging_redirect_tqdm
-
-    from bids_segsr.reports.training import write_report
-    from bids_segsr.training.loop.training_run import run_training
-
-    start_log()
-    with logging_redirect_tqdm():
-        outcome = run_training(recipe, data, sets, out, run)
-    if outcome is not None:
-        write_report(out, out / REPORT_FILE)
-    return outcome
-
-
-def _overridden(recipe: Recipe, arguments: argparse.Namespace) -> Recipe:
-    given = {
-        key: getattr(arguments, key)
-        for key in ('epochs', 'steps', 'minutes')
-        if getattr(arguments, key) is not None
-    }
-    try:
-        schedule = dataclasses.replace(recipe.schedule, **given)
-    except ValueError as error:
-        raise UserError(f'--{error}') from None
-    seed = recipe.seed if arguments.seed is None else arguments.seed
-    if seed < 0:
-        raise UserError(f'--seed {seed}: give 0 or more')
-    task = dataclasses.replace(recipe.task, labels=_labels(recipe, arguments))
-    return dataclasses.replace(recipe, schedule=schedule, seed=seed, task=task)
-
-
-def _labels(recipe: Recipe, arguments: argparse.Namespace) -> dict[str, tuple[int, ...]]:
-    """Return the numbers of the channels, those of the command line first."""
-    given = dict(arguments.label or ())
-    channels = recipe.task.channels[1:]
-    if given and arguments.label_maps is not None:
-        raise UserError(
-            '--label: goes with --data; the numbers of label maps stand in the sources of the '
-            'recipe ([[label_maps.sources]], labelling or table)'
-        )
-    for name in given:
-        if name not in channels:
-            raise UserError(
-                f'--label {name}: the recipe learns {", ".join(channels) or "no structure"}'
-            )
-    return {**recipe.task.labels, **given}
 
 
 def start_log() -> None:

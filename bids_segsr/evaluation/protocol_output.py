@@ -113,7 +113,7 @@ def write_settings(
     return write_text(path, json.dumps(content, indent=2, default=str) + '\n')
 
 
-def write_result(result: Result, out: Path) -> tuple[str, list[Path]]:
+def write_result(result: Result, out: Path) -> list[Path]:
     """Write summary, tests, printed tables and figures; the rows lie there already.
 
     Args:
@@ -121,14 +121,18 @@ def write_result(result: Result, out: Path) -> tuple[str, list[Path]]:
         out: Its folder.
 
     Returns:
-        The tables as text, and the files.
+        The files.
     """
     for frame, name in ((result.summary, SUMMARY_FILE), (result.tests, TESTS_FILE)):
         table = frame.to_csv(sep='\t', index=False, float_format='%.10g', na_rep='nan')
         write_text(out / name, table)
-    text = '\n\n'.join(f'{title}\n\n{as_text(table)}' for title, table in result.tables.items())
-    write_text(out / TABLE_FILE, text + '\n')
+    write_text(out / TABLE_FILE, tables_text(result) + '\n')
     written = [out / name for name in (SUMMARY_FILE, TESTS_FILE, TABLE_FILE)]
     for name, figure in result.figures.items():
         written += save_figure(figure, out, name)
-    return text, written
+    return written
+
+
+def tables_text(result: Result) -> str:
+    """Return the tables of a protocol as they are printed."""
+    return '\n\n'.join(f'{title}\n\n{as_text(table)}' for title, table in result.tables.items())

@@ -72,6 +72,21 @@ class Source:
             'table': folder / f'{stem}_seg-regions_dseg.tsv',
         }
 
+    def check_free(self, folder: Path, resolution: float, model: str) -> None:
+        """Refuse to overwrite.
+
+        Args:
+            folder: Of the results.
+            resolution: Of the isotropic grid in mm.
+            model: Name of the model.
+
+        Raises:
+            UserError: Something that would be written is there already.
+        """
+        taken = [p for p in self.outputs(folder, resolution, model).values() if p.exists()]
+        if taken:
+            raise UserError(f'{taken[0]}: exists already; give --overwrite, or another folder.')
+
     def metadata(self) -> dict[str, Any]:
         """Return what a JSON file of the same name beside the image tells."""
         sidecar = self.image.with_name(f'{self.name}.json')
@@ -79,7 +94,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Result:
+class Processed:
     """What is made of one image; arrays on the scan's grid or on that of `fine`.
 
     Attributes:
@@ -125,7 +140,7 @@ def process_image(
     tell: Callable[[str], None] = logger.info,
     threads: int = 1,
     progress: bool = False,
-) -> Result:
+) -> Processed:
     """Take one image through all steps.
 
     Args:
@@ -199,13 +214,13 @@ def process_image(
         tell(f'WARNING: {verdict.word}: {reason}')
     for warning in qc['warnings']:
         tell(warning)
-    return Result(
+    return Processed(
         source, card, settled, scan, corrected, brain, method, fine, prediction, segmentation,
         checked.residual, qc,
     )  # fmt: skip
 
 
-def write_result(result: Result, outputs: dict[str, Path]) -> dict[str, Path]:
+def write_result(result: Processed, outputs: dict[str, Path]) -> dict[str, Path]:
     """Write what the App would write of an image, its QC record last.
 
     Args:

@@ -106,7 +106,7 @@ def test_forward_model_and_labels_of_a_recipe(root: Path, tmp_path: Path) -> Non
         (['--metrics', 'm_h'], '--parcellation'),
         (['--slice-distance', '3', '--isotropic', '2'], 'give one of them'),
         (['--step', '500'], '--step 500'),
-        (['--device', 'toaster'], '--device toaster'),
+        (['--device', 'toaster'], "--device is 'toaster'"),
         (['--slice-distance', '0.5'], 'finer than the image'),
         (['--isotropic', '2', '--profile', 'box'], 'simulated scan: isotropic'),
         (['--metrics', 'dice'], '--metrics dice: no model segments cortex'),

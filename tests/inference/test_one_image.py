@@ -16,7 +16,7 @@ from torch import nn
 from bids_segsr.exceptions import ImageError
 from bids_segsr.imaging.volume import save_volume
 from bids_segsr.inference import steps
-from bids_segsr.inference.one_image import Result, Source, process_image, write_result
+from bids_segsr.inference.one_image import Processed, Source, process_image, write_result
 from bids_segsr.inference.processing import Processing
 from bids_segsr.zoo.card import InputContract, ModelCard
 from bids_segsr.zoo.store import TrainedModel
@@ -51,7 +51,7 @@ def model() -> TrainedModel:
 
 def run(
     path: Path, folder: Path, model: TrainedModel, processing: Processing, **belonging: object
-) -> tuple[Result, dict[str, Path]]:
+) -> tuple[Processed, dict[str, Path]]:
     source = Source(path, **belonging)  # type: ignore[arg-type]
     result = process_image(source, model, processing)
     folder.mkdir(exist_ok=True)

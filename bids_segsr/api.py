@@ -1,0 +1,408 @@
+"""The package from Python: an image, a training, an experiment.
+
+These are the functions that `bids_segsr` itself offers; the command `segsr` calls what they call.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import tempfile
+import webbrowser
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nibabel as nib
+import numpy as np
+
+from bids_segsr.exceptions import UserError
+from bids_segsr.files import make_folder, write_text
+from bids_segsr.inference.in_memory import ImageLike, as_source
+from bids_segsr.inference.one_image import Processed, Source, process_image, write_result
+from bids_segsr.inference.processing import Processing
+from bids_segsr.inference.verdict import Verdict, judge
+from bids_segsr.zoo.find import BRAIN_MASK_MODEL, DEFAULT_MODEL, find_card, load_model
+from bids_segsr.zoo.store import TrainedModel
+
+if TYPE_CHECKING:
+    from bids_segsr.evaluation.cases import Imaging
+    from bids_segsr.evaluation.protocols import Result as Experiment
+    from bids_segsr.training.data.data_summary import TrainingData
+    from bids_segsr.training.loop.model_card import Outcome
+    from bids_segsr.training.loop.training_run import Run, Sets
+    from bids_segsr.training.recipe import Recipe
+
+__all__ = ['Result', 'evaluate', 'load_model', 'predict', 'train']
+
+logger = logging.getLogger(__name__)
+
+REPORT_FILE = 'report.html'
+_VIEWER_HEIGHT = 720
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """The viewer of one image; a notebook shows it where it stands last in a cell.
+
+    Attributes:
+        html: A page of its own that asks for nothing.
+    """
+
+    html: str
+
+    def save(self, path: str | Path) -> Path:
+        """Write the page, and return its path."""
+        return write_text(Path(path), self.html)
+
+    def _repr_html_(self) -> str:
+        return (
+            f'<iframe srcdoc="{escape(self.html)}" title="Viewer" '
+            f'style="width: 100%; height: {_VIEWER_HEIGHT}px; border: 0"></iframe>'
+        )
+
+
+@dataclass(frozen=True)
+class Result:
+    """What is made of one image.
+
+    Attributes:
+        processed: The arrays of every step.
+    """
+
+    processed: Processed
+
+    @property
+    def image(self) -> nib.Nifti1Image:
+        """The super-resolved image, float32, isotropic, 0 outside the brain."""
+        return self._on_fine(self.processed.prediction.image)
+
+    @property
+    def tissues(self) -> nib.Nifti1Image | None:
+        """The segmentation, int16, numbered as `tissue_names`; None where nothing segments."""
+        found = self.processed.segmentation
+        if found is None:
+            return None
+        label = min(self.processed.card.labels, default=1)
+        regions = found.regions
+        return self._on_fine(found.labelled(label) if regions is None else regions)
+
+    @property
+    def tissue_names(self) -> dict[int, str]:
+        """Number in `tissues` to name; 0 is the background."""
+        card = self.processed.card
+        return dict(enumerate(card.regions, start=1)) if card.regions else dict(card.labels)
+
+    @property
+    def probabilities(self) -> dict[str, nib.Nifti1Image]:
+        """Probability, 0 to 1, of each channel of the network by its name."""
+        made = self.processed
+        maps = zip(made.card.channels[1:], made.prediction.probabilities, strict=True)
+        return {name: self._on_fine(data) for name, data in maps}
+
+    @property
+    def brain(self) -> nib.Nifti1Image:
+        """The brain mask on the grid of the scan, uint8."""
+        made = self.processed
+        return nib.Nifti1Image(made.brain.astype(np.uint8), made.scan.affine)
+
+    @property
+    def qc(self) -> dict[str, Any]:
+        """The QC record; `bids_segsr.inference.qc` says how each number is read."""
+        return dict(self.processed.qc)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether it can be used: `usable`, `look` or `failed`, with the reasons."""
+        return judge(self.processed.qc)
+
+    def save(
+        self, folder: str | Path, *, report: bool = True, overwrite: bool = False
+    ) -> dict[str, Path]:
+        """Write what `segsr predict` writes.
+
+        Args:
+            folder: Where to; made if missing.
+            report: Whether the HTML report is drawn, too.
+            overwrite: Whether files of these names are replaced.
+
+        Returns:
+            The files by what they are, such as `superresolved`, `regions`, `qc`, `report`.
+
+        Raises:
+            UserError: A file is there already, or cannot be written.
+        """
+        made, folder = self.processed, Path(folder)
+        place = folder, made.processing.resolution or 0.0, made.card.name
+        if not overwrite:
+            made.source.check_free(*place)
+        make_folder(folder)
+        outputs = made.source.outputs(*place)
+        written = write_result(made, outputs)
+        if report:
+            written['report'] = _write_report(made, written, outputs['report'])
+        return written
+
+    def show(self) -> Viewer:
+        """Show the three planes of the image, its tissues and what it came from.
+
+        Outside of a notebook, the page opens in the browser.
+
+        Returns:
+            The viewer, which a notebook shows.
+        """
+        from bids_segsr.reports.viewer import Volumes, viewer_page
+
+        made, found = self.processed, self.tissues
+        fine = made.fine.affine
+        volumes = Volumes(
+            (made.prediction.image, fine),
+            (made.fine.image, fine),
+            (made.fine.mask, fine),
+            scan=(made.corrected.data, made.scan.affine),
+            residual=(made.residual, made.scan.affine),
+            segmentation=None if found is None else (np.asarray(found.dataobj), fine),
+            names=self.tissue_names,
+        )
+        viewer = Viewer(viewer_page(volumes, made.source.name))
+        if 'ipykernel' not in sys.modules:
+            path = Path(tempfile.mkdtemp(prefix='bids_segsr-'), 'viewer.html')
+            webbrowser.open(viewer.save(path).as_uri())
+        return viewer
+
+    def _on_fine(self, data: np.ndarray) -> nib.Nifti1Image:
+        return nib.Nifti1Image(data, self.processed.fine.affine)
+
+
+def predict(
+    image: ImageLike,
+    *,
+    affine: np.ndarray | None = None,
+    mask: ImageLike | None = None,
+    guides: Sequence[ImageLike] = (),
+    model: str | Path | TrainedModel = DEFAULT_MODEL,
+    name: str | None = None,
+    tell: Callable[[str], None] = logger.info,
+    threads: int = 1,
+    progress: bool = False,
+    **choices: Any,
+) -> Result:
+    """Super-resolve and segment one image, as `segsr predict` does.
+
+    Args:
+        image: NIfTI file, folder of one DICOM series, image of nibabel, or array (X, Y, Z).
+        affine: Voxel to RAS+ mm (4 x 4) of an array. Arrays among mask and guides lie on the grid
+            of the image.
+        mask: Brain mask on the grid of the image; above 0.5 is inside.
+        guides: Images of other contrasts for a model that needs them, registered to the image.
+        model: Name, path or blend (see `load_model`), or a loaded model.
+        name: What an image that is no file is called, in files and messages; where it ends with
+            `_T2w` (`_T1w`, ...), that is its contrast. None for the name of its file, or `image`.
+        tell: Takes a line about each step.
+        threads: Of the bias field.
+        progress: Show a progress bar of the network.
+        choices: Any of the fields of `bids_segsr.inference.processing.Processing`: `resolution`,
+            `slice_thickness` (of a file, the JSON beside it tells it), `device`, `skull_strip`,
+            `patch_size`, ...
+
+    Returns:
+        Image, tissues, probabilities and QC; nothing is written.
+
+    Raises:
+        UserError: Image, mask, guide, model or a choice cannot be used.
+        TypeError: There is no such choice.
+    """
+    processing = Processing(**choices)
+    trained = model if isinstance(model, TrainedModel) else load_model(model)
+    with tempfile.TemporaryDirectory() as folder:
+        source = as_source(Path(folder), image, affine, mask, guides, name)
+        try:
+            made = process_image(
+                source, trained, processing, tell=tell, threads=threads, progress=progress
+            )
+        except UserError as error:
+            raise type(error)(str(error).replace(f'{folder}/', '')) from None
+    if source.image.is_relative_to(folder):
+        made = replace(made, source=Source(Path(source.image.name)))
+    return Result(made)
+
+
+def train(
+    recipe: str | Path | Recipe,
+    out: str | Path,
+    *,
+    data: str | Path | None = None,
+    label_maps: str | Path | None = None,
+    derivatives: str | Path | None = None,
+    label_desc: str | None = None,
+    split_column: str | None = None,
+    labels: Mapping[str, Sequence[int]] | None = None,
+    init: str | Path | None = None,
+    freeze: Sequence[str] = (),
+    device: str = 'auto',
+    devices: int | None = None,
+    workers: int | None = None,
+    **schedule: float,
+) -> TrainedModel | None:
+    """Train a network, as `segsr train` does; a run that was stopped is taken up where it was.
+
+    Args:
+        recipe: Name of a packaged recipe, a TOML file, or a recipe.
+        out: Folder of the run; its model lies in `out/model`, its report in `out/report.html`.
+        data: CSV list or BIDS dataset of high-resolution images; or give `label_maps`.
+        label_maps: Folder of label maps that the training images are made from.
+        derivatives: BIDS derivatives with the segmentations, for a BIDS dataset.
+        label_desc: The desc entity of these, where there are several.
+        split_column: Column of participants.tsv with the splits.
+        labels: Channel to its numbers in the label images, instead of those of the recipe.
+        init: Name or path of the model to start from.
+        freeze: Glob patterns of parameters that are not trained.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        devices: GPUs, or processes on a CPU; None for one.
+        workers: Processes that make samples; None for a choice by the number of cores.
+        schedule: `epochs`, `steps`, `minutes` or `seed`, instead of those of the recipe.
+
+    Returns:
+        The trained model; None in all processes but the first.
+
+    Raises:
+        UserError: Recipe, data, device and folder do not fit each other.
+        KeyboardInterrupt: It was stopped by a signal; the same call goes on from there.
+    """
+    from bids_segsr.training.loop.training_plan import plan_training
+    from bids_segsr.training.loop.training_run import Run
+
+    plan = plan_training(
+        recipe,
+        data=data,
+        label_maps=label_maps,
+        derivatives=derivatives,
+        label_desc=label_desc,
+        split_column=split_column,
+        labels={name: tuple(numbers) for name, numbers in (labels or {}).items()},
+        **schedule,
+    )
+    for facts in plan.labels.values():
+        for warning in facts.warnings:
+            logger.warning('%s', warning)
+    run = Run(device, devices, workers, None if init is None else str(init), tuple(freeze))
+    outcome = run_training_with_report(plan.recipe, plan.data, plan.sets, Path(out), run)
+    if outcome is None:
+        return None
+    if outcome.stopped_by is not None:
+        raise KeyboardInterrupt(f'stopped after step {outcome.progress.step}')
+    return load_model(Path(out) / 'model')
+
+
+def run_training_with_report(
+    recipe: Recipe, data: TrainingData, sets: Sets, out: Path, run: Run
+) -> Outcome | None:
+    """Train, and write the report.
+
+    Args:
+        recipe: What is trained.
+        data: Summary of the data.
+        sets: Makes the patches.
+        out: Folder of the run; taken up where it stands.
+        run: Device and start.
+
+    Returns:
+        How it ended; None in all processes but the first.
+
+    Raises:
+        UserError: If recipe, data, device and folder do not fit each other.
+    """
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    from bids_segsr.reports.training import write_report
+    from bids_segsr.training.loop.training_run import run_training
+
+    with logging_redirect_tqdm():
+        outcome = run_training(recipe, data, sets, out, run)
+    if outcome is not None:
+        write_report(out, out / REPORT_FILE)
+    return outcome
+
+
+def evaluate(
+    models: Sequence[str | Path],
+    data: str | Path | Mapping[str, str | Path],
+    out: str | Path,
+    *,
+    protocol: str = 'compare',
+    imaging: Imaging | None = None,
+    metrics: Sequence[str] | None = None,
+    labels: Mapping[str, Sequence[int]] | None = None,
+    seed: int = 0,
+    tell: Callable[[str], None] = logger.info,
+    varied: Mapping[str, Any] | None = None,
+    **choices: Any,
+) -> Experiment:
+    """Compare models on images whose truth is known, as `segsr evaluate` does.
+
+    Args:
+        models: Names, paths, blends `A:B:0.6`, pipelines `SR+SEGMENTER`, each with `NAME=` before
+            it where the table shall show another name. Baselines are always among them.
+        data: CSV list whose rows with Base "Test" are used, or several by name.
+        out: Folder of the results; what an earlier run measured there is kept.
+        protocol: `compare`, `ablation`, `steps`, `robustness`, `scales`, `transfer`, `blends` or
+            `cost`.
+        imaging: How scans are simulated; None for slices of 3 mm.
+        metrics: What is measured; None for what the article's tables show.
+        labels: Structure to its numbers in the label images; None for cortex, 1.
+        seed: Of noise and ranges.
+        tell: Takes a line about each image.
+        varied: What the protocol varies, by the name of the argument of its function in
+            `bids_segsr.evaluation.protocols`.
+        choices: Fields of `bids_segsr.inference.processing.Processing`.
+
+    Returns:
+        Rows, summary, tests, tables (pandas) and figures (matplotlib); all lie in the folder, too.
+
+    Raises:
+        UserError: Models, data and measures do not fit each other.
+    """
+    from bids_segsr.evaluation.cases import Imaging
+    from bids_segsr.evaluation.experiment import run_experiment
+    from bids_segsr.evaluation.run import Settings
+    from bids_segsr.imaging.degrade import ForwardModel
+
+    lists = dict(data) if isinstance(data, Mapping) else {Path(data).stem: data}
+    numbers = {name: tuple(values) for name, values in (labels or {'cortex': (1,)}).items()}
+    settings = Settings(
+        out=Path(out),
+        imaging=imaging or Imaging(ForwardModel(spacing_mm=(3.0, 3.0))),
+        processing=Processing(**choices),
+        metrics=None if metrics is None else tuple(metrics),
+        labels=numbers,
+        seed=seed,
+        tell=tell,
+    )
+    result, _ = run_experiment(
+        protocol,
+        [str(model) for model in models],
+        {name: Path(path) for name, path in lists.items()},
+        settings,
+        named=labels is not None,
+        varied=varied or {},
+    )
+    return result
+
+
+def _write_report(made: Processed, written: dict[str, Path], target: Path) -> Path:
+    from bids_segsr.inference.methods_text import methods_text
+    from bids_segsr.workflows.single_report import write_report
+
+    # Nipype tells of every node that draws a figure
+    for name in ('nipype.workflow', 'nipype.interface', 'nipype.utils'):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    finder = find_card(BRAIN_MASK_MODEL)
+    text = methods_text(
+        made.card,
+        made.processing,
+        modality=made.source.modality,
+        brain_model=f'{finder.name} {finder.version}',
+    )
+    return write_report(made, written, target, text)
