@@ -130,7 +130,7 @@ def predict(
 
     warnings: list[str] = []
     device = resolve_device(how.device)
-    patches = _Patches(tiling, progress)
+    patches = Patches(tiling, progress)
     try:
         output = patches.run(model.network, forward, torch.from_numpy(stack)[None], device)
     except torch.cuda.OutOfMemoryError:
@@ -178,9 +178,20 @@ def binary_entropy(probability: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class _Patches:
+class Patches:
+    """How a network goes over a volume.
+
+    Attributes:
+        tiling: Where the patches lie.
+        progress: Show a progress bar.
+        batch: Patches that the network sees at once.
+        sums: Device that the outputs are added up on.
+    """
+
     tiling: Tiling
-    progress: bool
+    progress: bool = False
+    batch: int = 1
+    sums: str = 'cpu'
 
     @torch.inference_mode()
     def run(
@@ -190,7 +201,18 @@ class _Patches:
         stack: Tensor,
         device: str,
     ) -> Tensor:
-        """Return (C + 1, X, Y, Z): the channels, and the second moment of channel 1."""
+        """Apply the network.
+
+        Args:
+            network: What is moved to the device.
+            forward: Patches to outputs, (B, C, X, Y, Z); calls the network.
+            stack: Image, guides and mask, (1, 2 + guides, X, Y, Z); patches outside of the mask
+                are not shown to the network.
+            device: Where it runs.
+
+        Returns:
+            (C + 1, X, Y, Z) on the CPU: the channels, and the second moment of channel 1.
+        """
         network.to(device).eval()
         # the last one is the mask
         inputs = stack.shape[1] - 1
@@ -211,16 +233,16 @@ class _Patches:
         ]
         margin = self.tiling.margin
         output = sliding_window_inference(
-            _padded(stack, layout, 'replicate' if margin else 'constant'),
+            _padded(stack, layout, 'replicate' if margin else 'constant').to(self.sums),
             roi_size=layout.size,
-            sw_batch_size=1,
+            sw_batch_size=self.batch,
             predictor=with_second_moment,
             overlap=overlap,
             mode='gaussian' if self.tiling.blending == 'gaussian' else 'constant',
             padding_mode='replicate',
             roi_weight_map=_inner(layout, margin) if margin else None,
             sw_device=torch.device(device),
-            device=torch.device('cpu'),
+            device=torch.device(self.sums),
             progress=self.progress,
         )
         assert isinstance(output, Tensor)  # noqa: S101 - narrows MONAI's union
@@ -228,7 +250,7 @@ class _Patches:
             slice(first, first + n)
             for first, n in zip(layout.before, stack.shape[2:], strict=True)
         )
-        return output[0, :, x, y, z]
+        return output[0, :, x, y, z].cpu()
 
 
 def _padded(stack: Tensor, layout: Layout, mode: str) -> Tensor:

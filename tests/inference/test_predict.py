@@ -266,7 +266,7 @@ def test_device_names():
 def test_gpu_out_of_memory_falls_back_to_the_cpu(image, monkeypatch):
     from bids_segsr.inference import predict as module
 
-    run = module._Patches.run
+    run = module.Patches.run
     devices = []
 
     def failing(self, network, forward, stack, device):
@@ -275,7 +275,7 @@ def test_gpu_out_of_memory_falls_back_to_the_cpu(image, monkeypatch):
             raise torch.cuda.OutOfMemoryError('out of memory')
         return run(self, network, forward, stack, device)
 
-    monkeypatch.setattr(module._Patches, 'run', failing)
+    monkeypatch.setattr(module.Patches, 'run', failing)
     monkeypatch.setattr(module, 'resolve_device', lambda device: device)
     result = predict(model(Ramp()), image, laid(image), processing=Processing(device='cuda'))
     assert devices == ['cuda', 'cpu']
