@@ -2,7 +2,8 @@
 
     python benchmarks/train_weights.py JOB --data DIR --out OUT/JOB [--init MODEL] [--minutes N]
         [--device cuda --batch 8]
-    python benchmarks/train_weights.py join OUT/tissues/model OUT/intensity/model --out OUT/model
+    python benchmarks/train_weights.py calibrate OUT/tissues/model --data DIR --out OUT/calibrated
+    python benchmarks/train_weights.py join OUT/calibrated OUT/intensity/model --out OUT/model
 
 Jobs: the halves of `tissue-unet`, `tissues` and `intensity`; `tissues-newborn`, the half for the
 tissues that sees newborns in T2w alone; `segsrgan` and `segsrgan-twin`, the recipe
@@ -10,7 +11,9 @@ tissues that sees newborns in T2w alone; `segsrgan` and `segsrgan-twin`, the rec
 own: on a GPU they run beside each other, on a CPU one after the other on a core each
 (`OMP_NUM_THREADS=1`). Halves that are trained apart learn as much as both at once and need not
 wait for each other. DIR holds `labels` and `images` as the recipes say. A run that was stopped is
-taken up. `benchmarks/default_model.py --model OUT/model --write-card` scores a pair.
+taken up. `calibrate` divides the logits by the temperature (Guo et al. 2017) that suits the
+validation patches best, and prints scores of them. `benchmarks/default_model.py --model OUT/model
+--write-card` scores a pair.
 """
 
 from __future__ import annotations
@@ -21,9 +24,17 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+import torch
+from scipy import optimize
+from torch import nn
+
+from bids_segsr.imaging.metrics import calibration_error, dice
 from bids_segsr.networks import create
 from bids_segsr.networks.tissue_unet import ClassHead
+from bids_segsr.simulation.tables import CLASSES
 from bids_segsr.training.data.collection import data_of_label_maps
+from bids_segsr.training.data.label_patches import make_label_map_dataset
 from bids_segsr.training.data_tables import UNLABELLED
 from bids_segsr.training.loop.training_run import Run, label_map_sets, run_training
 from bids_segsr.training.recipe import Recipe
@@ -167,6 +178,60 @@ def join(halves: dict[str, TrainedModel], out: Path) -> Path:
     return save_model(out, network, card, half_precision=True)
 
 
+def calibrate(model: TrainedModel, job: str, data: Path, out: Path) -> pd.DataFrame:
+    """Divide the logits of a half for the tissues by the temperature that suits validation best.
+
+    Args:
+        model: The half.
+        job: Whose validation patches: a name of TISSUES.
+        data: Folder of the label maps.
+        out: Folder of the model whose last convolution has been divided.
+
+    Returns:
+        Scores before and after: temperature, cross-entropy in nats, expected calibration error of
+        the cortex, Dice of every class.
+    """
+    recipe = recipe_of(job, 1, 1, 'cpu')
+    patches = make_label_map_dataset(recipe, data, 'validation', recipe.seed + 1, out / 'cache')
+    found, true = [], []
+    model.network.eval()
+    for number in range(len(patches)):
+        patch = patches[number]
+        with torch.inference_mode():
+            classes = model.network(patch['image'][None])[0, -len(CLASSES) :]
+        inside = (patch['image'][0] != 0).flatten()
+        found.append(classes.flatten(1)[:, inside].T.clamp_min(1e-8).log())
+        true.append(patch['target'][-len(CLASSES) :].flatten(1)[:, inside].T)
+    logits, shares = torch.cat(found), torch.cat(true)
+
+    def told(temperature: float) -> dict[str, float]:
+        probability = (logits / temperature).softmax(1)
+        first, second = probability.argmax(1), shares.argmax(1)
+        return {
+            'temperature': temperature,
+            'cross_entropy': float(-(shares * probability.log()).sum(1).mean()),
+            'calibration_error': calibration_error(
+                probability[:, 1].numpy(), (second == 1).numpy()
+            ),
+            **{
+                name: dice((first == number).numpy(), (second == number).numpy())
+                for number, name in enumerate(CLASSES)
+            },
+        }
+
+    best = optimize.minimize_scalar(
+        lambda t: told(t)['cross_entropy'], bounds=(0.5, 3.0), options={'xatol': 0.01}
+    )
+    head = model.network.heads['classes']  # type: ignore[index]
+    last = head.classes if isinstance(head, ClassHead) else head
+    assert isinstance(last, nn.Conv3d)  # noqa: S101 - narrows
+    with torch.no_grad():
+        for parameter in last.parameters():
+            parameter.div_(float(best.x))
+    save_model(out, model.network, model.card)
+    return pd.DataFrame([told(1.0), told(float(best.x))])
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, or join."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
@@ -179,6 +244,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         of_job.add_argument('--minutes', type=float, default=60.0, metavar='N')
         of_job.add_argument('--batch', type=int, default=2, metavar='N')
         of_job.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
+    calibrated = jobs.add_parser('calibrate')
+    calibrated.add_argument('model')
+    calibrated.add_argument('--of', choices=TISSUES, default=TISSUES[0])
+    calibrated.add_argument('--data', type=Path, required=True)
+    calibrated.add_argument('--out', type=Path, required=True)
     joined = jobs.add_parser('join')
     joined.add_argument('halves', nargs=2, metavar='MODEL', help='tissues, then intensity')
     joined.add_argument('--out', type=Path, required=True)
@@ -187,6 +257,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.job == 'join':
         tissues, intensity = map(load_model, args.halves)
         print(join({'tissues': tissues, 'intensity': intensity}, args.out))
+        return
+    if args.job == 'calibrate':
+        table = calibrate(load_model(args.model), args.of, args.data, args.out)
+        print(table.round(4).T.to_string(header=False))
         return
     recipe = recipe_of(args.job, args.minutes, args.batch, args.device)
     init = args.init
