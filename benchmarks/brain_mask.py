@@ -1,10 +1,12 @@
 """Overlap of the masks of a brain mask network with those of heads it has not seen.
 
     python benchmarks/brain_mask.py --data DIR [--model NAME|PATH] [--write-card]
+    python benchmarks/brain_mask.py --data DIR --prepare OUT
 
 Simulated: held-out label maps of whole heads, what surrounds the brain in random intensities, in
 thick slices. Real: three scans of a patient with a mask (Lesjak et al.), three stacks of one fetal
-subject with manual masks. DIR holds `labels` and `images` as the training took them.
+subject with manual masks. DIR holds `labels` and `images` as the training took them. --prepare
+writes other scans with masks of the same two sources for the recipe `brain-mask`.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import SimpleITK as sitk
@@ -27,7 +30,7 @@ from bids_segsr.imaging.conform import spacing_of
 from bids_segsr.imaging.degrade import degrade, thick_slice_grid
 from bids_segsr.imaging.metrics import dice
 from bids_segsr.imaging.resample import from_sitk, to_sitk
-from bids_segsr.imaging.volume import load_mask, load_volume
+from bids_segsr.imaging.volume import Volume, load_mask, load_volume
 from bids_segsr.inference.brain_extraction import LEAST_CERTAINTY, predict_brain_mask
 from bids_segsr.simulation.heads import draw_levels, read_head
 from bids_segsr.simulation.tables import CONTRASTS
@@ -38,6 +41,15 @@ HEADS = tuple(f'adult-head/training_seg_{number}.nii.gz' for number in (17, 18, 
 SEQUENCES = ('adult-T1w', 'adult-T2w')
 SCANS = ('T1W', 'T2W', 'FLAIR')
 RUNS = (1, 3, 5)
+TRAINED_SCANS = {
+    **{f'patient{n}_study1_{scan}': 'study1' for n in ('04', '12') for scan in SCANS},
+    'patient20_T1W': 'study2',
+    'patient20_study2_FLAIR': 'study2',
+}
+"""Scans to train on, and the visit whose transforms lead from them to the mask."""
+TRAINED_RUNS = (2, 4)
+PREPARED_MM = 1.5
+"""Scans to train on are averaged to voxels of about this in plane: the network sees 2 mm."""
 SLICE_MM = 3.0
 NOISE = 0.02
 """Standard deviation in the slices over the image maximum."""
@@ -89,38 +101,99 @@ def simulated_heads(labels: Path, axis: int) -> Iterator[Case]:
 
 
 def clinical_heads(images: Path) -> Iterator[Case]:
-    """Read real scans of a patient, bias-corrected as in the workflow, and the patient's mask.
-
-    The mask lies in a space of its own: its transforms lead from a scan to the FLAIR, and from
-    there to the mask.
-    """
-    folder = images / 'adult-clinical-masks'
-    mask = sitk.ReadImage(str(folder / 'patient01_brainmask.nii.gz'), sitk.sitkFloat32)
+    """Read real scans of a patient, bias-corrected as in the workflow, and the patient's mask."""
     for name in SCANS:
-        scan = load_volume(images / 'adult-clinical' / f'patient01_{name}.nii.gz')
-        names = ['FLAIR_to_common_space']
-        names += [] if name == 'FLAIR' else [f'{name}_intrastudy_to_FLAIR']
-        way = [
-            sitk.ReadTransform(str(folder / f'patient01_study1_{n}.txt')).GetInverse()
-            for n in names
-        ]
-        grid = to_sitk(scan.data, scan.affine)
-        inside = sitk.Resample(mask, grid, sitk.CompositeTransform(way), sitk.sitkLinear, 0.0)
+        scan, brain = clinical_head(images, f'patient01_{name}', 'study1')
         corrected = correct_bias_field(scan.data, scan.affine)
-        brain = from_sitk(inside)[0] > 0.5
         yield Case(
             'real adult T1w, T2w, FLAIR', f'patient01 {name}', corrected, scan.affine, brain
         )
 
 
+def clinical_head(images: Path, name: str, visit: str) -> tuple[Volume, np.ndarray]:
+    """Read a real scan of a patient and the patient's mask.
+
+    The mask lies in a space of its own: its transforms lead from a scan to the FLAIR of the same
+    visit, and from there to the mask.
+
+    Args:
+        images: Holds the scans, the masks and their transforms.
+        name: Of the scan: begins with the patient, ends with `T1W`, `T2W` or `FLAIR`.
+        visit: `study1` or `study2`.
+
+    Returns:
+        The scan as acquired, and the mask on its grid, bool.
+    """
+    folder = images / 'adult-clinical-masks'
+    patient, *_, sequence = name.split('_')
+    mask = sitk.ReadImage(str(folder / f'{patient}_brainmask.nii.gz'), sitk.sitkFloat32)
+    scan = load_volume(images / 'adult-clinical' / f'{name}.nii.gz')
+    names = ['FLAIR_to_common_space']
+    names += [] if sequence == 'FLAIR' else [f'{sequence}_intrastudy_to_FLAIR']
+    way = [
+        sitk.ReadTransform(str(folder / f'{patient}_{visit}_{n}.txt')).GetInverse() for n in names
+    ]
+    grid = to_sitk(scan.data, scan.affine)
+    inside = sitk.Resample(mask, grid, sitk.CompositeTransform(way), sitk.sitkLinear, 0.0)
+    return scan, from_sitk(inside)[0] > 0.5
+
+
 def fetal_stacks(images: Path) -> Iterator[Case]:
     """Read real stacks of a fetal subject, bias-corrected as in the workflow, and manual masks."""
     for run in RUNS:
-        scan = load_volume(images / 'fetal-stacks/sub-01/anat' / f'sub-01_run-{run}_T2w.nii.gz')
-        name = f'sub-01_run-{run}_T2w_desc-brain_mask.nii.gz'
-        mask = load_mask(images / 'fetal-stacks/masks' / name, scan)
+        scan, mask = fetal_stack(images, run)
         corrected = correct_bias_field(scan.data, scan.affine)
         yield Case('real fetal stacks, T2w', f'run-{run}', corrected, scan.affine, mask)
+
+
+def fetal_stack(images: Path, run: int) -> tuple[Volume, np.ndarray]:
+    """Read a real stack of a fetal subject as acquired, and its manual mask, bool."""
+    folder = images / 'fetal-stacks'
+    scan = load_volume(folder / 'sub-01/anat' / f'sub-01_run-{run}_T2w.nii.gz')
+    mask = load_mask(folder / 'masks' / f'sub-01_run-{run}_T2w_desc-brain_mask.nii.gz', scan)
+    return scan, mask
+
+
+def prepare(images: Path, out: Path) -> None:
+    """Write real scans with masks that the benchmark does not score, for training.
+
+    Args:
+        images: Holds them as they were published.
+        out: Gets `adult/NAME_scan.nii.gz`, the scan, its small voxels averaged, and
+            `adult/NAME_mask.nii.gz` on the same grid; `fetal` likewise.
+    """
+    adults = (
+        ('adult', name, *clinical_head(images, name, visit))
+        for name, visit in TRAINED_SCANS.items()
+    )
+    fetuses = (('fetal', f'sub-01_run-{run}', *fetal_stack(images, run)) for run in TRAINED_RUNS)
+    for folder, name, scan, mask in (*adults, *fetuses):
+        values, affine = average_voxels(scan.data, scan.affine)
+        inside = average_voxels(mask.astype(np.float32), scan.affine)[0] > 0.5
+        (out / folder).mkdir(parents=True, exist_ok=True)
+        for kind, voxels in (('scan', np.rint(values)), ('mask', inside)):
+            image = nib.Nifti1Image(voxels.astype(np.uint16), affine)
+            image.to_filename(out / folder / f'{name}_{kind}.nii.gz')
+
+
+def average_voxels(data: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Average as many voxels along each axis as PREPARED_MM holds, about.
+
+    Args:
+        data: (i, j, k) float32; what does not fill a voxel at the far end is left out.
+        affine: Voxel to RAS+ mm.
+
+    Returns:
+        The means, and their affine.
+    """
+    counts = [max(1, round(PREPARED_MM / mm)) for mm in spacing_of(affine)]
+    kept = [n // count * count for n, count in zip(data.shape, counts, strict=True)]
+    blocks = data[: kept[0], : kept[1], : kept[2]].reshape(
+        [part for n, count in zip(kept, counts, strict=True) for part in (n // count, count)]
+    )
+    step = np.diag([*counts, 1.0])
+    step[:3, 3] = (np.array(counts) - 1) / 2
+    return blocks.mean((1, 3, 5)), affine @ step
 
 
 def score(case: Case, model: TrainedModel) -> dict[str, float | str]:
@@ -181,9 +254,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument('--model', default=BRAIN_MASK_MODEL)
     parser.add_argument('--axis', type=int, default=2, help='slice axis, RAS+ (2: axial)')
     parser.add_argument('--threads', type=int, default=2)
+    parser.add_argument('--prepare', type=Path, help='write scans with masks to train on here')
     parser.add_argument('--write-card', action='store_true', help="into the model's folder")
     args = parser.parse_args(arguments)
 
+    if args.prepare is not None:
+        prepare(args.data / 'images', args.prepare)
+        return
     torch.set_num_threads(args.threads)
     model = load_model(args.model)
     rows = []

@@ -10,10 +10,10 @@ tissues that sees newborns in T2w alone; `segsrgan` and `segsrgan-twin`, the rec
 `segsrgan-newborn` with and without its adversarial term; `brain-mask`. Each is a process of its
 own: on a GPU they run beside each other, on a CPU one after the other on a core each
 (`OMP_NUM_THREADS=1`). Halves that are trained apart learn as much as both at once and need not
-wait for each other. DIR holds `labels` and `images` as the recipes say. A run that was stopped is
-taken up. `calibrate` divides the logits by the temperature (Guo et al. 2017) that suits the
-validation patches best, and prints scores of them. `benchmarks/default_model.py --model OUT/model
---write-card` scores a pair.
+wait for each other. DIR holds `labels`, `images` and `heads` as the recipes say. A run that was
+stopped is taken up. `calibrate` divides the logits by the temperature (Guo et al. 2017) that suits
+the validation patches best, and prints scores of them. `benchmarks/default_model.py --model
+OUT/model --write-card` scores a pair.
 """
 
 from __future__ import annotations

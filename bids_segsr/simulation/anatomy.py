@@ -207,15 +207,31 @@ def brain_hull(
         (i, j, k) bool: the tissue, closed by a ball of CLOSING_MM, and RIM_MM around it; of a
         fetus all CSF, too, which is wide at that age and covered by masks of fetal stacks.
     """
-    found = bounding_box(tissue)
-    pad = int(np.ceil((CLOSING_MM + RIM_MM) / min(spacing))) + 1
-    inner = _closed(np.pad(tissue[found], pad), spacing, CLOSING_MM, RIM_MM)
-    hull = np.zeros(np.array(tissue.shape) + 2 * pad, dtype=bool)
-    hull[tuple(slice(s.start, s.stop + 2 * pad) for s in found)] = inner
-    hull = hull[pad:-pad, pad:-pad, pad:-pad] | tissue
+    hull = fill_sulci(tissue, spacing, RIM_MM)
     if labelling == 'fetal':
-        hull |= csf
-    brain: np.ndarray = ndimage.binary_fill_holes(hull)
+        hull = ndimage.binary_fill_holes(hull | csf)
+    return hull
+
+
+def fill_sulci(
+    mask: np.ndarray, spacing: tuple[float, float, float], rim_mm: float = 0.0
+) -> np.ndarray:
+    """Close a brain mask by a ball of CLOSING_MM.
+
+    Args:
+        mask: (i, j, k) bool.
+        spacing: Of the voxels along each axis, mm.
+        rim_mm: Kept around it.
+
+    Returns:
+        (i, j, k) bool, without holes.
+    """
+    found = bounding_box(mask)
+    pad = int(np.ceil((CLOSING_MM + rim_mm) / min(spacing))) + 1
+    inner = _closed(np.pad(mask[found], pad), spacing, CLOSING_MM, rim_mm)
+    hull = np.zeros(np.array(mask.shape) + 2 * pad, dtype=bool)
+    hull[tuple(slice(s.start, s.stop + 2 * pad) for s in found)] = inner
+    brain: np.ndarray = ndimage.binary_fill_holes(hull[pad:-pad, pad:-pad, pad:-pad] | mask)
     return brain
 
 

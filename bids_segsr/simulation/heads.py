@@ -4,7 +4,8 @@ In the manner of SynthSeg (Billot et al., Medical Image Analysis 2023): every la
 brain gets a random intensity, so that no contrast is special; the brain has mostly one of the
 usual. Where a label map holds a brain alone, random tissue is laid around it: shells like skull
 and scalp, then blobs; around most of the fetal ones its bone and skin, its body, the fluid that it
-lies in, and the mother.
+lies in, and the mother. Real scans with masks are turned, scaled and bent as the label maps are;
+their intensities are varied instead of painted.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import torch
 from scipy import ndimage
@@ -23,6 +25,7 @@ from bids_segsr.imaging.conform import spacing_of
 from bids_segsr.imaging.resample import FWHM_PER_SIGMA
 from bids_segsr.simulation.anatomy import (
     brain_hull,
+    fill_sulci,
     indices,
     label_numbers,
     read_labels,
@@ -43,6 +46,15 @@ STRIPPED_SHARE = 0.1
 
 WOMB_SHARE = 0.75
 """Share of the fetal brains with bone, skin, a body, fluid and a mother around them."""
+
+ABSENT_SHARE = 0.08
+"""Share of the lone brains whose place something else fills, within what is laid around them."""
+
+STRANGE_SHARE = 0.3
+"""Share of the real scans whose intensities are mapped to others, bright ones to dark ones say."""
+
+THICKER_SHARE = 0.4
+"""Share of the real scans whose slices are made thicker than they are."""
 
 NEWBORN_SHARE = 0.2
 """Share of the whole heads that are as small as those of newborns."""
@@ -69,11 +81,12 @@ class Head:
 
     Attributes:
         name: File name of the label map.
-        labelling: Key of LABELLINGS.
+        labelling: Key of LABELLINGS, or one of `tables.MASKED`.
         regions: (i, j, k) uint8: index in TISSUES; outside the brain 40 and more, one a label of
-            the map; 0 background.
+            the map; 0 background. The mask, where the image is real.
         brain: (i, j, k) bool, see `brain_hull`.
         spacing: Of the voxels along each axis, mm.
+        image: (i, j, k) float32, a real scan with values of about 0 to 1; else None.
     """
 
     name: str
@@ -81,11 +94,17 @@ class Head:
     regions: np.ndarray
     brain: np.ndarray
     spacing: tuple[float, float, float]
+    image: np.ndarray | None = None
 
     @property
     def whole(self) -> bool:
-        """Whether the map knows what surrounds the brain."""
-        return bool(self.regions.max() >= _OUTER)
+        """Whether it is known what surrounds the brain."""
+        return self.image is not None or bool(self.regions.max() >= _OUTER)
+
+    @property
+    def fetal(self) -> bool:
+        """Whether it lies as it likes, in few slices."""
+        return self.labelling.startswith('fetal')
 
 
 def read_head(
@@ -120,6 +139,35 @@ def read_head(
     brain = brain_hull(tissue, regions == csf, spacing, labelling)
     regions[brain & ~tissue] = csf
     return Head(path.name, labelling, regions, brain, spacing)
+
+
+def read_scan(path: Path, image: Path, labelling: str) -> Head:
+    """Read a real scan and the mask of its brain, whose sulci are filled as `brain_hull` does.
+
+    Args:
+        path: NIfTI mask, above 0 in the brain.
+        image: The scan, on the grid of the mask.
+        labelling: One of `tables.MASKED`.
+
+    Returns:
+        The head, canonical (RAS+) axes.
+
+    Raises:
+        ImageError: The mask is empty, or the scan has another grid or no intensities.
+    """
+    labels, affine = read_labels(path)
+    if not (labels > 0).any():
+        raise ImageError(f'{path}: the mask is empty')
+    brain = fill_sulci(labels > 0, spacing_of(affine))
+    scan = nib.as_closest_canonical(nib.load(image))
+    values = scan.get_fdata(dtype=np.float32)
+    if values.shape != brain.shape or not np.allclose(scan.affine, affine, atol=1e-3):
+        raise ImageError(f'{image}: not on the grid of {path}')
+    bright = float(np.percentile(values, 99.5))
+    if not np.isfinite(bright) or bright <= 0:
+        raise ImageError(f'{image}: shows nothing')
+    values = np.clip(values / bright, 0, 2)
+    return Head(path.name, labelling, brain.astype(np.uint8), brain, spacing_of(affine), values)
 
 
 def draw_levels(rng: np.random.Generator, levels: Mapping[str, float]) -> np.ndarray:
@@ -160,33 +208,78 @@ def make_head(
         rng: Source of random numbers; the same state gives the same volume.
 
     Returns:
-        Image (i, j, k) float32 with intensities of about one; the brain mask, bool; the distance
-        of the slices in mm.
+        Image (i, j, k) float32 with intensities of about one; the brain mask, bool, empty where
+        something else fills the place of the brain; the distance of the slices in mm.
     """
     positions, matrix = _positions(head, shape, spacing_mm, offset_mm, rng)
+    image, brain = (_paint if head.image is None else _vary)(head, positions, matrix, rng)
+    image *= np.exp(smooth_field(shape, 40, rng.uniform(0, 0.35), rng).numpy())
+    if rng.random() < STRIPPED_SHARE and brain.any():
+        image *= brain
+    ratio = max(1.0, float(rng.uniform(*SLICE_MM)) / spacing_mm)
+    if head.image is not None and rng.random() >= THICKER_SHARE:
+        ratio = 1.0
+    # Few slices make a field of view that is short across them.
+    axis = int(np.argmin(shape) if min(shape) < max(shape) / 2 else rng.integers(3))
+    return _thicken(image, axis, ratio, rng), brain, ratio * spacing_mm
+
+
+def _paint(
+    head: Head, positions: np.ndarray, matrix: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Paint the regions of a label map: image and mask."""
+    shape = positions.shape[1:]
     brain = _nearest(head.brain, positions).astype(bool)
     surround = None
     if not head.whole or rng.random() < 0.1:
-        womb = head.labelling == 'fetal' and rng.random() < WOMB_SHARE
+        womb = head.fetal and rng.random() < WOMB_SHARE
         surround = _womb(brain, rng) if womb else _surround(brain, rng)
+    filling = None
+    if surround is not None and not head.whole and rng.random() < ABSENT_SHARE:
+        hole = brain | np.isin(surround, (_BONE, _SKIN))
+        filling = _fill(surround, hole, rng)
     levels = draw_levels(rng, draw_contrast(head.labelling, BRAIN, rng).levels)
     image = np.zeros(shape, np.float32)
     for offset in _SUBVOXELS:
         regions = _nearest(head.regions, positions + (matrix @ offset)[:, None, None, None])
         if surround is not None:
             regions = np.where(brain, regions, surround)
+        if filling is not None:
+            regions = np.where(hole, filling, regions)
         image += levels[regions] / len(_SUBVOXELS)
-
     texture = rng.normal(0, 1, shape).astype(np.float32)
     image *= 1 + rng.uniform(0, 0.15) * ndimage.gaussian_filter(texture, rng.uniform(0, 1.5))
     image = ndimage.gaussian_filter(image, rng.uniform(0.3, 0.8))
-    image *= np.exp(smooth_field(shape, 40, rng.uniform(0, 0.35), rng).numpy())
-    if rng.random() < STRIPPED_SHARE:
-        image *= brain
-    ratio = max(1.0, float(rng.uniform(*SLICE_MM)) / spacing_mm)
-    # Few slices make a field of view that is short across them.
-    axis = int(np.argmin(shape) if min(shape) < max(shape) / 2 else rng.integers(3))
-    return _thicken(image, axis, ratio, rng), brain, ratio * spacing_mm
+    return image, brain if filling is None else np.zeros_like(brain)
+
+
+def _vary(
+    head: Head, positions: np.ndarray, matrix: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Interpolate a real scan and its mask; intensities are varied."""
+    image = np.zeros(positions.shape[1:], np.float32)
+    for offset in _SUBVOXELS:
+        places = positions + (matrix @ offset)[:, None, None, None].astype(np.float32)
+        image += ndimage.map_coordinates(head.image, places, order=1) / len(_SUBVOXELS)
+    inside = ndimage.map_coordinates(head.brain.view(np.uint8), positions, np.float32, order=1)
+    image **= np.exp(rng.normal(0, 0.3))
+    if rng.random() < STRANGE_SHARE:
+        nodes = np.array([0, 0.05, 0.25, 0.5, 0.75, 1])
+        # air stays dark; half of them are an inverted scan
+        levels = 1.05 - nodes if rng.random() < 0.5 else rng.uniform(0.05, 1, len(nodes))
+        levels[0] = 0
+        image = np.interp(image, nodes, levels).astype(np.float32)
+    return image, inside > 0.5
+
+
+def _fill(outside: np.ndarray, hole: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Fill a hole by what is next to it, or by random blobs: regions, uint8."""
+    nearest = ndimage.distance_transform_edt(hole, return_distances=False, return_indices=True)
+    filling: np.ndarray = outside[tuple(nearest)]
+    if rng.random() < 0.5:
+        blobs = _blobs(hole.shape, _FIRST_SHELL + _SHELLS, rng)
+        filling = np.where(blobs > 0, blobs, filling)
+    return filling
 
 
 def _positions(
@@ -201,12 +294,14 @@ def _positions(
     Returns:
         Positions, (3, *shape), and the matrix (3, 3) of a step from voxel to voxel.
     """
-    upright = head.whole
+    upright = head.whole and not head.fetal
     size = rng.uniform(0.85, 1.15) if upright or rng.random() < 0.5 else rng.uniform(0.55, 1.1)
     if upright and rng.random() < NEWBORN_SHARE:
         size = rng.uniform(0.6, 0.8)
     # Adults lie straight in the scanner; a fetus lies as it likes. Left and right are alike.
-    angles = rng.normal(0, 12, 3) if upright else rng.uniform(-180, 180, 3)
+    angles = rng.normal(0, 12, 3) if head.whole else rng.uniform(-180, 180, 3)
+    if head.image is not None and head.fetal:  # the slices stay across an axis, or nearly so
+        angles += 90 * rng.integers(4, size=3)
     turn = np.diag([rng.choice((-1.0, 1.0)), 1, 1]) @ rotation(angles)
     stretch = np.exp(rng.normal(0, 0.06, 3))
     matrix = turn * stretch * (spacing_mm / size) / np.array(head.spacing)[:, None]

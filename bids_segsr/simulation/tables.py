@@ -63,6 +63,10 @@ LABELLINGS: dict[str, dict[str, tuple[int, ...]]] = {
 }
 """Label numbers of each tissue, for FreeSurfer maps and for the fetal atlas."""
 
+MASKED = ('brain', 'fetal-brain')
+"""What a mask of a real scan shows: the brain of a head that lies upright in the scanner, or that
+of a fetus, which lies as it likes."""
+
 OUTSIDE = len(CLASSES['background'])
 """So many of TISSUES, from the first one, lie outside the brain."""
 

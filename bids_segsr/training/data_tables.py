@@ -6,7 +6,13 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
-from bids_segsr.simulation.tables import LABELLINGS, AcquisitionRanges, Appearance, Deformation
+from bids_segsr.simulation.tables import (
+    LABELLINGS,
+    MASKED,
+    AcquisitionRanges,
+    Appearance,
+    Deformation,
+)
 
 UNLABELLED = 'unlabelled'
 """Labelling of scans that have no label map."""
@@ -102,7 +108,8 @@ class LabelSource:
         pattern: Glob pattern of the files, relative to the folder that the user names.
         labelling: What the label numbers mean: a name of `anatomy.LABELLINGS`; with `table`, the
             labelling whose contrasts suit. UNLABELLED for scans of thick slices, whose thin axes
-            show the intensity what is fine; they have no part in the segmentation.
+            show the intensity what is fine; they have no part in the segmentation. One of MASKED
+            for brain masks of the real scans that `image` names; for [heads] alone.
         table: Tissue (a name of `anatomy.TISSUES`) to label numbers, for another labelling.
         image: Real images on the grids of the label maps, used instead of painted ones: a path
             whose `*` stands for what the `*` of `pattern` stands for.
@@ -122,7 +129,7 @@ class LabelSource:
     spacing_mm: float | None = None
 
     def __post_init__(self) -> None:
-        known = (*LABELLINGS, UNLABELLED)
+        known = (*LABELLINGS, UNLABELLED, *MASKED)
         if self.labelling not in known:
             raise ValueError(
                 f'labelling {self.labelling!r} is unknown; known are {", ".join(known)}'
@@ -157,7 +164,7 @@ class LabelMaps:
         deformation: Size and shape.
 
     Raises:
-        ValueError: `reuse` is not positive.
+        ValueError: `reuse` is not positive, or a source holds brain masks alone.
     """
 
     sources: tuple[LabelSource, ...] = (LabelSource(),)
@@ -171,11 +178,16 @@ class LabelMaps:
     def __post_init__(self) -> None:
         if self.reuse < 1:
             raise ValueError(f'reuse is {self.reuse}; give 1 or more')
+        for source in self.sources:
+            if source.labelling in MASKED:
+                raise ValueError(
+                    f'source {source.pattern!r}: {source.labelling!r} is for [heads] alone'
+                )
 
 
 @dataclass(frozen=True)
 class Heads:
-    """Label maps that whole heads are made from. [heads] of a recipe.
+    """Label maps, and scans with masks, that whole heads are made from. [heads] of a recipe.
 
     Attributes:
         sources: Kinds of label maps; by default all NIfTI files, with FreeSurfer's numbers.
@@ -185,7 +197,8 @@ class Heads:
         spacing_mm: Of the voxels that the network works at in the end; it looks from FAR, too.
 
     Raises:
-        ValueError: The spacing is not positive, or a source has images or no labels.
+        ValueError: The spacing is not positive, a source of label maps has images, one of brain
+            masks has none, or a source has neither.
     """
 
     sources: tuple[LabelSource, ...] = (LabelSource(),)
@@ -197,8 +210,10 @@ class Heads:
         if self.spacing_mm <= 0:
             raise ValueError(f'spacing_mm is {self.spacing_mm:g}; give more than 0')
         for source in self.sources:
-            if source.labelling not in LABELLINGS or source.image:
+            real = source.labelling in MASKED
+            if source.labelling == UNLABELLED or bool(source.image) != real:
                 raise ValueError(
-                    f'source {source.pattern!r}: heads are made from label maps alone; '
-                    f'known labellings are {", ".join(LABELLINGS)}'
+                    f'source {source.pattern!r}: heads are made from label maps alone '
+                    f'({", ".join(LABELLINGS)}), or from brain masks ({", ".join(MASKED)}) '
+                    'with an image'
                 )

@@ -18,7 +18,7 @@ from bids_segsr.cli import train
 from bids_segsr.exceptions import ImageError, UserError
 from bids_segsr.networks import create
 from bids_segsr.simulation.anatomy import RIM_MM, brain_hull, read_anatomy
-from bids_segsr.simulation.heads import draw_levels, make_head, read_head
+from bids_segsr.simulation.heads import draw_levels, make_head, read_head, read_scan
 from bids_segsr.simulation.tables import CONTRASTS, OUTSIDE, TISSUES
 from bids_segsr.training.data.head_patches import HeadDataset, make_head_dataset
 from bids_segsr.training.data_tables import Sampling
@@ -311,6 +311,11 @@ def test_validation_patches_are_fixed(made):
             'pattern = "a*"\nimage = "b*"',
             r"\[heads\]: source 'a\*': heads are made from label maps alone",
         ),
+        (
+            'pattern = "*.nii.gz"',
+            'labelling = "brain"',
+            r'heads are made from .* or from brain masks \(brain, fetal-brain\) with an image',
+        ),
     ],
 )
 def test_mistakes_in_the_recipe_are_named(old, new, message):
@@ -371,6 +376,16 @@ def test_heads_become_a_model(folder, tmp_path, capsys):
         segsr(recipe, '--data', tmp_path / 'data.csv', '--out', tmp_path / 'other')
 
 
+def test_real_heads_are_told_apart_from_label_maps(mixed, tmp_path, capsys):
+    """The plan lists them; only label maps have volumes of tissues."""
+    mixed()
+    recipe = tmp_path / 'mask.toml'
+    recipe.write_text(RECIPE.replace('[sampling]', f'{REAL}[sampling]'))
+    words = ('--label-maps', tmp_path, '--out', tmp_path / 'run', '--device', 'cpu', '--dry-run')
+    assert segsr(recipe, *words) == 0
+    assert re.search(r'subjects +3 train, 1 validation', capsys.readouterr().out)
+
+
 def test_packaged_recipe_fits_its_network():
     recipe = read_recipe('brain-mask')
     assert parse_recipe(recipe_text(recipe), 'again') == recipe
@@ -385,8 +400,150 @@ def test_packaged_recipe_holds_out_what_the_default_model_does():
     for name in ('training_seg_17.nii.gz', 'brain5_labels.nii.gz', 'GA28_operated_dseg.nii.gz'):
         assert any(fnmatch(name, pattern) for pattern in heads.hold_out)
     assert set(heads.hold_out) <= set(maps.hold_out)
-    trained = [source.pattern for source in heads.sources]
-    assert set(trained) <= {source.pattern for source in maps.sources}
+    painted = {source.pattern for source in heads.sources if not source.image}
+    assert painted <= {source.pattern for source in maps.sources}
+
+
+def write_scan(folder, labelling='brain', affine=None):
+    """A ball of 25 mm with a darker one in it, in a box of thick slices and dim tissue."""
+    affine = np.diag([-1.5, 1.5, 3.0, 1.0]) if affine is None else affine
+    voxels = np.indices((80, 80, 36)).transpose(1, 2, 3, 0)
+    mm = voxels @ affine[:3, :3].T
+    apart = np.linalg.norm(mm - mm[44, 36, 18], axis=-1)
+    scan = np.where(apart < 25, 800, 300)
+    scan[np.linalg.norm(mm - mm[44, 44, 18], axis=-1) < 8] = 0
+    mask, image = folder / 'x_mask.nii.gz', folder / 'x_scan.nii.gz'
+    nib.Nifti1Image((apart < 25).astype(np.uint8), affine).to_filename(mask)
+    nib.Nifti1Image(scan.astype(np.uint16), affine).to_filename(image)
+    return mask, image
+
+
+@pytest.mark.parametrize('labelling', ['brain', 'fetal-brain'])
+def test_image_and_mask_of_a_real_head_move_together(tmp_path, labelling, monkeypatch):
+    """Wherever the ball goes, its mask does; the dark ball stays 12 mm from its middle."""
+    monkeypatch.setattr('bids_segsr.simulation.heads.STRANGE_SHARE', 0)
+    head = read_scan(*write_scan(tmp_path), labelling)
+    volumes, places = [], set()
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        image, brain, mm = make_head(head, (72, 72, 72), SPACING, 8.0, rng)
+        assert mm >= SPACING
+        middle, radius = np.argwhere(brain).mean(0), (brain.sum() * 3 / 4 / np.pi) ** (1 / 3)
+        places.add(tuple(np.round(middle)))
+        volumes.append(brain.sum() * SPACING**3)
+        apart = np.linalg.norm(np.indices(brain.shape).T - middle[::-1][::-1], axis=-1).T
+        inside, around = image[apart < 0.3 * radius], image[np.abs(apart - 1.3 * radius) < 1]
+        assert np.median(inside) > 1.2 * np.median(around[around > 0])
+        # the dark ball, an eccentric part of the mask
+        smooth = ndimage.gaussian_filter(image, 1.5)
+        found = np.unravel_index(np.where(apart < 0.85 * radius, smooth, 9).argmin(), brain.shape)
+        assert np.linalg.norm(found - middle) / radius == pytest.approx(12 / 25, abs=0.17)
+    ball = 4 / 3 * np.pi * 25**3
+    assert 0.12 * ball < min(volumes) < 0.9 * ball
+    assert 1.0 * ball < max(volumes) < 2.5 * ball
+    assert len(places) == 12
+
+
+def test_a_real_head_is_seen_as_it_is_stored(tmp_path):
+    """Storage order and flips of axes change nothing; masks are filled as hulls are."""
+    mask, image = write_scan(tmp_path)
+    labels = nib.load(mask).get_fdata()
+    labels[44, 36, 18] = 0
+    nib.Nifti1Image(labels.astype(np.uint8), nib.load(mask).affine).to_filename(mask)
+    head = read_scan(mask, image, 'brain')
+    assert head.spacing == (1.5, 1.5, 3.0)
+    assert head.brain[80 - 1 - 44, 36, 18]
+    assert head.image[head.brain].max() == pytest.approx(1)
+    assert head.whole
+    for path in (mask, image):
+        nib.as_closest_canonical(nib.load(path)).to_filename(tmp_path / f'c{path.name}')
+    same = read_scan(tmp_path / 'cx_mask.nii.gz', tmp_path / 'cx_scan.nii.gz', 'brain')
+    first, second = (
+        make_head(h, (40, 40, 40), SPACING, 8.0, np.random.default_rng(1)) for h in (head, same)
+    )
+    np.testing.assert_array_equal(first[0], second[0])
+    np.testing.assert_array_equal(first[1], second[1])
+
+
+def test_scans_that_do_not_fit_their_masks_are_named(tmp_path, folder):
+    mask, image = write_scan(tmp_path)
+    with pytest.raises(ImageError, match=r'a\.nii\.gz: not on the grid of .*x_mask'):
+        read_scan(mask, folder / 'a.nii.gz', 'brain')
+    empty = tmp_path / 'empty.nii.gz'
+    nib.Nifti1Image(np.zeros((80, 80, 36), np.uint8), nib.load(mask).affine).to_filename(empty)
+    with pytest.raises(ImageError, match='the mask is empty'):
+        read_scan(empty, image, 'brain')
+    with pytest.raises(ImageError, match=r'empty\.nii\.gz: shows nothing'):
+        read_scan(mask, empty, 'brain')
+
+
+def test_target_is_empty_where_something_else_takes_the_place_of_the_brain(folder, monkeypatch):
+    numbers = {'white': (2,), 'cortex': (3,)}
+    head = read_head(folder / 'a.nii.gz', 'fetal', numbers)
+    made = {}
+    for share in (0, 1):
+        monkeypatch.setattr('bids_segsr.simulation.heads.ABSENT_SHARE', share)
+        made[share] = make_head(head, (40, 40, 40), 3.0, 0.0, np.random.default_rng(3))
+    assert made[0][1].sum() > 500
+    assert not made[1][1].any()
+    inside = made[0][1]
+    assert made[1][0][inside].mean() > 0.02
+    assert np.abs(made[0][0] - made[1][0])[inside].mean() > 0.05
+
+
+REAL = """
+[[heads.sources]]
+pattern = "real/*_mask.nii.gz"
+image = "real/*_scan.nii.gz"
+labelling = "fetal-brain"
+share = 4.0
+"""
+
+
+@pytest.fixture
+def mixed(folder, tmp_path):
+    """Painted heads and a real one, with and without a field of view beside the brain."""
+    for name in 'abc':
+        (tmp_path / f'{name}.nii.gz').symlink_to(folder / f'{name}.nii.gz')
+    (tmp_path / 'real').mkdir()
+    write_scan(tmp_path / 'real')
+    text = RECIPE.replace('[sampling]', f'{REAL}[sampling]').replace(
+        'patch_size = 16', 'patch_size = 64'
+    )
+    recipe = parse_recipe(text.replace('spacing_mm = 3.0', 'spacing_mm = 2.0'), 'mixed')
+    return lambda: make_head_dataset(recipe, tmp_path, 'train', 0, tmp_path / 'cache')
+
+
+def test_real_and_painted_heads_are_mixed(mixed):
+    dataset = mixed()
+    assert [head.labelling for head in dataset.heads] == ['adult', 'adult', 'fetal-brain']
+    assert dataset.shares.tolist() == pytest.approx([0.1, 0.1, 0.8])
+    again = mixed()
+    for index in (0, 1, 2, 1 << 41):
+        for key, value in dataset[index].items():
+            assert torch.equal(value, again[index][key])
+    assert len(pickle.dumps(dataset)) < 10_000
+
+
+def test_a_field_of_view_beside_the_brain_has_an_empty_target(mixed, monkeypatch):
+    dataset, table = mixed(), 'bids_segsr.training.data.head_patches.BESIDE_SHARE'
+    empty = {}
+    for share in (0, 1):
+        monkeypatch.setattr(table, {'painted': share, 'real': share})
+        patches = [dataset[index] for index in range(20)]
+        without = [patch for patch in patches if not patch['target'][1].any()]
+        empty[share] = len(without)
+        for patch in without:
+            bright = patch['image'][patch['image'] > 0].numpy()
+            assert len(bright) > 1000
+    assert empty[0] <= 2
+    assert empty[1] >= 10
+
+
+def test_a_scan_that_is_missing_is_named(mixed, tmp_path):
+    (tmp_path / 'real' / 'x_scan.nii.gz').unlink()
+    with pytest.raises(UserError, match=r'x_scan\.nii\.gz: no such file, the image of .*x_mask'):
+        mixed()
 
 
 def test_intensities_are_divided_as_the_recipe_says(heads, tmp_path):

@@ -32,7 +32,7 @@ from bids_segsr.training.data.subjects import (
     read_csv,
 )
 from bids_segsr.training.data.suitability import check_fit
-from bids_segsr.training.data_tables import UNLABELLED, LabelMaps
+from bids_segsr.training.data_tables import LabelMaps
 from bids_segsr.training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
@@ -219,13 +219,13 @@ def labels_of_subjects(recipe: Recipe, subjects: Sequence[Subject], source: Path
 
 
 def labels_of_maps(recipe: Recipe, folder: Path) -> dict[str, LabelFacts]:
-    """Measure the label maps of a folder: pattern of each source to what it holds."""
+    """Measure the label maps of a folder: pattern of each source of tissues to what it holds."""
     if recipe.heads is not None:
         found = find_label_maps(recipe.heads, folder, 'heads')
     else:
         found = find_label_maps(recipe.label_maps or LabelMaps(), folder)
     maps = [label_map for part in found.values() for label_map in part]
-    sources = {m.source.pattern: m.source for m in maps if m.source.labelling != UNLABELLED}
+    sources = {m.source.pattern: m.source for m in maps if m.source.labelling in LABELLINGS}
     return {
         pattern: label_facts(
             pattern,

@@ -1,4 +1,4 @@
-"""Training patches of whole heads, for a network that finds the brain."""
+"""Training patches of whole heads, or of what lies beside a brain: for finding brains."""
 
 from __future__ import annotations
 
@@ -13,15 +13,19 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from bids_segsr.exceptions import UserError
 from bids_segsr.files import complete
+from bids_segsr.imaging.components import bounding_box
 from bids_segsr.imaging.conform import spacing_of
 from bids_segsr.inference.brain_extraction import FAR
 from bids_segsr.networks.standardise import volume_scale
-from bids_segsr.simulation.heads import Head, make_head, read_head
+from bids_segsr.simulation.heads import Head, make_head, read_head, read_scan
+from bids_segsr.simulation.tables import MASKED
 from bids_segsr.training.data.label_patches import (
     EPOCH,
     VALIDATION_VOLUMES,
     LabelMap,
+    file_facts,
     find_label_maps,
 )
 from bids_segsr.training.data.patches import Patch
@@ -45,6 +49,15 @@ FILLED_SHARE = 0.7
 """Share of the close looks that fill the patch: then there is a box around the brain, cut out of
 more."""
 
+BESIDE_SHARE = {'painted': 0.04, 'real': 0.15}
+"""Share of the samples whose field of view ends before the brain: of label maps, of real scans."""
+
+LEAST_SIGNAL = 0.3
+"""Bright intensities of such a field of view over the mean of the brain: more than air."""
+
+LEAST_BESIDE = 16
+"""Voxels along each axis of a field of view without the brain."""
+
 OFFSETS_MM = {'near': 8.0, 'far': 35.0}
 """Standard deviation of the distance of the brain from the middle, each axis."""
 
@@ -55,24 +68,27 @@ class StoredHead:
 
     Attributes:
         file: NumPy file, (2, i, j, k) uint8: regions and brain.
-        labelling: Key of LABELLINGS.
+        labelling: Key of LABELLINGS, or one of MASKED.
         spacing: Of its voxels along each axis, mm.
         share: Its share of the samples.
+        scan: NumPy file of a real image, (i, j, k) float32, or None.
     """
 
     file: Path
     labelling: str
     spacing: tuple[float, float, float]
     share: float
+    scan: Path | None = None
 
     def open(self) -> Head:
         """Return the head, its voxels mapped into memory."""
         regions, brain = np.load(self.file, mmap_mode='r')
-        return Head(self.file.name, self.labelling, regions, brain.view(bool), self.spacing)
+        image = None if self.scan is None else np.load(self.scan, mmap_mode='r')
+        return Head(self.file.name, self.labelling, regions, brain.view(bool), self.spacing, image)
 
 
 class HeadDataset(Dataset[Patch]):
-    """Patches of heads made from label maps.
+    """Patches of heads made from label maps, and of real ones.
 
     Sample n is the same whenever, and in whatever process, it is asked for. Some of them show the
     head from afar, as `predict_brain_mask` looks first. A field of view seldom is a cube: where it
@@ -136,21 +152,23 @@ class HeadDataset(Dataset[Patch]):
         else:
             number = int(rng.choice(len(self.heads), p=self.shares))
         far = rng.random() < FAR_SHARE
-        head = self.heads[number]
+        head = self.heads[number].open()
         spacing = self.spacing_mm * (FAR if far else 1)
         shape = (self.patch_size,) * 3
         if far or rng.random() >= FILLED_SHARE:
             shortest = SHORT_SHARE
-            if head.labelling == 'fetal':
+            if head.fetal:
                 shortest = min(shortest, SHORT_MM / (self.patch_size * spacing))
             shape = _draw_field_of_view(self.patch_size, shortest, rng)
         image, brain, distance = make_head(
-            head.open(),
+            head,
             shape,
             spacing,
             OFFSETS_MM['far' if far else 'near'],
             rng,
         )
+        if rng.random() < BESIDE_SHARE['painted' if head.image is None else 'real']:
+            image, brain = _look_beside(image, brain, rng)
         image /= volume_scale(image, self.sampling.normalisation)
         image, brain = _fill_patch(image, brain, self.patch_size, rng)
         return Patch(
@@ -163,7 +181,7 @@ class HeadDataset(Dataset[Patch]):
 def make_head_dataset(
     recipe: Recipe, folder: Path, split: Literal['train', 'validation'], seed: int, cache: Path
 ) -> HeadDataset:
-    """Make the patches of a folder of label maps.
+    """Make the patches of a folder of label maps and scans with masks.
 
     Args:
         recipe: What to make; without a table [heads] with its defaults.
@@ -177,7 +195,8 @@ def make_head_dataset(
 
     Raises:
         UserError: No label maps.
-        ImageError: A label map cannot be read or holds no brain.
+        ImageError: A label map or a mask cannot be read or holds no brain, or a scan has another
+            grid than its mask.
     """
     settings = recipe.heads or Heads()
     chosen = find_label_maps(settings, folder, 'heads')[split]
@@ -188,18 +207,27 @@ def make_head_dataset(
 
 
 def _store(label_map: LabelMap, cache: Path) -> StoredHead:
-    """Read a label map and keep its regions in the cache."""
-    source, path = label_map.source, label_map.path.resolve()
-    key = repr((path, path.stat().st_mtime_ns, source))
-    file = cache / f'head-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy'
+    """Read a label map, or a scan and its mask, and keep the voxels in the cache."""
+    source, path = label_map.source, label_map.path
+    if label_map.image is not None and not label_map.image.is_file():
+        raise UserError(f'{label_map.image}: no such file, the image of {path}; see [heads].')
+    key = hashlib.sha256(repr(file_facts(label_map)).encode()).hexdigest()[:16]
+    file, scan = cache / f'head-{key}.npy', cache / f'scan-of-head-{key}.npy'
     if not file.exists():
-        numbers: Mapping[str, Sequence[int]] | None = source.table or None
-        head = read_head(path, source.labelling, numbers)
+        if label_map.image is not None:
+            head = read_scan(path, label_map.image, source.labelling)
+        else:
+            numbers: Mapping[str, Sequence[int]] | None = source.table or None
+            head = read_head(path, source.labelling, numbers)
         voxels = np.stack([head.regions, head.brain.astype(np.uint8)])
+        if head.image is not None:
+            with complete(scan) as part:
+                np.save(part, head.image)
         with complete(file) as part:
             np.save(part, voxels)
     spacing = spacing_of(nib.as_closest_canonical(nib.load(path)).affine)
-    return StoredHead(file, source.labelling, spacing, label_map.share)
+    real = scan if source.labelling in MASKED else None
+    return StoredHead(file, source.labelling, spacing, label_map.share, real)
 
 
 def _draw_field_of_view(
@@ -210,6 +238,27 @@ def _draw_field_of_view(
     shares[rng.integers(3)] = rng.uniform(shortest, 1)
     i, j, k = (max(1, round(edge * share)) for share in shares)
     return i, j, k
+
+
+def _look_beside(
+    image: np.ndarray, brain: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cut what lies on one side of the brain, if there is enough of it and something to see."""
+    if not brain.any():
+        return image, brain
+    least = LEAST_SIGNAL * float(image[brain].mean())
+    box = bounding_box(brain)
+    sides = []
+    for axis, (inside, edge) in enumerate(zip(box, image.shape, strict=True)):
+        for side in (slice(0, inside.start), slice(inside.stop, edge)):
+            cut = tuple(side if other == axis else slice(None) for other in range(3))
+            long_enough = side.stop - side.start >= LEAST_BESIDE
+            if long_enough and np.percentile(image[cut], 90) > least:
+                sides.append(cut)
+    if not sides:
+        return image, brain
+    chosen = sides[int(rng.integers(len(sides)))]
+    return image[chosen], brain[chosen]
 
 
 def _fill_patch(

@@ -120,7 +120,7 @@ class LabelMapDataset(Dataset[Patch]):
         self.patch_size = sampling.patch_size
         shares = np.array([label_map.share for label_map in label_maps])
         self.shares = shares / shares.sum()
-        maps = [_facts(label_map) for label_map in label_maps]
+        maps = [file_facts(label_map) for label_map in label_maps]
         key = repr((maps, synthesis, sampling, self.channels, seed, in_order, shares))
         folder = cache / f'volumes-{hashlib.sha256(key.encode()).hexdigest()[:16]}'
         self.volumes: SharedVolumes | DeviceVolumes
@@ -301,8 +301,8 @@ def _matches(path: Path, patterns: Sequence[str]) -> bool:
     return any(fnmatch(path.name, pattern) for pattern in patterns)
 
 
-def _facts(label_map: LabelMap) -> tuple[object, ...]:
-    """Return what tells files and their use apart."""
+def file_facts(label_map: LabelMap) -> tuple[object, ...]:
+    """Say what tells the files of a label map, and their use, apart."""
     files = [path for path in (label_map.path, label_map.image) if path is not None]
     return (*((path.resolve(), path.stat().st_mtime_ns) for path in files), label_map.source)
 
@@ -312,7 +312,7 @@ def _read(label_map: LabelMap, cache: Path) -> Anatomy | ThinAxes:
     source, path = label_map.source, label_map.path
     if label_map.image is not None and not label_map.image.is_file():
         raise UserError(f'{label_map.image}: no such file, the image of {path}; see [label_maps].')
-    key = hashlib.sha256(repr(_facts(label_map)).encode()).hexdigest()[:16]
+    key = hashlib.sha256(repr(file_facts(label_map)).encode()).hexdigest()[:16]
     if source.labelling == UNLABELLED:
         axis = acquired_axis(load_header(path).affine, np.eye(4))
         file = cache / f'scan-{key}.npy'
