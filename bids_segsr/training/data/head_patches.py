@@ -58,7 +58,7 @@ LEAST_SIGNAL = 0.3
 LEAST_BESIDE = 16
 """Voxels along each axis of a field of view without the brain."""
 
-OFFSETS_MM = {'near': 8.0, 'far': 35.0}
+OFFSETS_MM = {'near': 12.0, 'far': 35.0}
 """Standard deviation of the distance of the brain from the middle, each axis."""
 
 
