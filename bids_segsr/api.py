@@ -11,6 +11,7 @@ import tempfile
 import webbrowser
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ import nibabel as nib
 import numpy as np
 
 from bids_segsr.exceptions import UserError
+from bids_segsr.execution.progress_line import ProgressLine
 from bids_segsr.files import make_folder, write_text
 from bids_segsr.inference.in_memory import ImageLike, as_source
 from bids_segsr.inference.one_image import Processed, Source, process_image, write_result
@@ -200,9 +202,9 @@ def predict(
         model: Name, path or blend (see `load_model`), or a loaded model.
         name: What an image that is no file is called, in files and messages; where it ends with
             `_T2w` (`_T1w`, ...), that is its contrast. None for the name of its file, or `image`.
-        tell: Takes a line about each step.
+        tell: Takes what a person should know, one line each.
         threads: Of the bias field.
-        progress: Show a progress bar of the network.
+        progress: Show the step that runs, and how long the network will take.
         choices: Any of the fields of `bids_segsr.inference.processing.Processing`: `resolution`,
             `slice_thickness` (of a file, the JSON beside it tells it), `device`, `skull_strip`,
             `patch_size`, ...
@@ -218,10 +220,17 @@ def predict(
     trained = model if isinstance(model, TrainedModel) else load_model(model)
     with tempfile.TemporaryDirectory() as folder:
         source = as_source(Path(folder), image, affine, mask, guides, name)
+        line = ProgressLine([source.name], quiet=not progress)
         try:
-            made = process_image(
-                source, trained, processing, tell=tell, threads=threads, progress=progress
-            )
+            with line.moving():
+                made = process_image(
+                    source,
+                    trained,
+                    processing,
+                    tell=tell,
+                    threads=threads,
+                    progress=partial(line.follow, source.name),
+                )
         except UserError as error:
             raise type(error)(str(error).replace(f'{folder}/', '')) from None
     if source.image.is_relative_to(folder):

@@ -6,11 +6,13 @@ import errno
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bids_segsr.exceptions import UserError
 
+SHARE_FILE = 'share.txt'
+"""In the folder of a step that runs: the share of it that is done."""
 PART = '.part-'
 """How the folder begins in which a file is written."""
 
@@ -99,6 +101,20 @@ def write_text(path: Path, text: str) -> Path:
         with complete(path) as part:
             part.write_bytes(content)
     return path
+
+
+def write_share(folder: Path, share: float) -> None:
+    """Leave the share of a step that is done, 0 to 1, where another process finds it."""
+    with suppress(OSError):
+        (folder / SHARE_FILE).write_text(f'{share:.4f}', encoding='ascii')
+
+
+def read_share(folder: Path) -> float:
+    """Return the share of a step that is done; 0 where it tells none."""
+    try:
+        return float((folder / SHARE_FILE).read_text(encoding='ascii'))
+    except (OSError, ValueError):
+        return 0.0
 
 
 @contextmanager

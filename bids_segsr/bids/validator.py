@@ -51,7 +51,7 @@ def validate_dataset(bids_dir: Path, participants: Sequence[str]) -> None:
     """
     program = _find_validator()
     if program is None:
-        logger.warning('%s is not installed: the input is not validated', VALIDATOR)
+        logger.info('%s is not installed: the input is not validated', VALIDATOR)
         return
     loop = _link_upwards(bids_dir)
     if loop is not None:

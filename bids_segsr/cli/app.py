@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from bids_segsr.cli.parser import parse_settings
 from bids_segsr.cli.process import FAILED, FINE, complain, run_command
 from bids_segsr.exceptions import UserError
-from bids_segsr.execution.plugins import IMPORTANT, check_scheduler, runs_here
+from bids_segsr.execution.logs import IMPORTANT, log_to_file, start_logging
+from bids_segsr.execution.plugins import check_scheduler, runs_here
+from bids_segsr.execution.progress_line import summary
 from bids_segsr.execution.settings import Settings, write_toml
 from bids_segsr.execution.workflow_run import (
     WHOLE_WORKFLOW,
@@ -23,7 +25,6 @@ from bids_segsr.execution.workflow_run import (
     configure_nipype,
     prepare_environment,
     run_workflow,
-    start_logging,
     uses_gpu,
 )
 from bids_segsr.files import remove_partial
@@ -70,7 +71,7 @@ def run(settings: Settings) -> int:
         UserError: On a mistake that ends the whole run.
     """
     prepare_environment(settings)
-    start_logging(settings.verbose)
+    start_logging(settings.verbosity)
     status = FINE
     if 'participant' in settings.analysis_level:
         status = run_participants(settings)
@@ -153,6 +154,7 @@ def run_participants(settings: Settings) -> int:
                 locks.enter_context(subject_lock(settings.derivatives_root, subject))
                 if settings.work_dir != settings.derivatives_root:
                     locks.enter_context(subject_lock(settings.work_dir, subject))
+            log_to_file(settings.derivatives_root / 'logs' / f'{settings.run_uuid}.log')
         if not settings.skip_bids_validation:
             validate_dataset(settings.bids_dir, subjects)
         chosen = _collect(settings, subjects)
@@ -256,6 +258,10 @@ def _process(settings: Settings, chosen: Collection, card: ModelCard) -> int:
         _record(settings, subjects, problems)
     warned = _tell_warnings(root, good)
     reports = _report([(subject, settings) for subject in subjects])
+    failed = list(dict.fromkeys(problem.image for problem in problems))
+    line = summary(len(scans) + len(chosen.unusable), warned, failed)
+    log = f'logs/{settings.run_uuid}.log'
+    logger.log(IMPORTANT, '%s; %s holds the log', line, root / log)
     return FAILED if problems or (warned and settings.strict) else reports
 
 
@@ -298,7 +304,7 @@ def _execute(
     workflow: object, settings: Settings, scans: Sequence[Scan], unbuilt: Sequence[Problem]
 ) -> list[Problem]:
     """Run the workflow, tell of every step that failed and return the problems."""
-    logger.log(IMPORTANT, '%d images, working directory %s', len(scans), settings.work_dir)
+    logger.log(IMPORTANT, 'working directory %s', settings.work_dir)
     failed = run_workflow(workflow, settings)
     problems = [*unbuilt, *failed]
     told = {problem.image for problem in problems}
@@ -355,13 +361,13 @@ def _record(settings: Settings, subjects: Sequence[str], problems: Sequence[Prob
                 _complain(str(error))
 
 
-def _tell_warnings(root: Path, scans: Sequence[Scan]) -> bool:
-    """Tell of every result that is implausible, and return whether there is one."""
+def _tell_warnings(root: Path, scans: Sequence[Scan]) -> list[str]:
+    """Tell of every result that is implausible, and return the names of the images."""
     from bids_segsr.inference.verdict import USABLE, judge_all
     from bids_segsr.reports.verdict_html import subject_records
 
     names = {scan.label for scan in scans}
-    warned = False
+    warned: list[str] = []
     for subject in sorted({scan.subject for scan in scans}):
         # what earlier runs made of the same head counts, too
         records = subject_records(root, subject)
@@ -374,8 +380,8 @@ def _tell_warnings(root: Path, scans: Sequence[Scan]) -> bool:
             )
             for warning in (*said, *record.get('warnings', [])):
                 _complain(f'WARNING: {name}: {warning}')
-                warned = True
-    return warned
+                warned.append(name)
+    return list(dict.fromkeys(warned))
 
 
 def _report(runs: Sequence[tuple[str, Settings]]) -> int:
@@ -451,6 +457,7 @@ def _empty(folder: Path) -> None:
 
 def _complain(line: str) -> None:
     complain('bids_segsr', line)
+    logger.warning('%s', line, extra={'told': True})
 
 
 if __name__ == '__main__':

@@ -186,17 +186,19 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from bids_segsr.evaluation.experiment import run_experiment
-    from bids_segsr.evaluation.protocol_output import tables_text
-
     for flag in VARIED.get(arguments.protocol, ()):
         if getattr(arguments, flag) is not None:
             name = flag.replace('_', '-')
             raise UserError(f'--{name}: {arguments.protocol} varies this; leave it out.')
+    lists = _lists(arguments.data)
+    # torch takes seconds: what is not there is told before
+    from bids_segsr.evaluation.experiment import run_experiment
+    from bids_segsr.evaluation.protocol_output import tables_text
+
     result, written = run_experiment(
         arguments.protocol,
         arguments.models,
-        _lists(arguments.data),
+        lists,
         _settings(arguments),
         named=bool(arguments.label),
         varied=_varied(arguments),
@@ -289,6 +291,8 @@ def _lists(texts: list[str]) -> dict[str, Path]:
         if name in found:
             raise UserError(f'{text}: another list is called {name}; write NAME=CSV.')
         found[name] = Path(path)
+        if not found[name].exists():
+            raise UserError(f'{path}: no such file; give a CSV list')
     return found
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bids_segsr.cli.card_text import RESEARCH_USE, describe
 from bids_segsr.exceptions import ModelError
-from bids_segsr.zoo.card import NAME, NORMALISATIONS
+from bids_segsr.zoo.card import NAME
 from bids_segsr.zoo.released import RELEASED
 
 if TYPE_CHECKING:
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
     from bids_segsr.zoo.card import ModelCard
 
-RESEARCH_USE = 'Research use only: not for diagnosis.'
-LABEL_WIDTH = 14
-LINE_WIDTH = 99
 _MODEL_HELP = 'name or path of the model, or A:B:0.6 for a blend'
 _FOLDER_HELP = 'folder of models; the model becomes a folder in it'
 
@@ -58,6 +55,7 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
 
     show = add('show', _show, 'show the card of a model')
     show.add_argument('name', help=_MODEL_HELP)
+    show.add_argument('--full', action='store_true', help='the training and all scores, too')
 
     fetching = add('fetch', _fetch, 'download weights that the authors of SegSRGAN released')
     fetching.add_argument(
@@ -183,45 +181,8 @@ def _succeeds(name: str, action: Callable[[str], object]) -> bool:
 def _show(arguments: argparse.Namespace) -> int:
     from bids_segsr.zoo.find import find_card
 
-    print(describe(find_card(arguments.name)))
+    print(describe(find_card(arguments.name), full=arguments.full))
     return 0
-
-
-def describe(card: ModelCard) -> str:
-    """Tell a person what is on a card.
-
-    Args:
-        card: The card.
-
-    Returns:
-        Lines of at most 99 characters, the last one says that it is for research only.
-    """
-    contract = card.contract
-    options = ', '.join(f'{name} {value}' for name, value in card.options.items())
-    rows: list[tuple[str, Any]] = [
-        ('Architecture', f'{card.architecture} ({options or "default options"})'),
-        ('Contrast', ', '.join(contract.modalities)),
-        ('Output grid', _range(contract.spacing_mm)),
-        ('Slices', _range(contract.slice_thickness_mm)),
-        ('Shown', 'the brain alone' if contract.skull_stripped else 'the whole head'),
-        ('Interpolation', contract.interpolation),
-        ('Intensities', NORMALISATIONS[contract.normalisation]),
-        ('Guides', _guides(contract.guides)),
-        ('Channels', ', '.join(card.channels)),
-        ('Labels', ', '.join(f'{value} {name}' for value, name in card.labels.items())),
-        ('Training', card.training),
-        ('Scores', card.scores or 'none: nobody measured it'),
-        ('Limitations', card.limitations),
-        ('Licence', card.licence or 'not told'),
-        ('Cite', card.citation),
-        ('SHA-256', card.sha256),
-    ]
-    lines = [f'{card.name}, version {card.version}', *_wrapped('', card.description, indent=0), '']
-    for label, value in rows:
-        for text in _flat(value):
-            lines += _wrapped(label, text, indent=LABEL_WIDTH)
-            label = ''
-    return '\n'.join([*lines, '', RESEARCH_USE])
 
 
 def _fetch(arguments: argparse.Namespace) -> int:
@@ -276,13 +237,16 @@ def _blend(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from bids_segsr.zoo.find import card_paths
-    from bids_segsr.zoo.verify import verify_model
+    from bids_segsr.zoo.find import card_paths, find_card
 
-    return _each(
-        arguments.name or card_paths(),
-        lambda name: print(f'{name}: fine ({verify_model(name).path})'),
-    )
+    def verify(name: str) -> None:
+        find_card(name)
+        # torch takes seconds: a name that is none is told before
+        from bids_segsr.zoo.verify import verify_model
+
+        print(f'{name}: fine ({verify_model(name).path})')
+
+    return _each(arguments.name or card_paths(), verify)
 
 
 def _save(folder: Path, network: nn.Module, card: ModelCard) -> int:
@@ -309,41 +273,3 @@ def _print_table(title: str, rows: Sequence[tuple[str, ...]]) -> None:
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         print(f'  {"  ".join(cells)}'.rstrip())
-
-
-def _guides(number: int) -> str:
-    if not number:
-        return ''
-    images = '1 image' if number == 1 else f'{number} images'
-    return f'{images} of other contrasts needed, registered: segsr predict --guide'
-
-
-def _range(limits: tuple[float, float]) -> str:
-    low, high = limits
-    return f'{low:g} mm' if low == high else f'{low:g} to {high:g} mm'
-
-
-def _flat(value: Any) -> list[str]:
-    """Lines for what a card holds, nested or not."""
-    if isinstance(value, Mapping):
-        return [
-            f'{str(name).replace("_", " ")}: {line}'
-            for name, inner in value.items()
-            for line in _flat(inner)
-        ]
-    if isinstance(value, (list, tuple)):
-        if all(isinstance(item, (str, int, float)) for item in value):
-            long = any(len(str(item)) > LABEL_WIDTH * 2 for item in value)
-            return [str(item) for item in value] if long else [', '.join(map(str, value))]
-        return [', '.join(_flat(item)) for item in value]
-    return [str(value)]
-
-
-def _wrapped(label: str, text: str, indent: int) -> list[str]:
-    return textwrap.wrap(
-        text,
-        LINE_WIDTH,
-        initial_indent=label.ljust(indent),
-        subsequent_indent=' ' * indent,
-        break_on_hyphens=False,
-    )

@@ -261,6 +261,13 @@ def _add_other_flags(group: argparse._ArgumentGroup) -> None:
         help='more log lines each time it is given; -vvv is the debug level',
     )
     group.add_argument(
+        '-q',
+        '--quiet',
+        action='store_true',
+        help='tell nothing but what is wrong, and the paths of the reports; '
+        'OUTPUT_DIR/logs holds a log of each run in any case',
+    )
+    group.add_argument(
         '-w',
         '--work-dir',
         type=Path,

@@ -5,22 +5,24 @@ from __future__ import annotations
 import argparse
 import csv
 import os
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_segsr.cli.process import complain, passing_caches
 from bids_segsr.cli.processing_flags import add_processing_flags
 from bids_segsr.exceptions import UserError
+from bids_segsr.execution.progress_line import ProgressLine, summary
 from bids_segsr.files import make_folder
 from bids_segsr.inference.processing import CHOICES, Processing
 from bids_segsr.reports.run_errors import one_line
 
 if TYPE_CHECKING:
+    from bids_segsr.api import Result
     from bids_segsr.inference.one_image import Source
     from bids_segsr.zoo.store import TrainedModel
 
@@ -69,6 +71,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         '--overwrite', action='store_true', help='replace what an earlier run wrote'
     )
     parser.add_argument('--no-report', action='store_true', help='leave the HTML report out')
+    parser.add_argument(
+        '-q', '--quiet', action='store_true', help='tell nothing but warnings and what failed'
+    )
     add_processing_flags(parser, '--mask')
 
 
@@ -79,10 +84,17 @@ def predict(arguments: argparse.Namespace) -> int:
 
 
 def _predict_all(arguments: argparse.Namespace) -> int:
+    from bids_segsr.zoo.find import DEFAULT_MODEL, find_card
+
+    # torch takes seconds: what is not there is told before
+    find_card(arguments.model or DEFAULT_MODEL)
+    for path in arguments.image:
+        if not path.exists() and len(arguments.image) == 1:
+            raise UserError(f'{path}: no such file or folder; check the path.')
     from bids_segsr.inference.predict import resolve_device
     from bids_segsr.inference.skull_strip_tools import check_tool
     from bids_segsr.zoo.contract import check_restores
-    from bids_segsr.zoo.find import DEFAULT_MODEL, load_model
+    from bids_segsr.zoo.find import load_model
 
     sources = _sources(arguments)
     chosen = vars(arguments)
@@ -94,22 +106,38 @@ def _predict_all(arguments: argparse.Namespace) -> int:
     folders = _folders(sources, arguments.output)
     for folder in dict.fromkeys(folders):
         _check_writable(folder)
-    failed = False
-    for source, folder in zip(sources, folders, strict=True):
-        try:
-            written = _predict_one(source, folder, model, processing, arguments)
-        except UserError as error:
-            text = str(error)
-            complain('segsr', text if str(source.image) in text else f'{source.image}: {text}')
-            failed = True
-            continue
-        except Exception as error:  # whatever is wrong with one image, the others go on
-            complain('segsr', f'{source.image}: {one_line(error)}')
-            failed = True
-            continue
-        for path in written:
-            print(path)
-    return int(failed)
+    line = ProgressLine([source.name for source in sources], quiet=arguments.quiet)
+    failed: list[str] = []
+    warned: list[str] = []
+    with line.moving():
+        for source, folder in zip(sources, folders, strict=True):
+            made = _predict_or_tell(source, folder, model, processing, arguments, line)
+            if made is None:
+                failed.append(source.name)
+            elif made.qc['warnings'] or made.verdict.reasons:
+                warned.append(source.name)
+    if not arguments.quiet:
+        complain('segsr', summary(len(sources), warned, failed))
+    return int(bool(failed))
+
+
+def _predict_or_tell(
+    source: Source,
+    folder: Path,
+    model: TrainedModel,
+    processing: Processing,
+    arguments: argparse.Namespace,
+    line: ProgressLine,
+) -> Result | None:
+    """Process one image; whatever is wrong with it is told in a line."""
+    try:
+        return _predict_one(source, folder, model, processing, arguments, line)
+    except UserError as error:
+        text = str(error)
+        line.say(f'segsr: {text if str(source.image) in text else f"{source.image}: {text}"}')
+    except Exception as error:  # the others go on
+        line.say(f'segsr: {source.image}: {one_line(error)}')
+    return None
 
 
 def _predict_one(
@@ -118,7 +146,8 @@ def _predict_one(
     model: TrainedModel,
     processing: Processing,
     arguments: argparse.Namespace,
-) -> list[Path]:
+    line: ProgressLine,
+) -> Result:
     from bids_segsr.api import Result
     from bids_segsr.inference.one_image import process_image
 
@@ -127,19 +156,22 @@ def _predict_one(
         if not arguments.overwrite:
             source.check_free(folder, settled.resolution or 0.0, model.card.name)
 
-    made = process_image(
-        source,
-        model,
-        processing,
-        free=free,
-        tell=lambda line: complain('segsr', f'{source.image.name}: {line}'),
-        threads=len(os.sched_getaffinity(0)),
-        progress=sys.stderr.isatty(),
+    made = Result(
+        process_image(
+            source,
+            model,
+            processing,
+            free=free,
+            tell=lambda text: line.say(f'segsr: {source.name}: {text}'),
+            threads=len(os.sched_getaffinity(0)),
+            progress=partial(line.follow, source.name),
+        )
     )
     if not arguments.no_report:
-        complain('segsr', f'{source.image.name}: report')
-    written = Result(made).save(folder, report=not arguments.no_report, overwrite=True)
-    return list(written.values())
+        line.begin(source.name, 'report')
+    for path in made.save(folder, report=not arguments.no_report, overwrite=True).values():
+        print(path)
+    return made
 
 
 def _sources(arguments: argparse.Namespace) -> list[Source]:

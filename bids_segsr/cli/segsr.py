@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bids_segsr import __version__
-from bids_segsr.cli import evaluate, models, predict_images, simulate, train
+from bids_segsr.cli import completion, evaluate, models, predict_images, recipes, simulate, train
 from bids_segsr.cli.arguments import Parser
 from bids_segsr.cli.process import run_command
 
@@ -44,9 +44,11 @@ def build_parser() -> argparse.ArgumentParser:
     predict_images.add_parser(commands)
     models.add_parser(commands)
     train.add_parser(commands)
+    recipes.add_parser(commands)
     evaluate.add_parser(commands)
     simulate.add_parser(commands)
     _add_demo(commands)
+    completion.add_parser(commands, build_parser)
     return parser
 
 

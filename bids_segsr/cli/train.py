@@ -10,6 +10,9 @@ from pathlib import Path
 
 from bids_segsr.cli.arguments import structure_numbers
 from bids_segsr.cli.process import passing_caches
+from bids_segsr.cli.recipes import ListRecipes
+from bids_segsr.exceptions import UserError
+from bids_segsr.zoo.find import find_card
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -27,7 +30,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         'Research use only: not for diagnosis.',
     )
     parser.set_defaults(func=_train)
-    parser.add_argument('recipe', help='name of a packaged recipe, or TOML file')
+    parser.add_argument('recipe', help='name of a packaged recipe (--list), or TOML file')
+    parser.add_argument('--list', action=ListRecipes, nargs=0, help='list the recipes and stop')
     data = parser.add_mutually_exclusive_group(required=True)
     data.add_argument(
         '--data',
@@ -95,6 +99,15 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _train_all(arguments: argparse.Namespace) -> int:
+    from bids_segsr.training.recipe_file import read_recipe
+
+    # torch takes seconds: names that are none are told before
+    recipe = read_recipe(arguments.recipe)
+    if arguments.init is not None:
+        find_card(arguments.init)
+    for path in (arguments.data, arguments.label_maps):
+        if path is not None and not path.exists():
+            raise UserError(f'{path}: no such file or folder; check the path')
     from bids_segsr.api import run_training_with_report
     from bids_segsr.training.loop.run_folder import check_out
     from bids_segsr.training.loop.training_plan import plan_training
@@ -102,7 +115,7 @@ def _train_all(arguments: argparse.Namespace) -> int:
 
     start_log()
     plan = plan_training(
-        arguments.recipe,
+        recipe,
         data=arguments.data,
         label_maps=arguments.label_maps,
         derivatives=arguments.derivatives,

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_segsr.bids.names import label_of_node
 from bids_segsr.exceptions import UserError
 from bids_segsr.execution.settings import Settings
 from bids_segsr.memory import memory_limit
@@ -16,10 +14,6 @@ from bids_segsr.memory import memory_limit
 if TYPE_CHECKING:
     from nipype.pipeline.plugins.base import PluginBase
 
-logger = logging.getLogger(__name__)
-
-IMPORTANT = 25
-"""Level of what is told without -v."""
 USUAL_SHARE = 0.9
 """Share of the memory that is taken without --mem."""
 PLUGIN_KEYS = ('plugin', 'plugin_args', 'gpu_plugin_args')
@@ -77,38 +71,29 @@ def plugin_settings(settings: Settings) -> dict[str, Any]:
         'n_procs': settings.nprocs,
         'n_gpu_procs': 1,
         'raise_insufficient': False,
-        'status_callback': show_progress,
         'memory_gb': settings.mem_gb or USUAL_SHARE * memory_limit().gb,
     }
     return {'plugin': 'MultiProc', 'plugin_args': arguments, 'gpu_plugin_args': {}}
 
 
-def show_progress(node: Any, status: str) -> None:
-    """Tell of each step of an image that has finished; Nipype calls it.
-
-    Args:
-        node: Nipype node, named `<run>.<image>_wf.image.<step>` where it is a step of an image.
-        status: 'start', 'end' or 'exception'.
-    """
-    label, step = label_of_node(node.fullname), re.search(r'\.image\.(\w+)$', node.fullname)
-    if status == 'end' and label and step and step[1] != 'outputnode':
-        logger.log(IMPORTANT, '%s: %s done', label, step[1].replace('_', ' '))
-
-
-def survivor(plugin: str, plugin_args: dict[str, Any]) -> PluginBase:
+def survivor(
+    plugin: str, plugin_args: dict[str, Any], progress: Callable[[Any, str], None] | None = None
+) -> PluginBase:
     """Return a plugin that goes on with the other images when a worker or a job is lost.
 
     Args:
         plugin: Nipype's name of it.
         plugin_args: Its arguments.
+        progress: Takes each node and its status.
     """
+    plugin_args = {'status_callback': progress, **plugin_args}
     if plugin == 'MultiProc':
         from bids_segsr.execution.workers import LocalPlugin
 
         return LocalPlugin(plugin_args)
     from bids_segsr.execution.cluster import cluster_plugin
 
-    return cluster_plugin(plugin, {'status_callback': show_progress, **plugin_args})
+    return cluster_plugin(plugin, plugin_args)
 
 
 def _read_plugin(path: Path) -> dict[str, Any]:

@@ -64,6 +64,7 @@ class Settings:
         write_graph: Whether the workflow graph is drawn in `work_dir`.
         dry_run: Whether the files and steps are listed and nothing is written.
         verbose: How often -v was given.
+        quiet: Whether nothing is told but what is wrong, and the reports.
         modality: BIDS suffix of the images to be processed.
         model: Name or path of the model; None for the default model.
         processing: What decides the voxels that are written, model and contrast apart.
@@ -100,6 +101,7 @@ class Settings:
     write_graph: bool = False
     dry_run: bool = False
     verbose: int = 0
+    quiet: bool = False
     modality: str = 'T2w'
     model: str | None = None
     processing: Processing = field(default_factory=Processing)
@@ -124,6 +126,11 @@ class Settings:
         chosen = {name: value for name, value in values.items() if name in CHOICES}
         others = {name: value for name, value in values.items() if name not in CHOICES}
         return cls(processing=Processing(**chosen), **others)
+
+    @property
+    def verbosity(self) -> int:
+        """How often -v was given, -1 for --quiet."""
+        return -1 if self.quiet else self.verbose
 
     @property
     def derivatives_root(self) -> Path:

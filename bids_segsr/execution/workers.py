@@ -53,6 +53,7 @@ class ImageByImage(DistributedPluginBase):
     depidx: Any
     refidx: Any
     _submitting: int | None
+    _status_callback: Any
 
     def run(self, graph: Any, config: Any, updatehash: bool = False) -> None:
         """Run the workflow.
@@ -82,10 +83,15 @@ class ImageByImage(DistributedPluginBase):
     def _send_procs_to_workers(self, updatehash: bool = False, graph: Any = None) -> None:
         """Submit what is ready; a step that cannot be submitted has failed, and the others go on.
 
+        Called in every round of waiting, which moves the line that tells of it.
+
         Args:
             updatehash: As Nipype defines it.
             graph: The expanded graph.
         """
+        tick = getattr(self._status_callback, 'tick', None)
+        if tick is not None:
+            tick()
         while True:
             self._submitting = None
             before = len(self.problems)

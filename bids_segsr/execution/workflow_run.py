@@ -14,14 +14,15 @@ from typing import Any
 
 from bids_segsr.bids.names import label_of_node
 from bids_segsr.exceptions import INTERRUPTED, Terminated, UserError
-from bids_segsr.execution.plugins import IMPORTANT, plugin_settings, runs_here, survivor
+from bids_segsr.execution.logs import set_nipype_level
+from bids_segsr.execution.plugins import plugin_settings, runs_here, survivor
+from bids_segsr.execution.progress_line import NodeProgress, ProgressLine
 from bids_segsr.execution.settings import Settings
 from bids_segsr.memory import memory_limit
 from bids_segsr.reports.run_errors import Problem, one_line, read_crash
 
 logger = logging.getLogger(__name__)
 
-HANDLER = 'bids_segsr'
 WHOLE_WORKFLOW = 'the workflow'
 """What a problem is about that belongs to no image."""
 THREAD_VARIABLES = (
@@ -31,20 +32,6 @@ THREAD_VARIABLES = (
     'ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS',
 )
 COUNT_GPUS = 'import torch; print(torch.cuda.device_count() if torch.cuda.is_available() else 0)'
-
-
-class OneLineFormatter(logging.Formatter):
-    """Leave tracebacks to the crash files: of an error, only the first line is shown.
-
-    A record at the debug level (-vvv) keeps its traceback: nothing else shows it.
-    """
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line of a record."""
-        text = f'{self.formatTime(record, "%H:%M:%S")} {record.levelname}: {record.getMessage()}'
-        if record.levelno <= logging.DEBUG and record.exc_info:
-            return f'{text}\n{self.formatException(record.exc_info)}'
-        return text.split('\n', 1)[0] if record.levelno >= logging.ERROR else text
 
 
 def prepare_environment(settings: Settings) -> None:
@@ -64,38 +51,6 @@ def prepare_environment(settings: Settings) -> None:
     os.environ.setdefault('MPLCONFIGDIR', str(cache / 'matplotlib'))
     if not (Path.home() / '.cache' / 'templateflow').is_dir():
         os.environ.setdefault('TEMPLATEFLOW_HOME', str(cache / 'templateflow'))
-
-
-def log_level(verbose: int) -> int:
-    """Return the level of the log for the number of -v, as fMRIPrep does (25 - 5 n)."""
-    return max(IMPORTANT - 5 * verbose, logging.DEBUG)
-
-
-def start_logging(verbose: int) -> None:
-    """Write the log to standard error.
-
-    Args:
-        verbose: How often -v was given.
-    """
-    logging.addLevelName(IMPORTANT, 'IMPORTANT')
-    logging.addLevelName(15, 'VERBOSE')
-    root = logging.getLogger()
-    for handler in [item for item in root.handlers if item.get_name() == HANDLER]:
-        root.removeHandler(handler)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.set_name(HANDLER)
-    handler.setFormatter(OneLineFormatter())
-    root.addHandler(handler)
-    logging.getLogger('bids_segsr').setLevel(log_level(verbose))
-    _set_nipype_level(verbose)
-    logging.captureWarnings(True)
-    logging.getLogger('py.warnings').setLevel(logging.DEBUG if verbose > 1 else logging.ERROR)
-
-
-def _set_nipype_level(verbose: int) -> None:
-    """Let Nipype speak from -v on: each failed step has a line of ours already."""
-    for name in ('nipype.workflow', 'nipype.interface', 'nipype.utils'):
-        logging.getLogger(name).setLevel(log_level(verbose) if verbose else logging.CRITICAL)
 
 
 def count_gpus() -> int:
@@ -217,10 +172,9 @@ def configure_nipype(settings: Settings) -> None:
     )
     if settings.resource_monitor:
         config.enable_resource_monitor()
-    # Importing nipype sets the levels of its loggers anew, and adds a handler that prints whole
-    # tracebacks; what it logs reaches our handler as well.
+    # Importing nipype adds a handler that prints whole tracebacks; what it logs reaches ours.
     logging.getLogger('nipype').handlers.clear()
-    _set_nipype_level(settings.verbose)
+    set_nipype_level(settings.verbosity)
 
 
 def run_workflow(workflow: Any, settings: Settings) -> list[Problem]:
@@ -247,13 +201,17 @@ def run_workflow(workflow: Any, settings: Settings) -> list[Problem]:
             node.config = {'execution': {'crashdump_dir': str(settings.log_dir(subject))}}
         if gpu_arguments and hasattr(node.inputs, 'use_gpu'):
             node.plugin_args = gpu_arguments
-    plugin = survivor(**arguments)
+    labels = dict.fromkeys(map(label_of_node, workflow.list_node_names()))
+    line = ProgressLine([label for label in labels if label], quiet=settings.quiet)
+    plugin = survivor(**arguments, progress=NodeProgress(line))
     failure = None
     with _silent_workers():
         try:
             workflow.run(plugin=plugin)
         except Exception as error:  # Nipype raises what a node raised, of any class.
             failure = Problem(WHOLE_WORKFLOW, f'failed: {one_line(error)}')
+        finally:
+            line.close()
     problems = plugin.problems if hasattr(plugin, 'problems') else find_crashes(settings)
     return problems or ([failure] if failure else [])
 

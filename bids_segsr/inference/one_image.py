@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,7 @@ def process_image(
     free: Callable[[Processing], None] = lambda _: None,
     tell: Callable[[str], None] = logger.info,
     threads: int = 1,
-    progress: bool = False,
+    progress: Callable[[str, float], None] = lambda *_: None,
 ) -> Processed:
     """Take one image through all steps.
 
@@ -148,9 +149,9 @@ def process_image(
         model: Generator and card.
         processing: The choices.
         free: Given the settled choices before any work, may refuse them.
-        tell: Takes a line about each step.
+        tell: Takes what a person should know, one line each.
         threads: Of the bias field.
-        progress: Show a progress bar of the network.
+        progress: Takes the name of the step that runs, and the share of it that is done.
 
     Returns:
         What was made of it; nothing is written.
@@ -161,6 +162,7 @@ def process_image(
     card = model.card
     check_restores(card)
     check_guides(card, len(source.guides), '--guide')
+    progress('reading', 0)
     scan = steps.conform(source.image)
     others = [load_scan(guide) for guide in source.guides]
     existing = load_mask(source.mask, scan) if source.mask is not None else None
@@ -173,27 +175,35 @@ def process_image(
     for path, other in zip(source.guides, others, strict=True):
         for note in (*other.notes, *other.warnings):
             tell(f'{path.name}: {note}')
-    tell('bias field')
+    progress('bias field', 0)
     corrected = steps.correct(scan, settled, existing, threads)
-    tell('brain mask')
+    progress('brain mask', 0)
     brain, method = steps.find_brain(
         corrected, settled, existing=existing, modality=source.modality
     )
+    progress('interpolation', 0)
     fine = steps.interpolate(corrected, brain, settled)
     guiding = [
         steps.guide(path, other, fine, card, settled)
         for path, other in zip(source.guides, others, strict=True)
     ]
-    tell(f'network {card.name} on {fine.mask.shape} voxels of {settled.resolution:g} mm')
+    progress('network', 0)
     prediction = steps.restore(
-        model, corrected, fine, settled, guides=[data for data, _ in guiding], progress=progress
+        model,
+        corrected,
+        fine,
+        settled,
+        guides=[data for data, _ in guiding],
+        progress=partial(progress, 'network'),
     )
+    progress('segmentation', 0)
     segmentation, numbers, maps = None, {}, {}
     if len(prediction.probabilities):
         spacing = [settled.resolution or 0.0] * 3
         segmentation = steps.segment(prediction.probabilities, spacing, card, settled)
         numbers = segmentation.qc
         maps = {'entropy': prediction.entropy, 'disagreement': prediction.disagreement}
+    progress('fidelity check', 0)
     checked = steps.check(prediction.image, fine, corrected, settled)
     facts = steps.known_facts(source.name, card, settled, warnings)
     if source.guides:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 
 import numpy as np
 import torch
@@ -79,7 +81,7 @@ def predict(
     mask: np.ndarray | None = None,
     guides: Sequence[np.ndarray] = (),
     processing: Processing | None = None,
-    progress: bool = False,
+    progress: Callable[[float], None] | None = None,
 ) -> Prediction:
     """Run a generator over an interpolated image, fed as its card says (`zoo.feeding`).
 
@@ -95,7 +97,7 @@ def predict(
         guides: Images of other contrasts on the same grid (X, Y, Z), registered, in the order of
             the training; each is masked and normalised by itself, as the image is.
         processing: Patch size, step, blending, margin and device; the rest is not used.
-        progress: Show a progress bar.
+        progress: Takes the share of the patches that are done, 0 to 1.
 
     Returns:
         The maps. When the GPU runs out of memory, the CPU takes over and a warning says so.
@@ -183,13 +185,13 @@ class Patches:
 
     Attributes:
         tiling: Where the patches lie.
-        progress: Show a progress bar.
+        progress: Takes the share of the patches that are done, 0 to 1.
         batch: Patches that the network sees at once.
         sums: Device that the outputs are added up on.
     """
 
     tiling: Tiling
-    progress: bool = False
+    progress: Callable[[float], None] | None = None
     batch: int = 1
     sums: str = 'cpu'
 
@@ -218,14 +220,18 @@ class Patches:
         inputs = stack.shape[1] - 1
         channels = forward(torch.rand(1, inputs, 8, 8, 8, device=device)).shape[1]
 
+        layout = self.tiling.layout(stack.shape[2:])
+        done, patches = count(step=self.batch), math.prod(layout.counts)
+
         def with_second_moment(patch: Tensor) -> Tensor:
+            if self.progress is not None:
+                self.progress(next(done) / patches)
             image, mask = patch[:, :-1], patch[:, -1:]
             if not mask.any():
                 return image.new_zeros((len(image), channels + 1, *image.shape[2:]))
             output = forward(image)
             return torch.cat([output, output[:, 1:2] ** 2 if channels > 1 else output], dim=1)
 
-        layout = self.tiling.layout(stack.shape[2:])
         # half a voxel more, for MONAI rounds the step down from a floating point product
         overlap = [
             max(0.0, 1 - (step + 0.5) / n)
@@ -243,7 +249,6 @@ class Patches:
             roi_weight_map=_inner(layout, margin) if margin else None,
             sw_device=torch.device(device),
             device=torch.device(self.sums),
-            progress=self.progress,
         )
         assert isinstance(output, Tensor)  # noqa: S101 - narrows MONAI's union
         x, y, z = (

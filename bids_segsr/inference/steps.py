@@ -7,7 +7,7 @@ scan; and all numbers become one QC record.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -261,7 +261,7 @@ def restore(
     processing: Processing,
     *,
     guides: Sequence[np.ndarray] = (),
-    progress: bool = False,
+    progress: Callable[[float], None] | None = None,
 ) -> Prediction:
     """Let a network restore and segment a scan.
 
@@ -271,7 +271,7 @@ def restore(
         fine: The isotropic grid and the brain on it.
         processing: Settled choices: slice thickness, patch size, step, blending, device.
         guides: Images of other contrasts on the isotropic grid, for a model that needs them.
-        progress: Show a progress bar.
+        progress: Takes the share that is done, 0 to 1.
 
     Returns:
         The maps on the isotropic grid.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,7 @@ class SuperResolve(SimpleInterface):
         import torch
 
         from bids_segsr.exceptions import ModelError
+        from bids_segsr.files import write_share
         from bids_segsr.imaging.volume import load_mask, load_volume, save_volume
         from bids_segsr.inference import steps
         from bids_segsr.inference.processing import Processing
@@ -63,6 +65,7 @@ class SuperResolve(SimpleInterface):
             load_volume(self.inputs.in_file),
             steps.Fine(image.data, load_mask(self.inputs.mask_file, image), image.affine),
             Processing(**self.inputs.processing),
+            progress=partial(write_share, Path(runtime.cwd)),
         )
         if prediction.device != 'cpu':
             torch.cuda.empty_cache()  # the worker process lives on and would keep it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from importlib import resources
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def read_recipe(name_or_path: str | Path) -> Recipe:
         UserError: If it cannot be found or read, or a key is unknown, of the wrong type or out of
             its range; names file, table and key, and what is allowed.
     """
-    return parse_recipe(_text(str(name_or_path)), str(name_or_path))
+    return parse_recipe(source_text(name_or_path), str(name_or_path))
 
 
 def parse_recipe(text: str, name: str) -> Recipe:
@@ -59,8 +60,16 @@ def recipe_text(recipe: Recipe) -> str:
     return toml_text(dataclasses.asdict(recipe))
 
 
-def _text(name: str) -> str:
-    path = Path(name)
+def source_text(name_or_path: str | Path) -> str:
+    """Return the text of a recipe as it was written, comments and all.
+
+    Args:
+        name_or_path: See `read_recipe`.
+
+    Raises:
+        UserError: If it cannot be found or read.
+    """
+    name, path = str(name_or_path), Path(name_or_path)
     try:
         if path.is_file():
             return path.read_text(encoding='utf-8')
@@ -70,5 +79,8 @@ def _text(name: str) -> str:
             return file.read_text(encoding='utf-8')
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f'{name}: cannot be read ({error}); give a recipe') from None
-    known = ', '.join(recipe_names()) or 'none'
-    raise UserError(f'{name}: no such recipe; give a TOML file or one of: {known}')
+    near = difflib.get_close_matches(path.stem, recipe_names(), n=1)
+    meant = f' (did you mean {near[0]}?)' if near else ''
+    raise UserError(
+        f'{name}: no such recipe{meant}; give a name of "segsr recipes list", or a TOML file'
+    )

@@ -93,7 +93,7 @@ def test_without_validator_a_line_is_logged(
 ) -> None:
     monkeypatch.setattr(validation, '_find_validator', lambda: None)
 
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         validate_dataset(tmp_path, [])
 
     assert 'not installed: the input is not validated' in caplog.text

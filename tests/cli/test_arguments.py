@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
-from bids_segsr.cli import parser, segsr
+from bids_segsr.cli import completion, parser, segsr
+from bids_segsr.training.recipe_file import recipe_names
 
 
 @pytest.mark.parametrize(
@@ -35,3 +41,95 @@ def test_two_lines(build, argv, told, capsys: pytest.CaptureFixture[str]) -> Non
     assert len(lines) == 2
     assert told in lines[0]
     assert '--help' in lines[1]
+
+
+def script(shell: str) -> str:
+    return completion.script(shell, (parser.build_parser(), segsr.build_parser()))
+
+
+@pytest.mark.parametrize(
+    ('words', 'completed'),
+    [
+        (['segsr', 'pre'], 'predict'),
+        (['segsr', 'predict', 'a.nii', '--mod'], '--model'),
+        (['segsr', 'predict', 'a.nii', 'out', '--model', 'brain'], 'brain-mask'),
+        (['segsr', 'train', 'segsrgan-2020-n'], 'segsrgan-2020-no-gan'),
+        (['bids_segsr', '--participant'], '--participant-label'),
+    ],
+)
+def test_bash_completes(words: list[str], completed: str, tmp_path: Path) -> None:
+    shell = shutil.which('bash')
+    assert shell
+    asked = (
+        f'{script("bash")}\nCOMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))\n'
+        f'_shtab_{words[0]}; echo "${{COMPREPLY[*]}}"'
+    )
+    done = subprocess.run(
+        [shell, '-c', asked, '_', *words], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    assert done.stdout.split() == [completed]
+
+
+@pytest.mark.skipif(shutil.which('zsh') is None, reason='zsh is not installed')
+def test_zsh_takes_the_script(tmp_path: Path) -> None:
+    path = tmp_path / 'c.zsh'
+    path.write_text(script('zsh'), encoding='utf-8')
+    subprocess.run(['zsh', '-n', path], check=True)
+    asked = f'autoload -U compinit; compinit -u -D; eval "$(cat {path})"; echo $_comps[segsr]'
+    done = subprocess.run(['zsh', '-f', '-c', asked], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == '_shtab_segsr'
+
+
+@pytest.mark.parametrize(
+    'words',
+    [
+        ['train', 'nosuch', '--data', 'x', '--out', 'y'],
+        ['train', 'segsrgan-2020', '--data', 'nosuch', '--out', 'y'],
+        ['train', 'segsrgan-2020', '--init', 'nosuch', '--data', 'x', '--out', 'y'],
+        ['predict', 'a.nii.gz', 'out', '--model', 'nosuch'],
+        ['predict', 'nosuch.nii.gz', 'out'],
+        ['evaluate', 'compare', '--data', 'nosuch', '--out', 'y'],
+        ['models', 'verify', 'nosuch'],
+    ],
+)
+def test_a_name_that_is_none_is_told_without_torch(words: list[str], tmp_path: Path) -> None:
+    code = (
+        'import sys; from bids_segsr.cli.segsr import main; '
+        f'assert main({words!r}) == 1; print(*({{"torch", "monai", "nipype"}} & set(sys.modules)))'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    assert done.stdout.split() == []
+    assert 'nosuch' in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_recipes_are_listed_shown_and_copied(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert segsr.main(['recipes', 'list']) == 0
+    listed = capsys.readouterr().out
+    assert [line.split()[0] for line in listed.splitlines()] == recipe_names()
+    with pytest.raises(SystemExit) as ended:
+        segsr.main(['train', '--list'])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == listed
+    assert segsr.main(['recipes', 'show', 'segsrgan-2020']) == 0
+    shown = capsys.readouterr().out
+    assert '# SegSRGAN 2020, section' in shown
+    copy = tmp_path / 'mine.toml'
+    assert segsr.main(['recipes', 'copy', 'segsrgan-2020', str(copy)]) == 0
+    assert copy.read_text(encoding='utf-8') == shown
+    assert segsr.main(['recipes', 'copy', 'segsrgan-2020', str(copy)]) == 1
+
+
+def test_a_model_is_told_on_one_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    told = {}
+    for flag in ('', '--full'):
+        assert segsr.main(['models', 'show', 'tissue-unet', *flag.split()]) == 0
+        told[flag] = capsys.readouterr().out.splitlines()
+    assert len(told['']) < 45
+    assert len(told['--full']) > 150
+    (row,) = [line for line in told[''] if 'ICBM 152' in line]
+    assert row.split()[-2:] == ['30.05', '32.05']

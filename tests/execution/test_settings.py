@@ -42,6 +42,7 @@ OTHER: dict[str, Any] = {
     'write_graph': True,
     'dry_run': True,
     'verbose': 2,
+    'quiet': True,
     'modality': 'T1w',
     'model': 'other',
     'resolution': 0.7,

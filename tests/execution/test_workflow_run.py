@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import subprocess
@@ -15,15 +14,13 @@ import pytest
 
 from bids_segsr.exceptions import UserError
 from bids_segsr.execution import workflow_run as execution
-from bids_segsr.execution.plugins import IMPORTANT, plugin_settings, show_progress
+from bids_segsr.execution.plugins import plugin_settings
 from bids_segsr.execution.settings import Settings
 from bids_segsr.execution.workflow_run import (
     check_device,
     check_memory,
-    log_level,
     prepare_environment,
     run_workflow,
-    start_logging,
     uses_gpu,
 )
 from bids_segsr.memory import memory_limit
@@ -43,7 +40,6 @@ def test_multiproc_is_the_default(tmp_path: Path) -> None:
             'n_procs': 3,
             'n_gpu_procs': 1,
             'raise_insufficient': False,
-            'status_callback': show_progress,
             'memory_gb': 7.5,
         },
         'gpu_plugin_args': {},
@@ -92,36 +88,6 @@ def test_plugin_file_with_mistakes(tmp_path: Path, text: str, message: str) -> N
 
     with pytest.raises(UserError, match=rf'p\.yml: {message}'):
         plugin_settings(settings_of(tmp_path, use_plugin=path))
-
-
-def test_nipype_is_silent_without_verbose(capsys: pytest.CaptureFixture[str]) -> None:
-    start_logging(0)
-    logging.getLogger('nipype.workflow').error('could not run node')
-    assert capsys.readouterr().err == ''
-
-
-@pytest.mark.parametrize(('verbose', 'level'), [(0, 25), (1, 20), (2, 15), (3, 10), (9, 10)])
-def test_log_level_is_that_of_fmriprep(verbose: int, level: int) -> None:
-    assert log_level(verbose) == level
-
-
-def test_log_shows_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    start_logging(1)
-    start_logging(1)
-    log = logging.getLogger('nipype.workflow')
-    try:
-        raise ValueError('inner')
-    except ValueError:
-        log.exception('Saving crash info\nTraceback (most recent call last):')
-    log.debug('hidden')
-    logging.getLogger('bids_segsr.x').log(IMPORTANT, 'shown')
-
-    lines = capsys.readouterr().err.splitlines()
-
-    assert [line.partition(' ')[2] for line in lines] == [
-        'ERROR: Saving crash info',
-        'IMPORTANT: shown',
-    ]
 
 
 def test_environment_bounds_threads_and_spares_the_home(
@@ -249,17 +215,3 @@ def test_interrupt_is_not_lost_when_a_worker_has_just_ended(
     workflow = SimpleNamespace(list_node_names=list, run=interrupt)
     with pytest.raises(KeyboardInterrupt):
         run_workflow(workflow, settings_of(tmp_path))
-
-
-def test_steps_of_an_image_are_shown(caplog: pytest.LogCaptureFixture) -> None:
-    def told(name: str, status: str) -> list[str]:
-        caplog.clear()
-        with caplog.at_level(logging.INFO, logger='bids_segsr'):
-            show_progress(SimpleNamespace(fullname=name), status)
-        return [record.getMessage() for record in caplog.records]
-
-    name = 'bids_segsr_wf.sub-01_T2w_wf.image.bias_field'
-    assert told(name, 'end') == ['sub-01_T2w: bias field done']
-    assert told(name, 'start') == []
-    assert told('bids_segsr_wf.sub-01_T2w_wf.image.outputnode', 'end') == []
-    assert told('bids_segsr_wf.sub-01_T2w_wf.figures.draw_qc', 'end') == []

@@ -16,7 +16,7 @@ from geometry_phantoms import centre_of_mass, gaussian_blob, laid, oblique_affin
 from torch import nn
 
 from bids_segsr.cli import app, evaluate, train
-from bids_segsr.cli.models import describe
+from bids_segsr.cli.card_text import describe
 from bids_segsr.cli.segsr import main
 from bids_segsr.evaluation.cases import Imaging, load_reference, make_case
 from bids_segsr.evaluation.systems import System, run_system

@@ -109,10 +109,10 @@ def test_recipes_are_found_by_name_and_path(tmp_path):
     assert read_recipe(path).name == 'mine'
     for name in recipe_names():
         assert read_recipe(name) == read_recipe(f'recipes/{name}.toml')
-    with pytest.raises(UserError, match='no such recipe; give a TOML file or one of: '):
+    with pytest.raises(UserError, match=r'no such recipe \(did you mean segsrgan-2019'):
         read_recipe('segsrgan-1999')
-    with pytest.raises(UserError, match='no such recipe'):
-        read_recipe(tmp_path)
+    with pytest.raises(UserError, match='no such recipe; give a name of "segsr recipes list"'):
+        read_recipe(tmp_path / 'zzz')
 
 
 def test_changes_are_named():
