@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy.ndimage import distance_transform_edt, gaussian_filter1d
 
-from bids_segsr.imaging.axis_matrices import spline_matrix
+from bids_segsr.imaging.axis_matrices import apply_matrices, spline_matrix
 from bids_segsr.imaging.conform import axis_along, slice_axis, spacing_of
 
 FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))
@@ -126,8 +126,13 @@ def resample(data: np.ndarray, affine: np.ndarray, grid: Grid, order: int = 3) -
     """
     data = np.asarray(data, dtype=np.float32)
     if order == 3:
-        data = _antialias(data, affine, grid)
         order = 3 if min(data.shape) > 2 else 1
+        i, j, k = data.shape
+        # parallel axes, as nearly all have: the same in a tenth of the time
+        found = resample_matrices(Grid((i, j, k), affine), grid) if order == 3 else None
+        if found is not None:
+            return found.apply(data)
+        data = _antialias(data, affine, grid)
     reference = sitk.Image([int(n) for n in grid.shape], sitk.sitkUInt8)
     _set_geometry(reference, grid.affine)
     resampler = sitk.ResampleImageFilter()
@@ -150,6 +155,11 @@ class AxisMatrices:
 
     axes: tuple[int, int, int]
     matrices: tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]
+
+    def apply(self, data: np.ndarray) -> np.ndarray:
+        """Bring an image (float32) on the old grid to the new one."""
+        single = [None if m is None else m.astype(np.float32) for m in self.matrices]
+        return np.ascontiguousarray(apply_matrices(single, data.transpose(self.axes)))
 
 
 def resample_matrices(old: Grid, new: Grid) -> AxisMatrices | None:
