@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 KNOWN_AFTER = {
     'preproc': {'header_notes': 'HeaderNotes', 'stripped': 'SkullStripped'},
     'brain_mask': {'skull_strip': 'Method'},
-    'superresolved': {'device': 'Device'},
-    'probability': {'device': 'Device'},
-    'entropy': {'device': 'Device'},
-    'disagreement': {'device': 'Device'},
+    'superresolved': {'device': 'Device', 'precision': 'Precision'},
+    'probability': {'device': 'Device', 'precision': 'Precision'},
+    'entropy': {'device': 'Device', 'precision': 'Precision'},
+    'disagreement': {'device': 'Device', 'precision': 'Precision'},
 }
 """Sidecar entries that are known after the run only: field of the image to BIDS name."""
 

@@ -215,6 +215,7 @@ def process_image(
         affine=fine.affine,
         method=method,
         device=prediction.device,
+        precision=prediction.precision,
         warnings=[*(warning for _, warning in guiding if warning), *prediction.warnings],
         numbers=numbers | checked.qc,
         maps=maps,

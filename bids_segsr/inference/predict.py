@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
 
 import numpy as np
 import torch
-from monai.inferers import sliding_window_inference
+from monai.data.utils import compute_importance_map
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -42,6 +40,7 @@ class Prediction:
         disagreement: Standard deviation of the first segmentation channel over the patches that
             hold a voxel, weighted as they are blended; 0 where only one patch does.
         device: Where it ran in the end.
+        precision: `fp32`, or `bf16` for mixed precision, which the card must allow.
         warnings: What the person who reads the result should know, one sentence each.
     """
 
@@ -50,6 +49,7 @@ class Prediction:
     entropy: np.ndarray
     disagreement: np.ndarray
     device: str
+    precision: str = 'fp32'
     warnings: tuple[str, ...] = ()
 
 
@@ -115,14 +115,18 @@ def predict(
     mask = feeding.shown(card, np.ones(image.shape, dtype=bool) if mask is None else mask)
     last, mirror_axis = feeding.axes(card, scan)
     scales = feeding.scales(card, (image, *guides), mask)
-    forward = partial(
-        feeding.feed,
-        model.network,
-        card,
-        scales=scales,
-        resolution=feeding.resolution(scan),
-        mirror_axis=mirror_axis,
-    )
+
+    def forward(device: str) -> Callable[[Tensor], Tensor]:
+        return partial(
+            feeding.feed,
+            model.network,
+            card,
+            scales=scales,
+            resolution=feeding.resolution(scan),
+            mirror_axis=mirror_axis,
+            precision=feeding.precision(card, device),
+        )
+
     tiling = how.tiling
     whole_image = slice(None), slice(None), slice(None)
     box = whole_image if tiling.of_articles else bounding_box(mask, MARGIN_VOXELS)
@@ -134,13 +138,13 @@ def predict(
     device = resolve_device(how.device)
     patches = Patches(tiling, progress)
     try:
-        output = patches.run(model.network, forward, torch.from_numpy(stack)[None], device)
+        output = patches.run(model.network, forward(device), torch.from_numpy(stack)[None], device)
     except torch.cuda.OutOfMemoryError:
         warnings.append('The GPU ran out of memory: the network ran on the CPU instead.')
         logger.warning(warnings[-1])
         torch.cuda.empty_cache()
         device = 'cpu'
-        output = patches.run(model.network, forward, torch.from_numpy(stack)[None], device)
+        output = patches.run(model.network, forward(device), torch.from_numpy(stack)[None], device)
 
     # Channel by channel: there may be many, and all of them together are most of the memory.
     maps = np.moveaxis(output.numpy(), -1, last + 1)
@@ -168,6 +172,7 @@ def predict(
         entropy=entropy,
         disagreement=disagreement,
         device=device,
+        precision=feeding.precision(card, device),
         warnings=tuple(warnings),
     )
 
@@ -183,17 +188,18 @@ def binary_entropy(probability: np.ndarray) -> np.ndarray:
 class Patches:
     """How a network goes over a volume.
 
+    As MONAI's sliding windows, but patches that show nothing cost nothing, and those of an axis
+    are spread evenly.
+
     Attributes:
         tiling: Where the patches lie.
         progress: Takes the share of the patches that are done, 0 to 1.
         batch: Patches that the network sees at once.
-        sums: Device that the outputs are added up on.
     """
 
     tiling: Tiling
     progress: Callable[[float], None] | None = None
     batch: int = 1
-    sums: str = 'cpu'
 
     @torch.inference_mode()
     def run(
@@ -216,46 +222,43 @@ class Patches:
             (C + 1, X, Y, Z) on the CPU: the channels, and the second moment of channel 1.
         """
         network.to(device).eval()
-        # the last one is the mask
-        inputs = stack.shape[1] - 1
-        channels = forward(torch.rand(1, inputs, 8, 8, 8, device=device)).shape[1]
-
         layout = self.tiling.layout(stack.shape[2:])
-        done, patches = count(step=self.batch), math.prod(layout.counts)
-
-        def with_second_moment(patch: Tensor) -> Tensor:
+        # zeros around the volume where SegSRGAN has them
+        zeros = self.tiling.of_articles and not self.tiling.margin
+        padded = _padded(stack, layout, 'constant' if zeros else 'replicate')
+        boxes = [box for box in layout.boxes() if padded[0, -1][box].any()]
+        padded, weights = padded[0, :-1].to(device), self._weights(layout).to(device)
+        channels = forward(torch.rand(1, len(padded), 8, 8, 8, device=device)).shape[1]
+        total = padded.new_zeros(channels + 1, *padded.shape[1:])
+        weight = padded.new_zeros(padded.shape[1:])
+        for first in range(0, len(boxes), self.batch):
             if self.progress is not None:
-                self.progress(next(done) / patches)
-            image, mask = patch[:, :-1], patch[:, -1:]
-            if not mask.any():
-                return image.new_zeros((len(image), channels + 1, *image.shape[2:]))
-            output = forward(image)
-            return torch.cat([output, output[:, 1:2] ** 2 if channels > 1 else output], dim=1)
-
-        # half a voxel more, for MONAI rounds the step down from a floating point product
-        overlap = [
-            max(0.0, 1 - (step + 0.5) / n)
-            for n, step in zip(layout.size, layout.step, strict=True)
-        ]
-        margin = self.tiling.margin
-        output = sliding_window_inference(
-            _padded(stack, layout, 'replicate' if margin else 'constant').to(self.sums),
-            roi_size=layout.size,
-            sw_batch_size=self.batch,
-            predictor=with_second_moment,
-            overlap=overlap,
-            mode='gaussian' if self.tiling.blending == 'gaussian' else 'constant',
-            padding_mode='replicate',
-            roi_weight_map=_inner(layout, margin) if margin else None,
-            sw_device=torch.device(device),
-            device=torch.device(self.sums),
-        )
-        assert isinstance(output, Tensor)  # noqa: S101 - narrows MONAI's union
+                self.progress(first / len(boxes))
+            some = boxes[first : first + self.batch]
+            outputs = forward(torch.stack([padded[(slice(None), *box)] for box in some]))
+            for box, output in zip(some, outputs, strict=True):
+                total[(slice(0, -1), *box)].addcmul_(output, weights)
+                if channels > 1:
+                    total[(-1, *box)].addcmul_(output[1] ** 2, weights)
+                weight[box] += weights
+        # what no patch shows lies outside of the mask
+        total /= weight.clamp_(min=torch.finfo(weight.dtype).tiny)
         x, y, z = (
             slice(first, first + n)
             for first, n in zip(layout.before, stack.shape[2:], strict=True)
         )
-        return output[0, :, x, y, z].cpu()
+        return total[:, x, y, z].cpu()
+
+    def _weights(self, layout: Layout) -> Tensor:
+        """Return how much each voxel of a patch counts."""
+        margin = self.tiling.margin
+        if not margin:
+            return compute_importance_map(
+                layout.size, 'gaussian' if self.tiling.blending == 'gaussian' else 'constant'
+            )
+        weights = torch.zeros(layout.size)
+        weights[(slice(margin, -margin),) * 3] = 1
+        return weights
 
 
 def _padded(stack: Tensor, layout: Layout, mode: str) -> Tensor:
@@ -264,9 +267,3 @@ def _padded(stack: Tensor, layout: Layout, mode: str) -> Tensor:
         return stack
     # torch takes the last axis first
     return pad(stack, [n for pair in reversed(ends) for n in pair], mode=mode)
-
-
-def _inner(layout: Layout, margin: int) -> Tensor:
-    weights = torch.zeros(layout.size)
-    weights[(slice(margin, -margin),) * 3] = 1
-    return weights

@@ -79,6 +79,7 @@ DICTIONARY = (
     Entry('model_version', 'Version of the model', '', 'Version of its weights.', RUN),
     Entry('model_sha256', 'Hash of the model', '', 'SHA-256 of its weights.', RUN),
     Entry('device', 'Device', '', 'Where the network ran in the end.', RUN),
+    Entry('precision', 'Precision', '', 'fp32, or bf16 for mixed precision.', RUN),
     Entry('skull_strip', 'Brain mask', '', 'How the brain mask came about.', RUN),
     Entry(
         'spacing_i', 'Spacing i', 'mm', 'Voxel spacing of the scan, first array axis.', SCAN,

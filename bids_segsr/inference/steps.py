@@ -401,6 +401,7 @@ def quality(
     warnings: Sequence[str],
     numbers: Mapping[str, Any],
     maps: Mapping[str, np.ndarray],
+    precision: str = 'fp32',
 ) -> dict[str, Any]:
     """Make the QC record of an image.
 
@@ -415,6 +416,7 @@ def quality(
         numbers: Of `segment` and `check`.
         maps: Maps of uncertainty on the isotropic grid, `entropy` and `disagreement`, whose means
             inside the brain are told; a disagreement of 0 everywhere is that of one patch.
+        precision: How precisely the network ran, see `predict.Prediction`.
 
     Returns:
         The record, see `inference.qc`.
@@ -432,6 +434,7 @@ def quality(
         **known,
         **numbers,
         device=device,
+        precision=precision,
         spacing_i=i,
         spacing_j=j,
         spacing_k=k,

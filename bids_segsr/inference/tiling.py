@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import product
+from typing import Any, TypeVar
 
 from bids_segsr.exceptions import UserError
+
+T = TypeVar('T')
 
 DEFAULT_PATCH_SIZE = 96
 DEFAULT_STEP = 64
@@ -36,25 +39,35 @@ class Layout:
 
     Attributes:
         size: Voxels of a patch along each axis.
-        step: Distance of neighbouring patches along each axis.
         before: Voxels by which the volume is padded at the start of each axis.
         after: The same at the end.
-        counts: Patches along each axis.
+        starts: First voxels of the patches along each axis, in the padded volume.
     """
 
     size: tuple[int, int, int]
-    step: tuple[int, int, int]
     before: tuple[int, int, int]
     after: tuple[int, int, int]
-    counts: tuple[int, int, int]
+    starts: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Patches along each axis."""
+        i, j, k = map(len, self.starts)
+        return i, j, k
+
+    def boxes(self) -> Iterator[tuple[slice, slice, slice]]:
+        """Yield where each patch lies in the padded volume, the last axis fastest."""
+        for corner in product(*self.starts):
+            i, j, k = (slice(at, at + n) for at, n in zip(corner, self.size, strict=True))
+            yield i, j, k
 
 
 @dataclass(frozen=True)
 class Tiling:
     """How patches are put over a volume and made one image again. Three ways.
 
-    With `gaussian` blending, ours: the last patch of an axis is moved back to end at the border,
-    and the middle of a patch counts more than its edge.
+    With `gaussian` blending, ours: along each axis as many patches as the step asks for, spread
+    evenly, so that neighbours overlap alike; the middle of a patch counts more than its edge.
 
     With `uniform` blending, that of SegSRGAN (2020, section 4.4.1): the volume is padded with
     zeros, as much before as after (as the released code does), to the smallest one that patches
@@ -67,7 +80,7 @@ class Tiling:
 
     Attributes:
         patch_size: See `PatchSize`; 0 for the whole volume.
-        step: Distance of the patches in voxels; with a margin it follows from the patch.
+        step: Largest distance of the patches in voxels; with a margin it follows from the patch.
         blending: `gaussian` or `uniform`; of no effect with a margin.
         margin: Voxels cut off at every side of a patch.
     """
@@ -96,12 +109,14 @@ class Tiling:
             for (patch, _), n in zip(axes, whole, strict=True)
         ]
         if not self.of_articles:
-            step = [min(self.step or n, n) for n in size]
-            counts = [
-                1 + math.ceil(max(0, n - edge) / distance)
-                for n, edge, distance in zip(shape, size, step, strict=True)
+            missing = [max(0, edge - n) for n, edge in zip(shape, size, strict=True)]
+            before = [n // 2 for n in missing]
+            after = [n - first for n, first in zip(missing, before, strict=True)]
+            spread = [
+                _spread(max(0, n - edge), min(self.step or edge, edge))
+                for n, edge in zip(shape, size, strict=True)
             ]
-            return Layout(_three(size), _three(step), (0, 0, 0), (0, 0, 0), _three(counts))
+            return Layout(_three(size), _three(before), _three(after), _three(spread))
         if self.margin:
             size = [patch for patch, _ in axes]
         step = [n - 2 * self.margin if self.margin else min(self.step, n) for n in size]
@@ -116,7 +131,11 @@ class Tiling:
         ]
         before = [self.margin or n // 2 for n in missing]
         after = [n - first for n, first in zip(missing, before, strict=True)]
-        return Layout(*map(_three, (size, step, before, after, counts)))
+        starts = [
+            tuple(distance * n for n in range(count))
+            for distance, count in zip(step, counts, strict=True)
+        ]
+        return Layout(_three(size), _three(before), _three(after), _three(starts))
 
 
 def edges(patch_size: PatchSize) -> tuple[int, int, int]:
@@ -163,7 +182,13 @@ def resolve_patches(
     return patch_size, step
 
 
-def _three(values: Sequence[int]) -> tuple[int, int, int]:
+def _spread(reach: int, step: int) -> tuple[int, ...]:
+    """Spread starts evenly from 0 to `reach`, at most `step` apart."""
+    gaps = math.ceil(reach / step)
+    return tuple(round(n * reach / gaps) for n in range(gaps + 1)) if gaps else (0,)
+
+
+def _three(values: Sequence[T]) -> tuple[T, T, T]:
     i, j, k = values
     return i, j, k
 

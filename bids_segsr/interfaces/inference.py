@@ -36,6 +36,7 @@ class _SuperResolveOutputSpec(TraitedSpec):
     entropy_file = File(exists=True, desc='entropy of the first channel, bits')
     disagreement_file = File(exists=True, desc='standard deviation over patches')
     device = traits.Str(desc='where it ran in the end')
+    precision = traits.Str(desc='fp32 or bf16')
     warnings = traits.List(traits.Str)
 
 
@@ -82,6 +83,7 @@ class SuperResolve(SimpleInterface):
         self._results['entropy_file'] = save('entropy', prediction.entropy)
         self._results['disagreement_file'] = save('disagreement', prediction.disagreement)
         self._results['device'] = prediction.device
+        self._results['precision'] = prediction.precision
         self._results['warnings'] = list(prediction.warnings)
         return runtime
 

@@ -65,6 +65,7 @@ class _CollectQCInputSpec(BaseInterfaceInputSpec):
     warnings = traits.List(traits.Str, usedefault=True)
     skull_strip = traits.Str(mandatory=True, desc='how the brain mask came about')
     device = traits.Str(mandatory=True)
+    precision = traits.Str('fp32', usedefault=True)
 
 
 class _CollectQCOutputSpec(TraitedSpec):
@@ -94,6 +95,7 @@ class CollectQC(SimpleInterface):
             affine=mask.affine,
             method=self.inputs.skull_strip,
             device=self.inputs.device,
+            precision=self.inputs.precision,
             warnings=self.inputs.warnings,
             numbers={**self.inputs.segmentation, **self.inputs.fidelity},
             maps={

@@ -144,6 +144,7 @@ def _common_contract(both: str, one: InputContract, other: InputContract) -> Inp
         'interpolation',
         'back_projection_steps',
         'input_back_projection_steps',
+        'precision',
     ):
         _agree(both, what, getattr(one, what), getattr(other, what))
     modalities = tuple(m for m in one.modalities if m in other.modalities)

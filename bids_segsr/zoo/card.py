@@ -7,7 +7,7 @@ import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from bids_segsr.exceptions import ModelError, UserError
 from bids_segsr.strict_toml import read_dataclass
@@ -34,6 +34,8 @@ INTERPOLATIONS: dict[Interpolation, int] = {'cubic': 3, 'linear': 1, 'zero-fill'
 
 Zeros that a scanner fills k-space with cannot be had from an image: cubic splines come closest.
 """
+
+Precision = Literal['fp32', 'bf16']
 
 MOST_GUIDES = 16
 """More guide images than any network of the articles has: a damaged card."""
@@ -74,6 +76,8 @@ class InputContract:
         back_projection_steps: How many such steps follow the network.
         input_back_projection_steps: How many the interpolated image gets before the network sees
             it.
+        precision: `bf16` for a network whose scores were found the same in mixed precision, which
+            is then used on every device that has it; else `fp32`.
     """
 
     modalities: tuple[str, ...]
@@ -89,6 +93,7 @@ class InputContract:
     interpolation: Interpolation = 'cubic'
     back_projection_steps: int = 1
     input_back_projection_steps: int = 0
+    precision: Precision = 'fp32'
 
     def __post_init__(self) -> None:
         if self.normalisation not in NORMALISATIONS:
@@ -114,6 +119,10 @@ class InputContract:
             raise ModelError(
                 f'unknown interpolation {self.interpolation!r}; known are '
                 f'{", ".join(INTERPOLATIONS)}'
+            )
+        if self.precision not in get_args(Precision):
+            raise ModelError(
+                f'unknown precision {self.precision!r}; known are {", ".join(get_args(Precision))}'
             )
         for name in ('back_projection_steps', 'input_back_projection_steps'):
             steps = getattr(self, name)

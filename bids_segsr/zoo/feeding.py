@@ -7,6 +7,7 @@ through here: a property of a card changes what happens to an image in this file
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from bids_segsr.imaging.brain_mask import otsu_foreground
 from bids_segsr.imaging.conform import acquired_axis, left_right_axis, slice_axis, spacing_of
 from bids_segsr.imaging.resample import Grid, resample
 from bids_segsr.networks.standardise import restore, standardise, volume_scale
-from bids_segsr.zoo.card import INTERPOLATIONS, ModelCard
+from bids_segsr.zoo.card import INTERPOLATIONS, ModelCard, Precision
 
 EXAMPLE_EDGE = 32
 """Voxels along each axis of the patch that models are tried on."""
@@ -84,6 +85,23 @@ def resolution(scan: Slices) -> float:
     return spacing[slice_axis(spacing)]
 
 
+def precision(card: ModelCard, device: str) -> Precision:
+    """Tell how precisely a network is run: mixed where its scores allow it and the device has it.
+
+    Args:
+        card: Card of the model.
+        device: `cpu`, `cuda` or `cuda:N`. A CPU without bf16 would imitate it, slowly.
+    """
+    if card.contract.precision == 'fp32':
+        return 'fp32'
+    if torch.device(device).type == 'cuda':
+        known = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        # torch has no public name for this yet
+        known = getattr(torch.cpu, '_is_avx512_bf16_supported', bool)()
+    return 'bf16' if known else 'fp32'
+
+
 def scales(card: ModelCard, images: Sequence[np.ndarray], mask: np.ndarray) -> list[float]:
     """Find what intensities are divided by, image and guides each for themselves.
 
@@ -116,6 +134,7 @@ def feed(
     scales: Sequence[float] | None,
     resolution: Tensor | float,
     mirror_axis: int | None,
+    precision: Precision = 'fp32',
 ) -> Tensor:
     """Run a network on patches of an image, in the units of the image.
 
@@ -127,24 +146,38 @@ def feed(
         resolution: Distance of the slices in mm, one number or (B,).
         mirror_axis: From `axes`: the network sees the patches and their mirror images, and its
             outputs are averaged. None for the patches alone.
+        precision: Of the network's convolutions; all else is float32.
 
     Returns:
-        (B, C, X, Y, Z): the intensity in the units of the patches, then probabilities.
+        (B, C, X, Y, Z) float32: the intensity in the units of the patches, then probabilities.
     """
     if mirror_axis is not None:
         axis = mirror_axis + 2  # after batch and channel
         once, again = (
-            feed(network, card, seen, scales=scales, resolution=resolution, mirror_axis=None)
+            feed(
+                network,
+                card,
+                seen,
+                scales=scales,
+                resolution=resolution,
+                mirror_axis=None,
+                precision=precision,
+            )
             for seen in (patches, patches.flip(axis))
         )
         return (once + again.flip(axis)) / 2
+    kind = patches.device.type
+    mixed = torch.autocast(kind, torch.bfloat16) if precision == 'bf16' else nullcontext()
     if card.contract.normalisation == 'patch-standard':
         scaled, mean, sd = standardise(patches)
-        output = told(network, scaled, resolution, conditional=card.conditional)
+        with mixed:
+            output = told(network, scaled, resolution, conditional=card.conditional).float()
         intensity = restore(output[:, :1], mean[:, :1], sd[:, :1])
     else:
         factors = patches.new_tensor(scales or [1.0] * patches.shape[1]).reshape(-1, 1, 1, 1)
-        output = told(network, patches / factors, resolution, conditional=card.conditional)
+        scaled = patches / factors
+        with mixed:
+            output = told(network, scaled, resolution, conditional=card.conditional).float()
         intensity = output[:, :1] * factors[0]
     return torch.cat([intensity, output[:, 1:]], dim=1)
 

@@ -138,12 +138,19 @@ def test_margins_are_cut_off_and_pieces_merged_without_averaging(patch):
     assert (result.disagreement == 0).all()
 
 
-def test_the_last_patch_of_ours_is_moved_back():
+def test_ours_are_spread_evenly_from_border_to_border():
     layout = Tiling(128, 128).layout(DHCP)
     assert layout.counts == (3, 3, 2)
     assert layout.before == layout.after == (0, 0, 0)
+    assert layout.starts == ((0, 81, 162), (0, 81, 162), (0, 70))
+    boxes = list(layout.boxes())
+    assert len(boxes) == 18
+    assert boxes[-1] == (slice(162, 290), slice(162, 290), slice(70, 198))
     assert Tiling(0, 0, 'uniform').layout((30, 26, 21)).size == (32, 28, 24)
-    assert Tiling(96, 64).layout((30, 26, 21)).size == (32, 28, 24)
+    small = Tiling(96, 64).layout((30, 26, 21))
+    assert small.size == (32, 28, 24)
+    assert (small.before, small.after) == ((1, 1, 1), (1, 1, 2))
+    assert small.counts == (1, 1, 1)
 
 
 @pytest.mark.parametrize(

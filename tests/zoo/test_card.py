@@ -113,6 +113,7 @@ WRONG = {
     'contract.mirrored': ('false',),
     'contract.interpolation': ('nearest', 3),
     'contract.back_projection': ('0.5', None, True),
+    'contract.precision': ('fp16', 16, None),
 }
 
 

@@ -207,3 +207,26 @@ def test_a_card_from_before_the_field_is_read_by_its_recipe():
     assert ModelCard.from_json(json.dumps(content)).contract.interpolation == 'cubic'
     with pytest.raises(ModelError, match='unknown interpolation'):
         kept(interpolation='quintic')
+
+
+@pytest.mark.parametrize(('asked', 'known'), [('bf16', True), ('bf16', False), ('fp32', True)])
+def test_mixed_precision_needs_a_card_and_a_device_that_know_it(asked, known, monkeypatch):
+    class Convolution(nn.Conv3d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            output = super().forward(x)
+            self.kind = output.dtype
+            return output
+
+    monkeypatch.setattr(torch.cpu, '_is_avx512_bf16_supported', lambda: known, raising=False)
+    torch.manual_seed(0)
+    toy = kept(precision=asked)
+    toy = dataclasses.replace(toy, network=Convolution(1, 1, 3, padding=1))
+    image = np.random.default_rng(0).uniform(100, 900, (12, 12, 12)).astype(np.float32)
+    found = predict(toy, image, laid(image), processing=WHOLE)
+    mixed = asked == 'bf16' and known
+    assert found.precision == ('bf16' if mixed else 'fp32')
+    assert toy.network.kind == (torch.bfloat16 if mixed else torch.float32)
+    card = dataclasses.replace(toy.card, contract=kept().card.contract)
+    exact = predict(dataclasses.replace(toy, card=card), image, laid(image), processing=WHOLE)
+    differs = np.abs(found.image - exact.image).max() / np.abs(exact.image).max()
+    assert 0 < differs < 0.01 if mixed else differs == 0
