@@ -85,7 +85,7 @@ def init_single_image_wf(
         processing=processing,
         card=card,
         model=str(settings.model),
-        facts=steps.known_facts(scan.label, card, processing, warnings, age),
+        facts=steps.known_facts(scan.label, card, processing, warnings, age, volume.lost_slices),
         resources=Resources(
             omp_nthreads=settings.omp_nthreads,
             scan_gb=map_gb(volume.data.shape),

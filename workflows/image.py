@@ -164,7 +164,11 @@ def init_image_wf(
         name='fidelity',
         mem_gb=ITK_GB + 12 * fine_gb,
     )
-    collect_qc = pe.Node(CollectQC(facts=facts), name='collect_qc', mem_gb=ITK_GB + 3 * fine_gb)
+    collect_qc = pe.Node(
+        CollectQC(facts=facts, names=list(card.regions)),
+        name='collect_qc',
+        mem_gb=ITK_GB + 4 * fine_gb + 8 * scan_gb,
+    )
 
     workflow.connect([
         (conform, bias_field, [('out_file', 'in_file')]),
@@ -215,4 +219,5 @@ def init_image_wf(
         ])  # fmt: skip
         if card.regions:
             workflow.connect(segment, 'regions_file', outputnode, 'regions')
+            workflow.connect(segment, 'regions_file', collect_qc, 'regions_file')
     return workflow

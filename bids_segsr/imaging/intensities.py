@@ -94,6 +94,21 @@ def settle(data: np.ndarray) -> tuple[np.ndarray, list[str]]:
     return settled, warnings
 
 
+def lost_slices(data: np.ndarray, axis: int) -> list[int]:
+    """Return the slices that hold no signal, between slices that do.
+
+    Args:
+        data: Image of three axes.
+        axis: Along which the slices follow each other.
+    """
+    slices = np.moveaxis(data, axis, 0)
+    empty = slices.min(axis=(1, 2)) == slices.max(axis=(1, 2))
+    held = np.flatnonzero(~empty)
+    if held.size == 0:
+        return []
+    return [k for k in range(int(held[0]), int(held[-1]) + 1) if empty[k]]
+
+
 def fill_lost_slices(data: np.ndarray, axis: int) -> tuple[np.ndarray, list[str]]:
     """Fill slices that hold no signal, between slices that do, from their neighbours.
 
@@ -113,16 +128,13 @@ def fill_lost_slices(data: np.ndarray, axis: int) -> tuple[np.ndarray, list[str]
             hold none.
     """
     slices = np.moveaxis(data, axis, 0)
-    empty = slices.min(axis=(1, 2)) == slices.max(axis=(1, 2))
-    held = np.flatnonzero(~empty)
-    if held.size == 0:
-        return data, []
-    inner = range(held[0], held[-1] + 1)
-    lost = [k for k in inner if empty[k]]
+    lost = lost_slices(data, axis)
     if not lost:
         return data, []
-    if 2 * len(lost) > len(inner):
-        raise ValueError(f'{len(lost)} of {len(inner)} slices hold no signal')
+    held = np.flatnonzero(slices.min(axis=(1, 2)) != slices.max(axis=(1, 2)))
+    inner = int(held[-1] - held[0]) + 1
+    if 2 * len(lost) > inner:
+        raise ValueError(f'{len(lost)} of {inner} slices hold no signal')
     filled = slices.copy()
     warnings = []
     # neighbouring indices keep their distance to their rank

@@ -13,7 +13,7 @@ from nibabel.affines import apply_affine
 from bids_segsr.exceptions import ImageError
 from bids_segsr.imaging.conform import slice_axis, spacing_of
 from bids_segsr.imaging.dicom import read_series
-from bids_segsr.imaging.intensities import fill_lost_slices, settle
+from bids_segsr.imaging.intensities import fill_lost_slices, lost_slices, settle
 from bids_segsr.imaging.nifti import read_image
 
 FEWEST_VOXELS = 3
@@ -43,6 +43,7 @@ class Volume:
         notes: What had to be mended in the header, one sentence each.
         warnings: What may be wrong with place, size or intensities, one sentence each.
         slice_thickness: In mm, where the file itself tells it (DICOM).
+        lost_slices: Slices inside the stack that hold no signal.
     """
 
     data: np.ndarray
@@ -50,6 +51,7 @@ class Volume:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     slice_thickness: float | None = None
+    lost_slices: int = 0
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -82,11 +84,12 @@ def load_scan(path: str | Path, mem_gb: float | None = None) -> Volume:
     try:
         data, told = settle(volume.data)
         warnings += told
+        lost = lost_slices(data, slice_axis(volume.spacing))
         data, told = fill_lost_slices(data, slice_axis(volume.spacing))
         warnings += told
     except ValueError as error:
         raise ImageError(f'{path}: {error}; convert the image again.') from error
-    return replace(volume, data=data, warnings=tuple(warnings))
+    return replace(volume, data=data, warnings=tuple(warnings), lost_slices=len(lost))
 
 
 def load_volume(path: str | Path, mem_gb: float | None = None) -> Volume:

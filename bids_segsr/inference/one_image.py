@@ -205,7 +205,7 @@ def process_image(
         maps = {'entropy': prediction.entropy, 'disagreement': prediction.disagreement}
     progress('fidelity check', 0)
     checked = steps.check(prediction.image, fine, corrected, settled)
-    facts = steps.known_facts(source.name, card, settled, warnings)
+    facts = steps.known_facts(source.name, card, settled, warnings, lost_slices=scan.lost_slices)
     if source.guides:
         facts['guides'] = [path.name for path in source.guides]
     qc = steps.quality(
@@ -219,6 +219,8 @@ def process_image(
         warnings=[*(warning for _, warning in guiding if warning), *prediction.warnings],
         numbers=numbers | checked.qc,
         maps=maps,
+        regions=None if segmentation is None else segmentation.regions,
+        names=card.regions,
     )
     verdict = judge(qc)
     for reason in verdict.reasons:

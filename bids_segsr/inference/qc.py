@@ -10,8 +10,9 @@ from typing import Any
 
 from bids_segsr.bids.participants import ANY_AGE_ML
 
-SCAN, MASK, SIZE, SHAPE, FIDELITY, UNCERTAINTY, RUN = (
+SCAN, SCAN_QUALITY, MASK, SIZE, SHAPE, FIDELITY, UNCERTAINTY, RUN = (
     'Scan and output grid',
+    'Quality of the scan',
     'Brain mask',
     'Volumes',
     'Shape of the segmentation',
@@ -65,6 +66,8 @@ class Entry:
         high = math.inf if self.high is None else self.high
         if low <= value <= high:
             return None
+        if high == low:
+            return f'expected {low:g}'
         if high == math.inf:
             return f'expected {low:g} or more'
         if low == -math.inf:
@@ -102,6 +105,47 @@ DICTIONARY = (
     Entry(
         'resolution_mm', 'Output resolution', 'mm', 'Edge of the isotropic voxels.', SCAN,
         0.3, 2,
+    ),
+    Entry(
+        'snr', 'Signal to noise', '',
+        'Median of the brain over the noise in the slices (Immerkær 1996). A scanner that smooths '
+        'or interpolates in plane hides noise.', SCAN_QUALITY,
+        10, None,
+        'The scan is noisy: signal to noise',
+    ),
+    Entry(
+        'cnr', 'Contrast to noise', '',
+        'Difference of cortex and white matter over the root of their summed variances and that '
+        'of the noise, as MRIQC has it; 0: the two look alike, as at some ages of newborns.',
+        SCAN_QUALITY,
+        0.5, None,
+    ),
+    Entry(
+        'stripes', 'Stripes', '',
+        'Share by which odd slices are brighter or darker than even ones, as interleaved slices '
+        'that saturate each other are: the stripes go through the result.', SCAN_QUALITY,
+        0, 0.025,
+        'Odd and even slices differ in brightness, and stripes may go through the result',
+    ),
+    Entry(
+        'slice_shift_mm', 'Shift of slices', 'mm',
+        'Median distance in plane of a slice from the mean of its neighbours: motion between '
+        'slices.', SCAN_QUALITY,
+        0, 1,
+        'Slices are shifted against each other, as by motion between them',
+    ),
+    Entry(
+        'lost_slices', 'Lost slices', '',
+        'Slices inside the stack without signal; one or two in a row are filled from their '
+        'neighbours.', SCAN_QUALITY,
+        0, 0,
+    ),
+    Entry(
+        'resolution_across_mm', 'Resolved across the slices', 'mm',
+        'Spacing of slices that would show as much detail as the result does across the slices of '
+        'the scan: where its power falls below half of that in plane. A cubic spline measures '
+        'about the distance of the slices, an image as fine in all directions the output '
+        'resolution.', SCAN_QUALITY,
     ),
     Entry(
         'brain_volume_ml', 'Brain volume', 'mL',

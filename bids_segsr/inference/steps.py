@@ -17,11 +17,12 @@ import numpy as np
 from bids_segsr.bids.participants import Age, brain_ml_expected
 from bids_segsr.bids.sidecars import software_versions
 from bids_segsr.exceptions import ImageError
+from bids_segsr.imaging import scan_quality
 from bids_segsr.imaging.back_projection import Slices, interpolated_back_projection
 from bids_segsr.imaging.bias_field import correct_bias_field
 from bids_segsr.imaging.brain_mask import brightness, pieces, share_at_border, solidity
 from bids_segsr.imaging.components import keep_largest_component, topology
-from bids_segsr.imaging.conform import slice_axis, spacing_of
+from bids_segsr.imaging.conform import acquired_axis, slice_axis, spacing_of
 from bids_segsr.imaging.fidelity import fidelity
 from bids_segsr.imaging.resample import (
     Grid,
@@ -46,6 +47,9 @@ WHOLE = 0.999
 
 EDGE = 1e-3
 """Voxels that rounding may put a point beyond the edge of an image."""
+
+CORTEX, WHITE_MATTER = 'cortical grey matter', 'white matter'
+"""Classes whose contrast is measured."""
 
 SKIPPED = 'skipped'
 """How a mask of every voxel came about."""
@@ -377,9 +381,14 @@ def check(image: np.ndarray, fine: Fine, corrected: Volume, processing: Processi
         )
         for each in (image, fine.image, np.where(fine.mask, ibp, 0))
     )
+    across = acquired_axis(corrected.affine, fine.affine)
+    resolved = scan_quality.resolution_across(
+        image, fine.mask, across, float(spacing_of(fine.affine)[across])
+    )
     return Check(
         result.residual,
         {
+            **({'resolution_across_mm': resolved} if np.isfinite(resolved) else {}),
             'fidelity_nrmse': result.nrmse,
             'fidelity_nrmse_ibp': projected.nrmse,
             'fidelity_nrmse_spline': spline.nrmse,
@@ -402,6 +411,8 @@ def quality(
     numbers: Mapping[str, Any],
     maps: Mapping[str, np.ndarray],
     precision: str = 'fp32',
+    regions: np.ndarray | None = None,
+    names: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Make the QC record of an image.
 
@@ -417,6 +428,8 @@ def quality(
         maps: Maps of uncertainty on the isotropic grid, `entropy` and `disagreement`, whose means
             inside the brain are told; a disagreement of 0 everywhere is that of one patch.
         precision: How precisely the network ran, see `predict.Prediction`.
+        regions: Tissues on the isotropic grid, 0 the background; None where none are told apart.
+        names: What their numbers from 1 on are called.
 
     Returns:
         The record, see `inference.qc`.
@@ -425,6 +438,7 @@ def quality(
     if method != SKIPPED:
         signs = {'brain_volume_ml': float(mask.sum() * np.prod(spacing_of(affine)) / 1000)}
         signs |= _mask_signs(corrected, mask, affine)
+    signs |= _scan_signs(corrected, mask, affine, regions, names)
     # one patch agrees with itself: that says nothing
     told = {name: data for name, data in maps.items() if name != 'disagreement' or data.any()}
     i, j, k = corrected.spacing
@@ -453,6 +467,7 @@ def known_facts(
     processing: Processing,
     warnings: Sequence[str],
     age: Age | None = None,
+    lost_slices: int = 0,
 ) -> dict[str, Any]:
     """Return the entries of the QC record that are known before the run.
 
@@ -462,6 +477,7 @@ def known_facts(
         processing: Settled choices.
         warnings: Of `settle` and `expectations`.
         age: Of the participant, see `bids.participants.find_age`.
+        lost_slices: Of the scan, see `imaging.volume.Volume`.
     """
     return {
         'bids_name': name,
@@ -470,6 +486,7 @@ def known_facts(
         'model_sha256': card.sha256,
         'resolution_mm': processing.resolution,
         'slice_thickness_mm': processing.slice_thickness,
+        'lost_slices': lost_slices,
         'age': age.text if age else None,
         'brain_volume_expected_ml': list(brain_ml_expected(age)),
         'versions': software_versions(),
@@ -487,6 +504,31 @@ def _mask_signs(corrected: Volume, mask: np.ndarray, affine: np.ndarray) -> dict
         'brain_pieces': pieces(brain),
         'brain_brightness': brightness(corrected.data, brain),
     }
+
+
+def _scan_signs(
+    corrected: Volume,
+    mask: np.ndarray,
+    affine: np.ndarray,
+    regions: np.ndarray | None,
+    names: Sequence[str],
+) -> dict[str, Any]:
+    """Return how good the scan is inside the brain; a number that cannot be had is left out."""
+    scan, axis = corrected.data, slice_axis(corrected.spacing)
+    brain = resample_mask(mask, affine, Grid(scan.shape, corrected.affine)) & (scan > 0)
+    if not brain.any():
+        return {}
+    found = {
+        'snr': scan_quality.snr(scan, brain, axis),
+        'stripes': scan_quality.stripes(scan, brain, axis),
+        'slice_shift_mm': scan_quality.slice_shift_mm(scan, brain, axis, corrected.spacing),
+    }
+    if regions is not None and {CORTEX, WHITE_MATTER} <= set(names):
+        tissues = scan_quality.on_grid(regions, affine, scan.shape, corrected.affine)
+        grey, white = (tissues == names.index(name) + 1 for name in (CORTEX, WHITE_MATTER))
+        noise = scan_quality.noise_level(scan, brain, axis)
+        found['cnr'] = scan_quality.cnr(scan, grey, white, noise)
+    return {key: value for key, value in found.items() if np.isfinite(value)}
 
 
 def _slice_thickness(scan: Volume, metadata: Mapping[str, Any]) -> tuple[float, list[str]]:

@@ -61,6 +61,8 @@ class _CollectQCInputSpec(BaseInterfaceInputSpec):
     mask_file = File(exists=True, mandatory=True, desc='mask on the isotropic grid')
     entropy_file = File(exists=True)
     disagreement_file = File(exists=True)
+    regions_file = File(exists=True, desc='tissues on the isotropic grid')
+    names = traits.List(traits.Str, usedefault=True, desc='what they are called, from 1 on')
     header_notes = traits.List(traits.Str, usedefault=True)
     warnings = traits.List(traits.Str, usedefault=True)
     skull_strip = traits.Str(mandatory=True, desc='how the brain mask came about')
@@ -80,6 +82,8 @@ class CollectQC(SimpleInterface):
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
         from dataclasses import replace
+
+        import numpy as np
 
         from bids_segsr.imaging.volume import load_map, load_volume
         from bids_segsr.inference import steps
@@ -106,6 +110,10 @@ class CollectQC(SimpleInterface):
                 )
                 if isdefined(path)
             },
+            regions=load_map(self.inputs.regions_file).data.astype(np.int16)
+            if isdefined(self.inputs.regions_file)
+            else None,
+            names=self.inputs.names,
         )
         out_file = Path(runtime.cwd, 'qc.json')
         out_file.write_text(qc_json(record), encoding='utf-8')
