@@ -71,7 +71,7 @@ def add_processing_flags(parser: argparse.ArgumentParser, mask: str) -> None:
         '--step',
         type=int,
         metavar='VOXELS',
-        help='distance of neighbouring patches (default: two thirds of a patch)',
+        help='distance of neighbouring patches (default: five sixths of a patch)',
     )
     group.add_argument(
         '--blending',

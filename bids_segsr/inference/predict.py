@@ -24,7 +24,7 @@ from bids_segsr.zoo.store import TrainedModel
 
 logger = logging.getLogger(__name__)
 
-MARGIN_VOXELS = 8
+MARGIN_VOXELS = 4
 ROUNDING = 1e-6
 
 

@@ -13,7 +13,7 @@ from bids_segsr.exceptions import UserError
 T = TypeVar('T')
 
 DEFAULT_PATCH_SIZE = 96
-DEFAULT_STEP = 64
+DEFAULT_STEP = 80
 AXIS_MULTIPLE = 4
 
 FULL_RESOLUTION_FILTERS: dict[str, tuple[str, int]] = {

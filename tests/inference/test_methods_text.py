@@ -73,7 +73,7 @@ def test_choices_are_told(choices: dict[str, Any], words: str) -> None:
 
 
 def test_defaults_are_told_too() -> None:
-    assert 'patches of 96^3^ voxels every 64 voxels with gaussian weights' in text_of()
+    assert 'patches of 96^3^ voxels every 80 voxels with gaussian weights' in text_of()
     assert 'by the network finder 3, trained on' in text_of()
 
 

@@ -245,8 +245,8 @@ def test_entropy_of_known_probabilities():
 
 
 def test_patch_and_step_are_checked():
-    assert resolve_patches(None, None) == (96, 64)
-    assert resolve_patches(48, None) == (48, 32)
+    assert resolve_patches(None, None) == (96, 80)
+    assert resolve_patches(48, None) == (48, 40)
     assert resolve_patches(0, None)[0] == 0
     for patch_size, step in ((30, None), (4, None), (32, 40), (32, 0), (-8, None)):
         with pytest.raises(UserError):
