@@ -32,6 +32,7 @@ from bids_segsr.zoo.store import TrainedModel
 if TYPE_CHECKING:
     from bids_segsr.evaluation.cases import Imaging
     from bids_segsr.evaluation.protocols import Result as Experiment
+    from bids_segsr.evaluation.run import Settings
     from bids_segsr.training.data.data_summary import TrainingData
     from bids_segsr.training.loop.model_card import Outcome
     from bids_segsr.training.loop.training_run import Run, Sets
@@ -374,7 +375,6 @@ def evaluate(
         UserError: Models, data and measures do not fit each other.
     """
     from bids_segsr.evaluation.cases import Imaging
-    from bids_segsr.evaluation.experiment import run_experiment
     from bids_segsr.evaluation.run import Settings
     from bids_segsr.imaging.degrade import ForwardModel
 
@@ -389,7 +389,7 @@ def evaluate(
         seed=seed,
         tell=tell,
     )
-    result, _ = run_experiment(
+    result, _ = run_experiment_with_page(
         protocol,
         [str(model) for model in models],
         {name: Path(path) for name, path in lists.items()},
@@ -398,6 +398,26 @@ def evaluate(
         varied=varied or {},
     )
     return result
+
+
+def run_experiment_with_page(
+    protocol: str,
+    models: Sequence[str],
+    lists: Mapping[str, Path],
+    settings: Settings,
+    *,
+    named: bool,
+    varied: Mapping[str, Any],
+) -> tuple[Experiment, list[Path]]:
+    """Run a protocol and write its page.
+
+    Args, returns and raises as `evaluation.experiment.run_experiment`; the page comes last.
+    """
+    from bids_segsr.evaluation.experiment import run_experiment
+    from bids_segsr.reports.experiment_page import write_experiment_page
+
+    result, written = run_experiment(protocol, models, lists, settings, named=named, varied=varied)
+    return result, [*written, write_experiment_page(result, settings.out, protocol)]
 
 
 def _write_report(made: Processed, written: dict[str, Path], target: Path) -> Path:

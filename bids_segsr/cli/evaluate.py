@@ -192,10 +192,10 @@ def _run(arguments: argparse.Namespace) -> int:
             raise UserError(f'--{name}: {arguments.protocol} varies this; leave it out.')
     lists = _lists(arguments.data)
     # torch takes seconds: what is not there is told before
-    from bids_segsr.evaluation.experiment import run_experiment
+    from bids_segsr.api import run_experiment_with_page
     from bids_segsr.evaluation.protocol_output import tables_text
 
-    result, written = run_experiment(
+    result, written = run_experiment_with_page(
         arguments.protocol,
         arguments.models,
         lists,

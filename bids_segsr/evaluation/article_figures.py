@@ -176,9 +176,9 @@ def draw_pictures(pictures: Sequence[tuple[str, Picture]]) -> Figure:
 
     Second row: the upper left quarter, enlarged. A segmentation is an outline in the first.
     """
-    truth = pictures[-1][1].truth
+    truth, true_outline = pictures[-1][1].truth, pictures[-1][1].true_outline
     shown = [(name, one.image, one.outline) for name, one in pictures]
-    shown.append(('truth', truth, np.zeros(truth.shape, dtype=bool)))
+    shown.append(('truth', truth, true_outline))
     rows, columns = truth.shape
     height = 2 * PICTURE * rows / columns + 0.4
     figure = Figure(figsize=(PICTURE * len(shown), height), layout='constrained')

@@ -52,7 +52,7 @@ def run_experiment(
         varied: Arguments of the protocol beyond those that all have.
 
     Returns:
-        What the protocol gives, and the files, the page first.
+        What the protocol gives, and the files.
 
     Raises:
         UserError: Models, data, measures and folder do not fit each other.

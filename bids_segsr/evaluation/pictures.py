@@ -23,11 +23,13 @@ class Picture:
         image: (rows, columns), first row on top.
         truth: The same slice of the true image.
         outline: Boolean, the first structure found; all False where nothing segments.
+        true_outline: The same structure of the truth.
     """
 
     image: np.ndarray
     truth: np.ndarray
     outline: np.ndarray
+    true_outline: np.ndarray
 
 
 def save_picture(out: Path, key: str, case: Case, output: Output) -> None:
@@ -39,15 +41,20 @@ def save_picture(out: Path, key: str, case: Case, output: Output) -> None:
         case: What it was made from.
         output: The result.
     """
-    masks = list(output.structures.values())
-    outline = masks[0] if masks else np.zeros(case.inside.shape, dtype=bool)
+    nothing = np.zeros(case.inside.shape, dtype=bool)
+    name = next(iter(output.structures), '')
+    true = case.reference.structures.get(name) if name else None
+    if not name:
+        # the truth of a system that does not segment is outlined as that of the others
+        true = next(iter(case.reference.structures.values()), None)
     truth = np.where(case.seen, case.reference.image, 0)
     with complete(out / FOLDER / f'{key}.npz') as part:
         np.savez_compressed(
             part,
             image=_cut(output.image, case),
             truth=_cut(truth, case),
-            outline=_cut(outline, case),
+            outline=_cut(output.structures.get(name, nothing), case),
+            true_outline=_cut(nothing if true is None else true, case),
         )
 
 
@@ -57,7 +64,10 @@ def load_picture(out: Path, key: str) -> Picture | None:
     if not path.is_file():
         return None
     with np.load(path, allow_pickle=False) as held:
-        return Picture(held['image'], held['truth'], held['outline'])
+        outline = held['outline']
+        # of an earlier version, there is none
+        true = held['true_outline'] if 'true_outline' in held else np.zeros_like(outline)
+        return Picture(held['image'], held['truth'], outline, true)
 
 
 def _cut(volume: np.ndarray, case: Case) -> np.ndarray:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from importlib import resources
 from typing import Any
+
+from bids_segsr import __version__
 
 
 def data_text(name: str) -> str:
@@ -22,6 +25,43 @@ def style_and_script() -> list[str]:
         f'<style>\n{data_text("report.css")}</style>',
         f'<script>{_without_map(data_text("bootstrap.bundle.min.js"))}</script>',
     ]
+
+
+def plain_page(title: str, sections: Mapping[str, str]) -> str:
+    """Return a page of sections that needs no other file.
+
+    Args:
+        title: HTML.
+        sections: Heading to body, HTML.
+    """
+    return '\n'.join(
+        [
+            '<!DOCTYPE html>',
+            '<html lang="en">',
+            '<head>',
+            '<meta charset="utf-8" />',
+            '<meta name="viewport" content="width=device-width, initial-scale=1" />',
+            f'<title>{title} - bids_segsr</title>',
+            *style_and_script(),
+            '</head>',
+            '<body>',
+            '<nav class="navbar navbar-dark fixed-top" aria-label="Page">'
+            '<div class="container-fluid">'
+            f'<span class="navbar-brand">{title} <span>bids_segsr</span></span></div></nav>',
+            '<main>',
+            f'<h1 class="visually-hidden">{title}</h1>',
+            *(
+                f'<section class="step">\n<h2>{heading}</h2>\n{body}\n</section>'
+                for heading, body in sections.items()
+            ),
+            '</main>',
+            f'<footer>bids_segsr {__version__}. For research use only: not for diagnosis.'
+            '</footer>',
+            '</body>',
+            '</html>',
+            '',
+        ]
+    )
 
 
 def formatted(value: Any) -> str:

@@ -21,6 +21,7 @@ from bids_segsr.reports.assembly import (
     figure_sections,
     find_images,
 )
+from bids_segsr.reports.file_links import files_section, without_links
 from bids_segsr.reports.methods import methods_html
 from bids_segsr.reports.missing_results import STOPPED
 from bids_segsr.reports.model_html import model_html
@@ -79,6 +80,7 @@ def generate_report(root: Path, subject: str, run_uuid: str, settings: object) -
             *viewer_section(root, subject, images),
             *sections,
             *rating_section(images, {str(r.get('bids_name')): _used(r) for r in records}),
+            *files_section(root, images),
             _html_section('methods', 'Methods', _methods(root)),
             _html_section('model', 'Model', _model(values, records)),
             _html_section('about', 'About', _about(run_uuid, log_dir, values, folders)),
@@ -119,7 +121,7 @@ def export_single_file(report_html: Path) -> Path:
         svg = quote(path.read_text(encoding='utf-8'), safe=" /+=:;,.?!@$&()*'~|-_[]{}")
         return f'{match.group(1)}="data:image/svg+xml;charset=utf-8,{svg}"'
 
-    text = embedded(text, root)
+    text = without_links(embedded(text, root))
     text = re.sub(r'\b(src|data)="\./([^"]+\.svg)"', inlined, text)
     text = re.sub(r'<small>(?:Get|Open) figure(?: file)?:.*?</small>\n?', '', text)
     return write_text(report_html.with_name(f'{report_html.stem}_single.html'), text)

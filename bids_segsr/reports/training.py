@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bids_segsr import __version__
 from bids_segsr.exceptions import UserError
 from bids_segsr.files import write_text
-from bids_segsr.reports.page import style_and_script
+from bids_segsr.reports.page import plain_page
 from bids_segsr.reports.svg import finish
 from bids_segsr.training.loop.run_log import PICTURES, TABLE, read_log
 
@@ -78,41 +77,16 @@ def write_report(run: Path, path: Path) -> Path:
     if not rows:
         raise UserError(f'{run}: the table {TABLE} is empty; train for longer')
     name = escape(str(summary['recipe']))
-    sections = [
-        _section('Outcome', _outcome(rows, summary)),
-        _section('Scores', _scores(rows, summary)),
-        _section('Losses', _losses(rows)),
-        _section('Learning rate and waiting', _rates(rows)),
-        _section('Validation patches', _pictures(run / PICTURES)),
-        _section('Data and machine', _machine(summary)),
-        _section('Recipe', f'<pre>{escape(recipe)}</pre>'),
-    ]
-    page = [
-        '<!DOCTYPE html>',
-        '<html lang="en">',
-        '<head>',
-        '<meta charset="utf-8" />',
-        '<meta name="viewport" content="width=device-width, initial-scale=1" />',
-        f'<title>Training of {name} - bids_segsr</title>',
-        *style_and_script(),
-        '</head>',
-        '<body>',
-        '<nav class="navbar navbar-dark fixed-top"><div class="container-fluid">'
-        f'<span class="navbar-brand">Training of {name} <span>bids_segsr</span></span>'
-        '</div></nav>',
-        '<main>',
-        *sections,
-        '</main>',
-        f'<footer>bids_segsr {__version__}. For research use only: not for diagnosis.</footer>',
-        '</body>',
-        '</html>',
-        '',
-    ]
-    return write_text(path, '\n'.join(page))
-
-
-def _section(title: str, body: str) -> str:
-    return f'<section class="step">\n<h2>{title}</h2>\n{body}\n</section>'
+    sections = {
+        'Outcome': _outcome(rows, summary),
+        'Scores': _scores(rows, summary),
+        'Losses': _losses(rows),
+        'Learning rate and waiting': _rates(rows),
+        'Validation patches': _pictures(run / PICTURES),
+        'Data and machine': _machine(summary),
+        'Recipe': f'<pre tabindex="0">{escape(recipe)}</pre>',
+    }
+    return write_text(path, plain_page(f'Training of {name}', sections))
 
 
 def _outcome(rows: Sequence[Row], summary: Mapping[str, Any]) -> str:

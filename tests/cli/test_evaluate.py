@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,17 @@ def test_evaluate(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert 'sub-1, ours: PSNR' in printed.err
     for name in ('rows.tsv', 'summary.tsv', 'tests.tsv', 'ablation.png', 'ablation.svg'):
         assert (out / name).stat().st_size > 0
+    page = (out / 'report.html').read_text(encoding='utf-8')
+    assert str(out / 'report.html') in printed.out
+    body = page.split('<body', 1)[1]
+    assert re.findall('<h2>(.*?)</h2>', body) == [
+        'Ablation', 'Figure: Ablation', 'Paired tests', 'Settings',
+    ]  # fmt: skip
+    assert 'data:image/svg+xml;base64,' in body
+    assert not re.search(r'(?:src|href)="(?!data:)', body)
+    shown = [line for line in table.splitlines() if line.startswith('ours')]
+    cells = re.findall(r'<th scope="row">ours</th>(.*?)</tr>', body)
+    assert re.findall('>([^<]+)</td>', cells[0]) == re.split(' {2,}', shown[0])[1:]
     settings = json.loads((out / 'settings.json').read_text(encoding='utf-8'))
     assert settings['models']['ours'][0]['name'] == 'one'
     assert len(settings['models']['ours'][0]['sha256']) == 64

@@ -308,6 +308,7 @@ def test_blends(root: Path, heads: list[Subject], tmp_path: Path) -> None:
     picture = load_picture(tmp_path, key)
     assert picture is not None
     assert picture.image.shape == picture.truth.shape
+    assert 0.1 < picture.true_outline.mean() < 0.9
     check_figures(result, tmp_path, 'blends', 'pictures')
     with pytest.raises(UserError, match='two models'):
         protocols.blends(models(root, 'one'), {'heads': heads}, settings(tmp_path))

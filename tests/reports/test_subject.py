@@ -501,3 +501,26 @@ def test_folders_get_names() -> None:
     folders = {'<output>': Path('/data/out'), '<input>': Path('/data/out/raw')}
     text = '/data/out/raw/x /data/out/y /data/outer /Users/jo/z /env/lib/site-packages/a.py'
     assert discreet(text, folders) == '<input>/x <output>/y /data/outer ~/z a.py'
+
+
+def test_files_of_an_image_are_linked_and_named_where_they_are_not(
+    tmp_path: Path, tree: tuple[Path, FakeSettings]
+) -> None:
+    root = tmp_path / 'out'
+    shutil.copytree(tree[0], root)
+    anat = root / 'sub-01' / 'ses-01' / 'anat'
+    names = [
+        'sub-01_ses-01_desc-preproc_T2w.nii.gz',
+        'sub-01_ses-01_qc.json',
+        'sub-01_ses-01_res-0p5mm_desc-phantom_T2w.nii.gz',
+    ]
+    for name in (*names, 'sub-01_ses-01_desc-preproc_T2w.json', 'sub-01_ses-01_mine_T2w.nii.gz'):
+        (anat / name).touch()
+    report = generate_report(root, '01', RUN, tree[1])
+    part = body(report).split('<section id="files"')[1].split('<section')[0]
+    linked = re.findall(r'<a class="file" href="\./([^"]+)">([^<]+)</a>', part)
+    assert linked == [(f'sub-01/ses-01/anat/{name}', name) for name in names]
+    assert part.count('<h3>') == 1, 'an image without files has no list'
+    sent = export_single_file(report).read_text(encoding='utf-8')
+    assert 'class="file"' not in sent
+    assert f'<code>{names[0]}</code>' in sent

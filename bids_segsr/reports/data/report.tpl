@@ -53,7 +53,7 @@
 {% endif %}
 {% for content, caption in reportlet.components %}
 <figure{% if 'class="reportlet"' in content or 'svg-reportlet' in content %} tabindex="0"{% endif %}>
-{{ content | replace('<img class', '<img alt="' ~ section.title ~ '" class') | replace('Get figure file:', 'Open figure:') }}
+{{ content | replace('<object class', '<object aria-label="' ~ section.title ~ '" class') | replace('<img class', '<img alt="' ~ section.title ~ '" class') | replace('Get figure file:', 'Open figure:') }}
 {% if caption %}
 <figcaption>{{ caption }}</figcaption>
 {% endif %}
