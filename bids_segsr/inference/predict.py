@@ -9,7 +9,6 @@ from functools import partial
 
 import numpy as np
 import torch
-from monai.data.utils import compute_importance_map
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -26,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 MARGIN_VOXELS = 4
 ROUNDING = 1e-6
+BLEND_SIGMA, LEAST_WEIGHT = 0.125, 1e-3
+"""Of the weights of a patch: standard deviation over its edge, and the least."""
 
 
 @dataclass(frozen=True)
@@ -188,8 +189,8 @@ def binary_entropy(probability: np.ndarray) -> np.ndarray:
 class Patches:
     """How a network goes over a volume.
 
-    As MONAI's sliding windows, but patches that show nothing cost nothing, and those of an axis
-    are spread evenly.
+    As MONAI's sliding windows and with its weights, but patches that show nothing cost nothing,
+    those of an axis are spread evenly, and MONAI takes two seconds of every process to import.
 
     Attributes:
         tiling: Where the patches lie.
@@ -252,13 +253,17 @@ class Patches:
     def _weights(self, layout: Layout) -> Tensor:
         """Return how much each voxel of a patch counts."""
         margin = self.tiling.margin
-        if not margin:
-            return compute_importance_map(
-                layout.size, 'gaussian' if self.tiling.blending == 'gaussian' else 'constant'
-            )
-        weights = torch.zeros(layout.size)
-        weights[(slice(margin, -margin),) * 3] = 1
-        return weights
+        if margin:
+            weights = torch.zeros(layout.size)
+            weights[(slice(margin, -margin),) * 3] = 1
+            return weights
+        if self.tiling.blending != 'gaussian':
+            return torch.ones(layout.size)
+        i, j, k = (
+            torch.exp(-((torch.arange(n) - (n - 1) / 2) ** 2) / (2 * (BLEND_SIGMA * n) ** 2))
+            for n in layout.size
+        )
+        return (i[:, None, None] * j[:, None] * k).clamp(min=LEAST_WEIGHT)
 
 
 def _padded(stack: Tensor, layout: Layout, mode: str) -> Tensor:

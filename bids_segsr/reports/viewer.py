@@ -271,7 +271,8 @@ def _coarser(array: np.ndarray, step: int, labels: bool) -> np.ndarray:
 def _deflated(array: np.ndarray) -> bytes:
     # differences of neighbours along x compress better by a quarter than the values
     steps = np.diff(array, axis=0, prepend=np.uint8(0))
-    return gzip.compress(steps.tobytes(order='F'), 9, mtime=0)
+    # level 9 takes three times as long for 0.7 % less
+    return gzip.compress(steps.tobytes(order='F'), 6, mtime=0)
 
 
 def _rgb(colour: str) -> list[int]:

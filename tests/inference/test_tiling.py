@@ -16,9 +16,9 @@ from torch import nn
 
 from bids_segsr.cli.arguments import patch_size
 from bids_segsr.exceptions import UserError
-from bids_segsr.inference.predict import predict
+from bids_segsr.inference.predict import Patches, predict
 from bids_segsr.inference.processing import Processing
-from bids_segsr.inference.tiling import Tiling, resolve_patches
+from bids_segsr.inference.tiling import Layout, Tiling, resolve_patches
 from bids_segsr.zoo.store import TrainedModel
 
 DHCP = (290, 290, 198)
@@ -184,3 +184,13 @@ def test_patch_sizes_are_read():
     for text in ('', 'x', '64x40', '64,40,64', 'a'):
         with pytest.raises(argparse.ArgumentTypeError, match='neither'):
             patch_size(text)
+
+
+@pytest.mark.parametrize('size', [(96, 96, 96), (32, 28, 8)])
+def test_weights_of_a_patch_are_those_of_monai(size):
+    from monai.data.utils import compute_importance_map
+
+    layout = Layout(size, (0, 0, 0), (0, 0, 0), ((0,), (0,), (0,)))
+    found = Patches(Tiling(96, 80))._weights(layout)
+    expected = compute_importance_map(size, mode='gaussian', sigma_scale=0.125)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
