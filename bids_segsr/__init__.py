@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
+
+if not (3, 11) <= sys.version_info[:2] <= (3, 13):
+    raise ImportError(
+        f'bids_segsr needs Python 3.11 to 3.13, this is {sys.version.split()[0]}: its pinned '
+        'dependencies have no wheels for others'
+    )
 
 if TYPE_CHECKING:
     from bids_segsr.api import Result, evaluate, load_model, predict, train

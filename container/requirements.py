@@ -6,9 +6,8 @@ An image installs it before the code: a change of the code leaves the large laye
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-
 import tomllib
+from pathlib import Path
 
 project = tomllib.loads(Path(sys.argv[1]).read_text(encoding='utf-8'))['project']
 for requirement in (*project['dependencies'], *project['optional-dependencies']['validate']):

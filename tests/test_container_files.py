@@ -79,10 +79,9 @@ def test_dependencies_come_before_the_code() -> None:
         [sys.executable, ROOT / 'container' / 'requirements.py', ROOT / 'pyproject.toml'],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    if sys.version_info >= (3, 11):
-        lines = result.stdout.splitlines()
-        assert any(re.match(r'torch\b', line) for line in lines), result.stderr
-        assert any(re.match(r'bids-validator-deno\b', line) for line in lines)
+    lines = result.stdout.splitlines()
+    assert any(re.match(r'torch\b', line) for line in lines), result.stderr
+    assert any(re.match(r'bids-validator-deno\b', line) for line in lines)
 
 
 @pytest.mark.parametrize('path', sorted((ROOT / 'docs' / 'hpc').iterdir()), ids=lambda p: p.name)

@@ -8,7 +8,7 @@ import platform
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +31,7 @@ RECORDED_PACKAGES = ('nipype', 'pybids', 'nibabel', 'simpleitk', 'torch')
 
 def new_run_uuid() -> str:
     """Return the identifier of a run: time in UTC and a random UUID, as fMRIPrep spells it."""
-    return f'{datetime.now(timezone.utc):%Y%m%d-%H%M%S}_{uuid.uuid4()}'
+    return f'{datetime.now(UTC):%Y%m%d-%H%M%S}_{uuid.uuid4()}'
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 
 from bids_segsr.inference.qc import DICTIONARY, KEYS, QUANTITIES, qc_record
 
-DOCS = Path(__file__).resolve().parents[2] / 'docs' / 'outputs.md'
+DOCS = Path(__file__).resolve().parents[2] / 'docs' / 'qc.md'
 
 
 def test_documentation_lists_every_entry_as_it_is():
