@@ -9,7 +9,7 @@ TEST_PROCESSES ?= 2
 RELEASE ?= /tmp/bids_segsr-release
 RELEASE_PIP ?= -c constraints.txt
 
-.PHONY: demo test lint format docs release-check clean
+.PHONY: demo test test-units test-container lint format docs release-check clean
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
@@ -36,8 +36,12 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 demo: $(VENV)/.installed
 	$(VENV)/bin/segsr demo $(DEMO)
 
-test: $(VENV)/.installed-test
+test: test-units test-container
+
+test-units: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadscope -m 'not container'
+
+test-container: $(VENV)/.installed-test
 	$(VENV)/bin/python -m pytest -m container
 
 lint: $(VENV)/.installed-test
