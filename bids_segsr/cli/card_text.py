@@ -28,11 +28,11 @@ SHORT = (
 """What is told where not all is."""
 
 COLUMNS = {
-    'psnr_spline': 'dB spline',
-    'psnr_ibp': 'dB IBP',
-    'psnr_network': 'dB model',
-    'dice_network': 'Dice cortex',
-    'dice_tissues': 'Dice tissues',
+    'psnr_spline': 'spline dB',
+    'psnr_ibp': 'IBP dB',
+    'psnr_network': 'model dB',
+    'dice_network': 'Dice CGM',
+    'dice_tissues': 'Dice all',
     'dice': 'Dice',
 }
 """Scores of a card to the heads of their columns; IBP is back-projection without a network."""
@@ -102,10 +102,11 @@ def _score_table(scores: Mapping[str, Any]) -> list[tuple[str, str]]:
     if len(names) < len(rows):
         names = [str(row['on']) for row in rows]
     width = max(map(len, names))
-    lines = [' ' * width + ''.join(f'{COLUMNS[key]:>13}' for key in shown)]
+    heads = {key: f'  {COLUMNS[key]}' for key in shown}
+    lines = [' ' * width + ''.join(heads.values())]
     for name, row in zip(names, rows, strict=True):
-        cells = (f'{row[key]:.2f}' if key in row else '' for key in shown)
-        lines.append((f'{name:{width}}' + ''.join(f'{cell:>13}' for cell in cells)).rstrip())
+        cells = ((f'{row[key]:.2f}' if key in row else '').rjust(len(heads[key])) for key in shown)
+        lines.append(f'{name:{width}}{"".join(cells)}'.rstrip())
     return [('Scores' if number == 0 else '', line) for number, line in enumerate(lines)]
 
 

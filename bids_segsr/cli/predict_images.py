@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import os
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -170,7 +171,7 @@ def _predict_one(
     if not arguments.no_report:
         line.begin(source.name, 'report')
     for path in made.save(folder, report=not arguments.no_report, overwrite=True).values():
-        print(path)
+        line.say(str(path), sys.stdout)
     return made
 
 

@@ -113,11 +113,17 @@ class ProgressLine:
             mover.join()
             self.close()
 
-    def say(self, line: str) -> None:
-        """Write a line above the moving one."""
-        with tqdm.external_write_mode(file=self._stream):
-            self._stream.write(f'{line}\n')
-            self._stream.flush()
+    def say(self, line: str, stream: TextIO | None = None) -> None:
+        """Write a line above the moving one.
+
+        Args:
+            line: The line.
+            stream: Where to; None for that of the moving line.
+        """
+        target = self._stream if stream is None else stream
+        with tqdm.external_write_mode(file=target):
+            target.write(f'{line}\n')
+            target.flush()
 
     def close(self) -> None:
         """Take the moving line away."""

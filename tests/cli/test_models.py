@@ -98,8 +98,9 @@ def test_show_tells_contract_and_research_use(run):
     status, out, _ = run('show', DEFAULT_MODEL)
     card = load_model(DEFAULT_MODEL).card
     assert status == 0
-    for word in ('tissue-unet', 'T2w', '1.5 to 5 mm', 'Limitations', card.licence, card.sha256):
+    for word in ('tissue-unet', 'T2w', '1.5 to 5 mm', 'Limitations', card.licence, '--full'):
         assert word in out
+    assert card.sha256 in run('show', DEFAULT_MODEL, '--full')[1]
     assert out.rstrip().endswith('Research use only: not for diagnosis.')
     assert max(map(len, out.splitlines())) < 100
 

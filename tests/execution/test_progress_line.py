@@ -72,6 +72,19 @@ def test_one_line_moves_on_a_terminal_and_others_stand_above_it() -> None:
     assert shown.endswith('\r'), 'nothing is left of it'
 
 
+def test_results_on_standard_output_do_not_run_into_the_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    screen = Terminal()
+    monkeypatch.setattr('sys.stdout', screen)
+    monkeypatch.setattr('sys.stderr', screen)
+    line = ProgressLine(['a'])
+    line.begin('a', 'network')
+    line.say('out/a.nii.gz', screen)
+    line.close()
+    assert '\rout/a.nii.gz\n' in screen.getvalue()
+
+
 def test_quiet() -> None:
     for stream in (io.StringIO(), Terminal()):
         line = ProgressLine(['a'], quiet=True, stream=stream)
