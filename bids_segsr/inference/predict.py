@@ -167,6 +167,8 @@ def predict(
         disagreement = whole(np.sqrt(np.where(variance > ROUNDING, variance, 0)))
         entropy = whole(binary_entropy(first))
     restored = whole(np.where(inside_mask, maps[0], 0))
+    # back-projection needs memory of its own
+    del maps, output
     return Prediction(
         image=feeding.projected_back(card, restored, mask, scan),
         probabilities=probabilities,
