@@ -23,6 +23,7 @@ from bids_segsr.execution.workflow_run import (
     check_memory,
     check_model,
     configure_nipype,
+    draw_graph,
     prepare_environment,
     run_workflow,
     uses_gpu,
@@ -294,7 +295,7 @@ def _build(
     if settings.write_graph:
         settings.work_dir.mkdir(parents=True, exist_ok=True)
         try:
-            workflow.write_graph(graph2use='colored', format='svg', simple_form=True)
+            draw_graph(workflow, settings.work_dir)
         except OSError as error:
             logger.warning('--write-graph: no drawing without Graphviz (%s)', one_line(error))
     return workflow, problems

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -214,6 +215,40 @@ def run_workflow(workflow: Any, settings: Settings) -> list[Problem]:
             line.close()
     problems = plugin.problems if hasattr(plugin, 'problems') else find_crashes(settings)
     return problems or ([failure] if failure else [])
+
+
+def draw_graph(workflow: Any, folder: Path) -> Path:
+    """Draw a workflow with Graphviz.
+
+    Nipype 1.11 leaves the names of images, which hold hyphens, without the quotes that they need,
+    and does not tell that Graphviz refuses them.
+
+    Args:
+        workflow: The Nipype workflow.
+        folder: Its `base_dir`.
+
+    Returns:
+        `graph.svg` in the folder of the workflow.
+
+    Raises:
+        OSError: Graphviz is not there, or refuses.
+    """
+    workflow.write_graph(graph2use='colored', format='dot', simple_form=True)
+    dot = folder / workflow.name / 'graph.dot'
+    text = re.sub(
+        r'^(\s*(?:subgraph )?)([A-Za-z_][\w-]*)(?=\[| ->| \{)',
+        r'\1"\2"',
+        dot.read_text(encoding='utf-8'),
+        flags=re.MULTILINE,
+    )
+    dot.write_text(re.sub(r'-> ([\w-]+);', r'-> "\1";', text), encoding='utf-8')
+    svg = dot.with_suffix('.svg')
+    done = subprocess.run(
+        ['dot', '-Tsvg', '-o', svg, dot], capture_output=True, encoding='utf-8', check=False
+    )
+    if done.returncode:
+        raise OSError(done.stderr.strip())
+    return svg
 
 
 def find_crashes(settings: Settings) -> list[Problem]:

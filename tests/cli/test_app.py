@@ -652,7 +652,9 @@ def test_graph_is_drawn_where_graphviz_is(
     status, _, _ = bench.run('--write-graph')
 
     assert status == 0
-    assert bool(list((bench.root / 'work').rglob('graph.svg'))) == dot
+    drawn = list((bench.root / 'work').rglob('graph.svg'))
+    assert bool(drawn) == dot
+    assert all('sub&#45;01_T2w_wf' in path.read_text(encoding='utf-8') for path in drawn)
 
 
 @pytest.mark.parametrize(('error', 'code'), [(KeyError('x'), 70), (UserError('y'), 1)])
