@@ -284,7 +284,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 'note': 'Simulated: label maps that no training has seen, with random intensities '
                 f'around the brain, slices along axis {args.axis} (RAS+). Real: three scans of '
                 'one patient with one mask (how it was drawn is not told), three stacks of one '
-                'fetal subject with manual masks.',
+                'fetal subject with manual masks: two other stacks of this fetus were trained on.',
             },
         )
         (model.path.parent / CARD_FILE).write_text(card.to_json(), encoding='utf-8')

@@ -73,11 +73,12 @@ def test_mask_lies_on_the_scan_without_holes_and_islands():
     assert mask.dtype == bool
     assert dice(mask, brain) > 0.95
     assert certainty > 0.9
-    first, second = network.shapes
-    assert all(n % 8 == 0 for n in (*first, *second))
+    first, *close = network.shapes
+    assert all(n % 8 == 0 for shape in network.shapes for n in shape)
     # 135 x 120 x 100 mm from afar, then the ball of 60 mm with its margin closely
     assert all(abs(4 * n - extent) < 36 for n, extent in zip(first, (135, 120, 100), strict=True))
-    assert all(84 <= 2 * n <= 128 for n in second)
+    assert len(close) == 3
+    assert all(84 <= 2 * n <= 128 for shape in close for n in shape)
 
 
 def test_mask_is_the_same_in_every_orientation():
@@ -97,7 +98,7 @@ def test_spacing_is_that_of_the_card():
     network = Bright()
     image = 100.0 * ball((32, 32, 32), np.diag([4.0, 4, 4, 1]), np.full(3, 64.0), 40)
     predict_brain_mask(model_of(network, 4.0), image, np.diag([4.0, 4, 4, 1]))
-    assert network.shapes == [(16, 16, 16), (32, 32, 32)]
+    assert network.shapes == [(16, 16, 16), *[(32, 32, 32)] * 3]
 
 
 def test_few_slices_are_shown_in_as_much_emptiness_as_in_the_training():
@@ -107,7 +108,7 @@ def test_few_slices_are_shown_in_as_much_emptiness_as_in_the_training():
     image = 100.0 * ball(shape, affine, np.array([150.0, 120, 40]), 35)
     network = Bright()
     mask, _ = predict_brain_mask(model_of(network, patch_size=edge), image, affine)
-    assert network.shapes == [(edge, edge, edge)] * 2
+    assert set(network.shapes) == {(edge, edge, edge)}
     assert dice(mask, image > 0) > 0.95
 
 
@@ -121,7 +122,87 @@ def test_a_single_voxel_seen_from_afar_is_looked_at():
     data[24:26, 24:26, 24:26] = 100
     network = Bright(12.0)
     predict_brain_mask(model_of(network), data, affine)
-    assert len(network.shapes) == 2
+    assert len(network.shapes) > 1
+
+
+class Stepped(torch.nn.Module):
+    """Gives the probabilities that the image holds."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x, x], dim=1)
+
+
+def unscaled(network, patch_size=0):
+    """A model that sees images as they are, their maximum 1."""
+    model = model_of(network, patch_size=patch_size)
+    contract = dataclasses.replace(model.card.contract, normalisation='volume-max')
+    return dataclasses.replace(model, card=dataclasses.replace(model.card, contract=contract))
+
+
+def test_of_two_candidates_the_surer_is_the_brain():
+    """Something large that may be brain, and a smaller ball that surely is."""
+    affine, shape = np.diag([2.0, 2.0, 2.0, 1.0]), (90, 60, 60)
+    large, small = (
+        ball(shape, affine, np.array([x, 60.0, 60.0]), r) for x, r in ((55, 36), (145, 24))
+    )
+    unsure = np.random.default_rng(0).uniform(0.55, 0.95, shape)
+    image = (0.01 + unsure * large + 0.98 * small).astype(np.float32)
+    mask, certainty = predict_brain_mask(unscaled(Stepped()), image, affine)
+    assert dice(mask, small) > 0.9
+    assert certainty > 0.85
+    _, alone = predict_brain_mask(unscaled(Stepped()), image * ~small, affine)
+    assert 0.4 < alone < 0.75
+
+
+def test_windows_that_disagree_leave_it_unsure():
+    """Of what is bright it calls brain what lies in the first half of the window."""
+
+    class Sided(Bright):
+        def forward(self, x):
+            first = torch.arange(x.shape[2]) < x.shape[2] / 2
+            output = super().forward(x)
+            output[:, 1] *= first[:, None, None]
+            return output
+
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    image = 100.0 * ball((48, 48, 48), affine, np.full(3, 47.0), 30)
+    assert predict_brain_mask(model_of(Bright()), image, affine)[1] > 0.9
+    assert predict_brain_mask(model_of(Sided()), image, affine)[1] < 0.6
+
+
+def test_windows_show_the_surroundings_and_none():
+    """One is as large as the patches of the training, the other ends 16 mm around the brain."""
+
+    class Shown(Bright):
+        def forward(self, x):
+            self.shapes.append(round(float((x > 0).sum()) ** (1 / 3)))
+            return super().forward(x)
+
+    edge, affine = 64, np.diag([2.0, 2.0, 2.0, 1.0])
+    image = 0.02 + 0.98 * ball((100, 100, 100), affine, np.full(3, 90.0), 20)
+    network = Shown(0.5)
+    predict_brain_mask(unscaled(network, edge), image.astype(np.float32), affine)
+    shown = [n for n in network.shapes if isinstance(n, int)]
+    assert shown[0] == 50  # from afar
+    assert shown[1] == edge
+    assert sorted(shown[2:]) == pytest.approx([36, 36, edge, edge], abs=2)
+
+
+def test_what_is_not_seen_from_afar_is_searched_for():
+    """A network that sees nothing but in patches as large as those of its training."""
+
+    class Near(Bright):
+        def forward(self, x):
+            output = super().forward(x)
+            return output if x.shape[2:] == (48, 48, 48) else 0 * output
+
+    affine, shape = np.diag([2.0, 2.0, 2.0, 1.0]), (160, 104, 48)
+    brain = ball(shape, affine, np.array([250.0, 150.0, 46.0]), 24)
+    network = Near(0.5)
+    mask, certainty = predict_brain_mask(unscaled(network, 48), brain.astype(np.float32), affine)
+    assert network.shapes[0] == (80, 56, 48)
+    assert dice(mask, brain) > 0.95
+    assert certainty > 0.8
 
 
 def test_image_without_brain_gives_an_empty_mask():
@@ -185,23 +266,13 @@ def test_what_is_no_brain_by_its_size_is_an_error(bright, radius):
         find_brain_mask(image, affine, mode='force')
 
 
-class Stepped(torch.nn.Module):
-    """Gives the probabilities that the image holds."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.cat([x, x], dim=1)
-
-
 def test_certainty_is_the_overlap_of_what_may_be_brain_with_what_surely_is():
     """24 layers that surely are, 6 that may be, and others that are not."""
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
     image = np.full((40, 40, 48), 0.1, np.float32)
     image[4:36, 4:36, 8:32] = 0.95
     image[4:36, 4:36, 32:38] = 0.4
-    model = model_of(Stepped())
-    contract = dataclasses.replace(model.card.contract, normalisation='volume-max')
-    model = dataclasses.replace(model, card=dataclasses.replace(model.card, contract=contract))
-    _, certainty = predict_brain_mask(model, image, affine)
+    _, certainty = predict_brain_mask(unscaled(Stepped()), image, affine)
     assert certainty == pytest.approx(2 * 24 / (24 + 30), abs=0.01)
 
 
