@@ -372,6 +372,7 @@ def test_heads_become_a_model(folder, tmp_path, capsys):
     assert not card.contract.slice_axis_last
     assert card.description.startswith('Segmentation of T1w and T2w images')
     assert 'dice_brain' in card.scores['validation patches']
+    (tmp_path / 'data.csv').write_text('subject,image\n')
     with pytest.raises(UserError, match=r'\[heads\]; give label maps \(--label-maps\)'):
         segsr(recipe, '--data', tmp_path / 'data.csv', '--out', tmp_path / 'other')
 
