@@ -26,7 +26,7 @@ from bids_segsr.inference.in_memory import ImageLike, as_source
 from bids_segsr.inference.one_image import Processed, Source, process_image, write_result
 from bids_segsr.inference.processing import Processing
 from bids_segsr.inference.verdict import Verdict, judge
-from bids_segsr.zoo.find import BRAIN_MASK_MODEL, DEFAULT_MODEL, find_card, load_model
+from bids_segsr.zoo.find import DEFAULT_MODEL, load_model
 from bids_segsr.zoo.store import TrainedModel
 
 if TYPE_CHECKING:
@@ -427,11 +427,12 @@ def _write_report(made: Processed, written: dict[str, Path], target: Path) -> Pa
     # Nipype tells of every node that draws a figure
     for name in ('nipype.workflow', 'nipype.interface', 'nipype.utils'):
         logging.getLogger(name).setLevel(logging.ERROR)
-    finder = find_card(BRAIN_MASK_MODEL)
+    given = made.source.mask
     text = methods_text(
         made.card,
-        made.processing,
+        made.chosen,
         modality=made.source.modality,
-        brain_model=f'{finder.name} {finder.version}',
+        masks=[given.name] if given else (),
+        all_masked=given is not None,
     )
     return write_report(made, written, target, text)

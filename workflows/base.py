@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bids_segsr.workflows.derivatives import init_derivatives_wf
 from bids_segsr.workflows.image import IMAGE_FIELDS, Resources, init_image_wf, map_gb
 from bids_segsr.workflows.reportlets import init_figures_wf
-from nipype.pipeline import engine as pe
+from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_segsr import __version__
 from bids_segsr.bids.names import bids_uri, graph_name
@@ -19,7 +19,7 @@ from bids_segsr.bids.participants import find_age
 from bids_segsr.bids.sidecars import Provenance
 from bids_segsr.imaging.resample import isotropic_grid
 from bids_segsr.imaging.volume import Volume, load_scan
-from bids_segsr.inference import steps
+from bids_segsr.inference import methods_text, steps
 from bids_segsr.inference.tiling import full_resolution_filters, peak_memory_gb
 from bids_segsr.zoo.find import BRAIN_MASK_MODEL, find_card
 
@@ -35,31 +35,50 @@ REGISTRATION_GB = 0.3
 """ANTs with a template of 2 mm."""
 
 
-def init_bids_segsr_wf(graphs: Sequence[pe.Workflow]) -> pe.Workflow:
+def init_bids_segsr_wf(graphs: Sequence[LiterateWorkflow]) -> LiterateWorkflow:
     """Build the graph of a run.
 
     Args:
         graphs: One of each image, see `init_single_image_wf`.
 
-    Returns:
-        A workflow that holds them.
+    Inputs:
+        none.
+
+    Outputs:
+        none; `visit_desc` tells the methods text.
     """
     # another version must not take this one's results from the work directory
-    workflow = pe.Workflow(name=f'bids_segsr_{re.sub("[^0-9a-zA-Z]", "_", __version__)}_wf')
+    workflow = LiterateWorkflow(f'bids_segsr_{re.sub("[^0-9a-zA-Z]", "_", __version__)}_wf')
+    workflow.__desc__ = methods_text.opening()
+    workflow.__postdesc__ = methods_text.closing()
     workflow.add_nodes(list(graphs))
     return workflow
 
 
 def init_single_image_wf(
-    settings: Settings, scan: Scan, card: ModelCard, *, use_gpu: bool = False
-) -> pe.Workflow:
+    settings: Settings,
+    scan: Scan,
+    card: ModelCard,
+    *,
+    masks: Sequence[str] = (),
+    all_masked: bool = False,
+    use_gpu: bool = False,
+) -> LiterateWorkflow:
     """Build the graph of one image: its processing, derivatives and figures.
 
     Args:
         settings: The settings of the run, with the model named.
         scan: A scan that can be read.
         card: Card of the model.
+        masks: Datasets that brain masks of the run were taken from, for the methods text.
+        all_masked: Whether every image of the run has such a mask.
         use_gpu: Whether the network node takes a GPU slot.
+
+    Inputs:
+        none.
+
+    Outputs:
+        none; files are written below the root of the derivatives.
 
     Returns:
         The workflow, named after the image (`sub-01_run-1_T2w_wf`).
@@ -100,6 +119,9 @@ def init_single_image_wf(
             ),
             use_gpu=use_gpu,
         ),
+        methods=methods_text.image_text(
+            card, settings.processing, modality=modality, masks=masks, all_masked=all_masked
+        ),
         name='image',
     )
     root = settings.derivatives_root
@@ -122,7 +144,7 @@ def init_single_image_wf(
         corrected=processing.bias_correction != 'none',
         fine_gb=map_gb(grid.shape),
     )
-    workflow = pe.Workflow(name=graph_name(scan.label))
+    workflow = LiterateWorkflow(graph_name(scan.label))
     for sink in (derivatives_wf, figures_wf):
         workflow.connect([
             (image_wf, sink, [(f'outputnode.{field}', f'inputnode.{field}')])

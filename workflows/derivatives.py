@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bids_segsr.workflows.image import IMAGE_FIELDS, has_cortex
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
+from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_segsr.bids import sidecars
 from bids_segsr.bids.names import bids_uri, derivative_name, output_entities
@@ -38,7 +39,7 @@ def init_derivatives_wf(
     card: ModelCard,
     masked: bool,
     name: str = 'derivatives',
-) -> pe.Workflow:
+) -> LiterateWorkflow:
     """Build the graph that writes the derivatives of one image.
 
     Args:
@@ -51,8 +52,11 @@ def init_derivatives_wf(
         masked: Whether there is a brain mask.
         name: Name of the workflow.
 
-    Returns:
-        A workflow whose `inputnode` takes `workflows.image.IMAGE_FIELDS`.
+    Inputs:
+        the fields of `workflows.image.IMAGE_FIELDS`, at `inputnode`.
+
+    Outputs:
+        none; files are written below `root`.
     """
     suffix = scan.entities['suffix']
     written = output_entities(suffix, provenance.processing['resolution'], card.name)
@@ -85,7 +89,7 @@ def init_derivatives_wf(
     if card.regions:
         metadata['regions'] = sidecars.segmentation(provenance, seen, 'regions')
 
-    workflow = pe.Workflow(name=name)
+    workflow = LiterateWorkflow(name=name)
     inputnode = pe.Node(niu.IdentityInterface(fields=list(IMAGE_FIELDS)), name='inputnode')
     for field, sidecar in metadata.items():
         node = pe.Node(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
+from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_segsr.interfaces.imaging import BrainMask, Conform, CorrectBiasField, Interpolate
 from bids_segsr.interfaces.inference import Segment, SuperResolve
@@ -25,28 +26,28 @@ GB_PER_VOXEL = 4e-9
 ITK_GB = 0.25
 """Interpreter and SimpleITK, before the first voxel."""
 
-IMAGE_FIELDS = (
-    'scan',
-    'preproc',
-    'brain_mask',
-    'interpolated',
-    'fine_mask',
-    'superresolved',
-    'probability',
-    'dseg',
-    'structure_mask',
-    'regions',
-    'entropy',
-    'disagreement',
-    'residual',
-    'qc',
-    'device',
-    'precision',
-    'skull_strip',
-    'stripped',
-    'header_notes',
-)
-"""What is known of one image when its graph has run."""
+IMAGE_FIELDS = {
+    'scan': 'the scan, its header mended',
+    'preproc': 'the bias-corrected scan',
+    'brain_mask': 'brain mask on the grid of the scan',
+    'interpolated': 'cubic B-spline of the scan on the isotropic grid',
+    'fine_mask': 'brain mask on the isotropic grid',
+    'superresolved': 'the image that the network restored',
+    'probability': 'probability of the cortex',
+    'dseg': 'the cortex as a label',
+    'structure_mask': 'the cortex as a mask',
+    'regions': 'number of the likeliest tissue',
+    'entropy': 'entropy of the network',
+    'disagreement': 'disagreement of overlapping patches',
+    'residual': 'the result seen through the forward model, minus the scan',
+    'qc': 'the QC record (JSON)',
+    'device': 'where the network ran',
+    'precision': 'in what precision',
+    'skull_strip': 'how the brain mask came about',
+    'stripped': 'whether the scan itself holds the brain alone',
+    'header_notes': 'what was mended in the header',
+}
+"""What is known of one image when its graph has run: files, unless they are words."""
 
 
 def has_cortex(card: ModelCard) -> bool:
@@ -90,8 +91,9 @@ def init_image_wf(
     model: str,
     facts: dict[str, Any],
     resources: Resources,
+    methods: str,
     name: str,
-) -> pe.Workflow:
+) -> LiterateWorkflow:
     """Build the graph of one image.
 
     SegSRGAN (2020, Fig. 2): the scan is interpolated, a network restores and segments it; around
@@ -107,13 +109,19 @@ def init_image_wf(
         model: Name or path that the model is loaded from.
         facts: Entries of the QC file that are known already.
         resources: Memory and threads of the nodes.
+        methods: What the methods text tells of these steps (`inference.methods_text.image_text`).
         name: Name of the workflow.
 
-    Returns:
-        A workflow whose `outputnode` holds the files of the fields in `IMAGE_FIELDS`. A model
-        without segmentation leaves `probability`, `dseg`, `structure_mask` and `regions` out.
+    Inputs:
+        none; the scan and its mask are arguments.
+
+    Outputs:
+        the fields of `IMAGE_FIELDS`, at `outputnode`. A model without segmentation leaves
+        `probability`, `dseg`, `structure_mask`, `entropy` and `disagreement` out, one without
+        tissues `regions`.
     """
-    workflow = pe.Workflow(name=name)
+    workflow = LiterateWorkflow(name=name)
+    workflow.__desc__ = methods
     outputnode = pe.Node(niu.IdentityInterface(fields=list(IMAGE_FIELDS)), name='outputnode')
     threads, scan_gb, fine_gb = resources.omp_nthreads, resources.scan_gb, resources.fine_gb
 

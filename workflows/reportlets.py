@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bids_segsr.workflows.image import IMAGE_FIELDS, has_cortex
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
+from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_segsr.bids.names import derivative_name
 from bids_segsr.interfaces.bids import SaveDerivative
@@ -37,7 +38,7 @@ def init_figures_wf(
     corrected: bool,
     fine_gb: float,
     name: str = 'figures',
-) -> pe.Workflow:
+) -> LiterateWorkflow:
     """Build the graph that draws the report of one image.
 
     Args:
@@ -50,10 +51,13 @@ def init_figures_wf(
         fine_gb: Memory of one float32 map on the isotropic grid, in GB.
         name: Name of the workflow.
 
-    Returns:
-        A workflow whose `inputnode` takes `workflows.image.IMAGE_FIELDS`.
+    Inputs:
+        the fields of `workflows.image.IMAGE_FIELDS`, at `inputnode`.
+
+    Outputs:
+        none; files are written below `root`.
     """
-    workflow = pe.Workflow(name=name)
+    workflow = LiterateWorkflow(name=name)
     inputnode = pe.Node(niu.IdentityInterface(fields=list(IMAGE_FIELDS)), name='inputnode')
     summary = ImageSummary(file_name=file_name)
     figures = {

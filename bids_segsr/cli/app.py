@@ -145,10 +145,6 @@ def run_participants(settings: Settings) -> int:
         check_scheduler(settings)
     settings, card = _with_model(settings)
     check_suitable(card)
-    if settings.boilerplate_only:
-        for path in _write_boilerplate(settings, card):
-            print(path)
-        return FINE
     with ExitStack() as locks:
         if not settings.dry_run:
             for subject in subjects:
@@ -162,6 +158,8 @@ def run_participants(settings: Settings) -> int:
         check_modality(chosen.scans, settings.derivatives_root)
         if settings.dry_run:
             return _dry_run(settings, chosen, card)
+        if settings.boilerplate_only:
+            return _write_methods(settings, chosen, card)
         check_model(str(settings.model))
         return _process(settings, chosen, card)
 
@@ -195,28 +193,50 @@ def _collect(settings: Settings, subjects: Sequence[str]) -> Collection:
     return chosen
 
 
-def _dry_run(settings: Settings, chosen: Collection, card: ModelCard) -> int:
-    from bids_segsr.execution.preflight import describe, preflight
+def _look(settings: Settings, chosen: Collection) -> tuple[list[Scan], list[Problem]]:
+    """Return the scans that can be processed, and tell why the others cannot."""
+    from bids_segsr.execution.preflight import preflight
 
     good, problems = preflight(chosen.scans, settings.mem_gb)
     problems += [Problem(item.image, item.message) for item in chosen.unusable]
+    for problem in problems:
+        _complain(f'{problem.image} is left out: {problem.message}')
+    return good, problems
+
+
+def _dry_run(settings: Settings, chosen: Collection, card: ModelCard) -> int:
+    from bids_segsr.execution.preflight import describe
+
+    good, problems = _look(settings, chosen)
     print(f'model: {card.name} {card.version}')
     for scan in good:
         print(describe(scan, settings, card.name))
-    for problem in problems:
-        _complain(f'{problem.image} is left out: {problem.message}')
+    return FAILED if problems else FINE
+
+
+def _write_methods(settings: Settings, chosen: Collection, card: ModelCard) -> int:
+    """Write what the graph of the images tells of itself, and run nothing."""
+    from bids_segsr.bids.citation import write_citation
+
+    good, problems = _look(settings, chosen)
+    if good:
+        workflow, unbuilt = _build(settings, good, card)
+        problems += unbuilt
+        if len(unbuilt) < len(good):
+            for path in write_citation(settings.derivatives_root, workflow.visit_desc()):
+                print(path)
     return FAILED if problems else FINE
 
 
 def _process(settings: Settings, chosen: Collection, card: ModelCard) -> int:
     """Write the frame of the derivatives, run the workflow and build the reports."""
+    from bids_segsr.bids.citation import write_citation
     from bids_segsr.bids.description import (
         write_bidsignore,
         write_dataset_description,
         write_dseg_tsv,
     )
     from bids_segsr.bids.names import LABEL
-    from bids_segsr.execution.preflight import preflight
 
     root, scans = settings.derivatives_root, chosen.scans
     subjects = sorted(
@@ -229,15 +249,11 @@ def _process(settings: Settings, chosen: Collection, card: ModelCard) -> int:
     write_dseg_tsv(root, card.labels)
     if card.regions:
         write_dseg_tsv(root, dict(enumerate(card.regions, start=1)), seg='regions')
-    _write_boilerplate(settings, card)
     for subject in subjects:
         write_toml(settings, settings.log_dir(subject) / 'bids_segsr.toml')
     if settings.clean_workdir:
         _empty(settings.work_dir)
-    good, problems = preflight(scans, settings.mem_gb)
-    problems += [Problem(item.image, item.message) for item in chosen.unusable]
-    for problem in problems:
-        _complain(f'{problem.image} is left out: {problem.message}')
+    good, problems = _look(settings, chosen)
     _record(settings, subjects, problems)
     for subject in subjects:
         remove_partial(root, subject)
@@ -255,6 +271,8 @@ def _process(settings: Settings, chosen: Collection, card: ModelCard) -> int:
             logger.debug('the workflow could not be built', exc_info=True)
             _complain(f'the workflow could not be built: {one_line(error)}')
             return NOT_BUILT
+        if len(unbuilt) < len(good):
+            write_citation(root, workflow.visit_desc())
         problems += _execute(workflow, settings, good, unbuilt)
         _record(settings, subjects, problems)
     warned = _tell_warnings(root, good)
@@ -277,11 +295,24 @@ def _build(
     from bids_segsr.workflows.base import init_bids_segsr_wf, init_single_image_wf
 
     use_gpu = uses_gpu(settings)
+    masks = [scan.brain_mask for scan in scans if scan.brain_mask is not None]
+    given = [
+        name
+        for name, root in settings.derivatives.items()
+        if any(mask.is_relative_to(root) for mask in masks)
+    ]
     problems = []
 
     def graph(scan: Scan) -> Any:
         try:
-            found = init_single_image_wf(settings, scan, card, use_gpu=use_gpu)
+            found = init_single_image_wf(
+                settings,
+                scan,
+                card,
+                masks=given,
+                all_masked=len(masks) == len(scans),
+                use_gpu=use_gpu,
+            )
             if runs_here(settings):
                 check_memory(found, settings.mem_gb)
         except Exception as error:  # one image that is gone meanwhile must not stop the others
@@ -427,22 +458,6 @@ def _latest_run(settings: Settings, subject: str) -> Settings | None:
         return settings
     runs = sorted(path.name for path in folder.parent.glob('*') if path.is_dir())
     return replace(settings, run_uuid=runs[-1]) if runs else None
-
-
-def _write_boilerplate(settings: Settings, card: ModelCard) -> tuple[Path, Path]:
-    from bids_segsr.bids.citation import write_citation
-    from bids_segsr.inference.methods_text import methods_text
-    from bids_segsr.zoo.find import BRAIN_MASK_MODEL, find_card
-
-    finder = find_card(BRAIN_MASK_MODEL)
-    text = methods_text(
-        card,
-        settings.processing,
-        modality=settings.modality,
-        brain_model=f'{finder.name} {finder.version}',
-        masks=tuple(settings.derivatives),
-    )
-    return write_citation(settings.derivatives_root, text)
 
 
 def _empty(folder: Path) -> None:

@@ -101,6 +101,7 @@ class Processed:
     Attributes:
         source: The image.
         card: Card of the model.
+        chosen: The choices as they were made.
         processing: Settled choices.
         scan: As conformed.
         corrected: Bias-corrected.
@@ -115,6 +116,7 @@ class Processed:
 
     source: Source
     card: ModelCard
+    chosen: Processing
     processing: Processing
     scan: Volume
     corrected: Volume
@@ -228,8 +230,8 @@ def process_image(
     for warning in qc['warnings']:
         tell(warning)
     return Processed(
-        source, card, settled, scan, corrected, brain, method, fine, prediction, segmentation,
-        checked.residual, qc,
+        source, card, processing, settled, scan, corrected, brain, method, fine, prediction,
+        segmentation, checked.residual, qc,
     )  # fmt: skip
 
 

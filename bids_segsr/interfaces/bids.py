@@ -36,10 +36,8 @@ class _SaveDerivativeOutputSpec(TraitedSpec):
 class SaveDerivative(SimpleInterface):
     """Copy a file to its BIDS name, with a sidecar.
 
-    niworkflows' `DerivativesDataSink` writes hard links into the work directory (editing a
-    derivative would edit the cache), forces `"Resolution": "Unknown"` on images in their own
-    space, rewrites headers, and importing it needs a writable TemplateFlow home; the names and
-    headers are exact already, so that a copy is all that is left to do.
+    Names and headers are exact already, so that a copy is all that is left to do; what stands
+    against niworkflows' `DerivativesDataSink` was measured (docs/development.md).
 
     Args:
         sidecar_fields: Further inputs, which become entries of the sidecar: what is known after

@@ -72,7 +72,7 @@ def save(in_file: str, out_file: str, content: str) -> None:
     Path(out_file).write_text(content, encoding='utf-8')
 
 
-def toy_graph(settings: Settings, scan: Scan, card: Any, *, use_gpu: bool = False) -> Any:
+def toy_graph(settings: Settings, scan: Scan, card: Any, **_: Any) -> Any:
     from nipype.interfaces.utility import Function
     from nipype.pipeline import engine as pe
 
@@ -89,9 +89,10 @@ def toy_graph(settings: Settings, scan: Scan, card: Any, *, use_gpu: bool = Fals
 
 
 def toy_workflow(graphs: Any) -> Any:
-    from nipype.pipeline import engine as pe
+    from niworkflows.engine.workflows import LiterateWorkflow
 
-    workflow = pe.Workflow('bids_segsr_wf')
+    workflow = LiterateWorkflow('bids_segsr_wf')
+    workflow.__desc__ = 'Told by the graph [@nipype].\n'
     workflow.add_nodes(graphs)
     return workflow
 
@@ -105,6 +106,7 @@ class Bench:
         self.reports: list[tuple[str, str]] = []
         self.built: list[list[str]] = []
         self.problems = 0
+        self.masks: Any = None
 
     def image(self, name: str, **options: Any) -> Path:
         subject = name.split('_')[0]
@@ -138,8 +140,9 @@ def bench(
             raise ModelError(f'{name}: no such model; known are toy')
         return CARD
 
-    def init_single_image_wf(settings: Settings, scan: Scan, card: Any, *, use_gpu: bool) -> Any:
-        assert (settings.model, card, use_gpu) == ('toy', CARD, False)
+    def init_single_image_wf(settings: Settings, scan: Scan, card: Any, **others: Any) -> Any:
+        assert (settings.model, card, others['use_gpu']) == ('toy', CARD, False)
+        bench.masks = others['masks'], others['all_masked']
         return toy_graph(settings, scan, card)
 
     def init_bids_segsr_wf(graphs: Any) -> Any:
@@ -277,7 +280,7 @@ def test_image_that_is_deleted_after_the_look_fails_alone(
     bench.image('sub-02_T2w')
     run_workflow = app.run_workflow
 
-    def build(settings: Settings, scan: Scan, card: Any, *, use_gpu: bool) -> Any:
+    def build(settings: Settings, scan: Scan, card: Any, **others: Any) -> Any:
         graph = toy_graph(settings, scan, card)
         conform = pe.Node(Conform(in_file=str(scan.path)), name='conform')
         graph.connect(conform, 'out_file', graph.get_node('step'), 'in_file')
@@ -310,10 +313,10 @@ def test_image_without_a_graph_or_a_result_is_named(
     base = sys.modules['bids_segsr.workflows.base']
     init_single_image_wf = base.init_single_image_wf
 
-    def build(settings: Settings, scan: Scan, card: Any, *, use_gpu: bool) -> Any:
+    def build(settings: Settings, scan: Scan, card: Any, **others: Any) -> Any:
         if scan.subject == '01':
             raise ValueError('no graph')
-        graph = init_single_image_wf(settings, scan, card, use_gpu=use_gpu)
+        graph = init_single_image_wf(settings, scan, card, **others)
         if scan.subject == '02':
             graph.remove_nodes([graph.get_node('save')])
         return graph
@@ -500,13 +503,6 @@ def test_a_model_that_finds_the_brain_is_refused(bench: Bench) -> None:
     assert not bench.out.exists()
 
 
-def test_methods_tell_what_finds_the_brain(bench: Bench) -> None:
-    bench.image('sub-01_T2w')
-    assert bench.run('--boilerplate-only')[0] == 0
-    text = (bench.out / 'logs' / 'CITATION.md').read_text(encoding='utf-8')
-    assert 'by the network finder 3' in text
-
-
 def test_cuda_without_cuda(bench: Bench) -> None:
     torch = pytest.importorskip('torch')
     if torch.version.cuda is not None:
@@ -567,8 +563,29 @@ def test_boilerplate_only(bench: Bench) -> None:
     status, out, _ = bench.run('--boilerplate-only')
 
     assert status == 0
-    assert out.split() == [str(bench.out / 'logs' / f'CITATION.{x}') for x in ('md', 'bib')]
-    assert bench.built == []
+    text, bib = (bench.out / 'logs' / f'CITATION.{x}' for x in ('md', 'bib'))
+    assert out.split() == [str(text), str(bib)]
+    assert text.read_text(encoding='utf-8') == 'Told by the graph [@nipype].\n'
+    assert '{nipype,' in bib.read_text(encoding='utf-8')
+    assert not bench.reports
+    assert not list(bench.out.rglob('*_qc.json'))
+
+
+def test_methods_tell_of_masks_that_were_taken(bench: Bench) -> None:
+    for label in ('01', '02'):
+        bench.image(f'sub-{label}_T2w')
+    for name in ('used', 'unused'):
+        folder = bench.root / name
+        folder.mkdir()
+        (folder / 'dataset_description.json').write_text('{"Name": "x", "BIDSVersion": "1.8.0"}')
+    flags = ['-d', 'unused=unused', '-d', 'used=used', '--boilerplate-only']
+    mask = 'sub-{0}/anat/sub-{0}_desc-brain_mask.nii.gz'
+    write_image(bench.root / 'used' / mask.format('01'))
+    assert bench.run(*flags, '--allow-missing-masks')[0] == 0
+    assert bench.masks == (['used'], False)
+    write_image(bench.root / 'used' / mask.format('02'))
+    assert bench.run(*flags)[0] == 0
+    assert bench.masks == (['used'], True)
 
 
 def test_reports_only_takes_the_latest_run(bench: Bench) -> None:

@@ -13,7 +13,7 @@ from bids_segsr.bids.citation import write_citation
 from bids_segsr.inference.methods_text import methods_text
 from bids_segsr.inference.processing import Processing
 from bids_segsr.zoo.card import InputContract, ModelCard
-from bids_segsr.zoo.find import DEFAULT_MODEL, find_card
+from bids_segsr.zoo.find import BRAIN_MASK_MODEL, DEFAULT_MODEL, find_card
 
 CARD = ModelCard(
     name='m',
@@ -27,9 +27,11 @@ CARD = ModelCard(
 )
 
 
-def text_of(card: ModelCard = CARD, masks: tuple[str, ...] = (), **choices: Any) -> str:
+def text_of(
+    card: ModelCard = CARD, masks: tuple[str, ...] = (), all_masked: bool = False, **choices: Any
+) -> str:
     how = Processing(**choices)
-    return methods_text(card, how, modality='T2w', brain_model='finder 3', masks=masks)
+    return methods_text(card, how, modality='T2w', masks=masks, all_masked=all_masked)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +66,8 @@ def test_every_citation_has_an_entry(tmp_path: Path, architecture: str, template
         ({'bias_correction': 'none'}, 'The bias field of each T2w image was not corrected.'),
         ({'skull_strip_tool': 'hd-bet'}, 'by *HD-BET* [@hdbet]'),
         ({'skull_strip_template': 'MNIInfant'}, 'registration of the template MNIInfant'),
-        ({'masks': ('manual',)}, 'taken from manual'),
+        ({'masks': ('manual',)}, 'taken from manual where they exist. The brain was'),
+        ({'masks': ('manual',), 'all_masked': True}, 'taken from manual. The image was'),
     ],
 )
 def test_choices_are_told(choices: dict[str, Any], words: str) -> None:
@@ -74,7 +77,8 @@ def test_choices_are_told(choices: dict[str, Any], words: str) -> None:
 
 def test_defaults_are_told_too() -> None:
     assert 'patches of 96^3^ voxels every 80 voxels with gaussian weights' in text_of()
-    assert 'by the network finder 3, trained on' in text_of()
+    finder = find_card(BRAIN_MASK_MODEL)
+    assert f'by the network {finder.name} {finder.version}, trained on' in text_of()
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,16 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
-from bids_segsr.workflows.base import init_single_image_wf
+from bids_segsr.workflows import single_report
+from bids_segsr.workflows.base import init_bids_segsr_wf, init_single_image_wf
 from geometry_phantoms import oblique_affine
 
 from bids_segsr.bids.query import Scan
 from bids_segsr.cli.segsr import main
 from bids_segsr.execution.settings import Settings
-from bids_segsr.imaging.volume import save_volume
+from bids_segsr.imaging.volume import load_scan, save_volume
 from bids_segsr.inference.processing import Processing
 from bids_segsr.networks import create
 from bids_segsr.zoo.card import InputContract, ModelCard
@@ -72,6 +74,37 @@ def write_scan(folder: Path, kind: str) -> tuple[Path, Path | None]:
     return path, save_volume(folder / 'mask.nii.gz', brain, AFFINE)
 
 
+def write_series(folder: Path, scan: Path) -> Path:
+    """The scan of a NIfTI file as a DICOM series, one file a slice."""
+    image = nib.load(scan)
+    to_lps = np.diag([-1.0, -1, 1, 1]) @ image.affine
+    spacing = np.linalg.norm(to_lps[:3, :3], axis=0)
+    axes = to_lps[:3, :3] / spacing
+    voxels = np.asarray(image.dataobj).round().astype(np.int16)
+    folder.mkdir(parents=True)
+    for k in range(voxels.shape[2]):
+        part = sitk.GetImageFromArray(voxels[:, :, k : k + 1].T)
+        part.SetSpacing([float(x) for x in spacing])
+        tags = {
+            '0008|0060': 'MR',
+            '0020|000e': '1.2.3.4.1',
+            '0020|000d': '1.2.3.4',
+            '0008|0018': f'1.2.3.4.1.5.{k}',
+            '0008|0016': '1.2.840.10008.5.1.4.1.1.4',
+            '0020|0037': '\\'.join(f'{x:.9f}' for x in axes[:, :2].T.ravel()),
+            '0020|0032': '\\'.join(f'{x:.7f}' for x in to_lps[:3, 3] + k * to_lps[:3, 2]),
+            '0018|0050': '2.4',
+            '0020|0013': str(k + 1),
+        }
+        for key, value in tags.items():
+            part.SetMetaData(key, value)
+        writer = sitk.ImageFileWriter()
+        writer.KeepOriginalImageUIDOn()
+        writer.SetFileName(str(folder / f'IM{k:04d}.dcm'))
+        writer.Execute(part)
+    return folder
+
+
 @pytest.mark.parametrize(
     ('model', 'image', 'choices'),
     [
@@ -79,14 +112,22 @@ def write_scan(folder: Path, kind: str) -> tuple[Path, Path | None]:
         ('tissues', 'head', {'keep_largest': True}),
         ('tissues', 'stripped', {'skull_strip': 'skip', 'blending': 'uniform'}),
         ('image', 'head', {'resolution': 1.3}),
+        ('cortex', 'dicom', {}),
     ],
 )
 def test_app_and_predict_agree(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], model: str, image: str, choices: dict
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, image: str, choices: dict
 ) -> None:
     folder = tmp_path / 'raw' / 'sub-01' / 'anat'
     folder.mkdir(parents=True)
     path, mask = write_scan(folder, image)
+    given = path
+    if image == 'dicom':
+        # the App reads what a converter makes of the series
+        given = write_series(tmp_path / 'series' / 'sub-01_T2w', path)
+        converted = load_scan(given)
+        np.testing.assert_allclose(converted.affine, AFFINE, atol=1e-3)
+        save_volume(path, converted.data, converted.affine)
     trained = write_model(tmp_path, model)
     choices = {'resolution': 1.2, 'patch_size': 24, 'device': 'cpu', **choices}
     settings = Settings(
@@ -98,7 +139,13 @@ def test_app_and_predict_agree(
     )
     entities = {'subject': '01', 'suffix': 'T2w', 'datatype': 'anat', 'extension': '.nii.gz'}
     scan = Scan(path, entities, {'SliceThickness': 2.4}, mask)
-    workflow = init_single_image_wf(settings, scan, find_card(str(trained)))
+    workflow = init_single_image_wf(
+        settings,
+        scan,
+        find_card(str(trained)),
+        masks=[mask.name] if mask else (),
+        all_masked=mask is not None,
+    )
     workflow.base_dir = str(settings.work_dir)
     threads = torch.get_num_threads()
     try:
@@ -111,7 +158,10 @@ def test_app_and_predict_agree(
     if mask is not None:
         flags += ['--mask', str(mask)]
     out = tmp_path / 'predict'
-    assert main(['predict', str(path), str(out), '--model', str(trained), *flags]) == 0
+    told: list[str] = []
+    monkeypatch.setattr(single_report, 'write_citation', lambda _, text: told.append(text))
+    assert main(['predict', str(given), str(out), '--model', str(trained), *flags]) == 0
+    assert told == [init_bids_segsr_wf([workflow]).visit_desc()]
 
     app = tmp_path / 'app' / 'sub-01' / 'anat'
     images = sorted(p.name for p in app.glob('*.nii.gz'))
