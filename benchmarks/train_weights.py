@@ -28,7 +28,8 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy import optimize
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from bids_segsr.imaging.metrics import calibration_error, dice
 from bids_segsr.networks import create
@@ -47,6 +48,8 @@ PAIR, NEWBORN = 'default-model', 'segsrgan-newborn'
 TISSUES = ('tissues', 'tissues-newborn')
 HALVES = (*TISSUES, 'intensity')
 JOBS = (*HALVES, 'segsrgan', 'segsrgan-twin', 'brain-mask')
+STRIDE = 7
+"""Every so many voxels calibrate."""
 RATES = {'tissues': 7e-4, 'tissues-newborn': 7e-4, 'intensity': 6e-4}
 
 
@@ -180,17 +183,21 @@ def join(halves: dict[str, TrainedModel], out: Path) -> Path:
 
 
 def calibrate(model: TrainedModel, job: str, data: Path, out: Path) -> pd.DataFrame:
-    """Divide the logits of a half for the tissues by the temperature that suits validation best.
+    """Scale the logits of a half for the tissues and shift each class as suits validation best.
+
+    The shifts are those of the least cross-entropy: a Dice loss makes thin classes too large. The
+    temperature (Guo et al. 2017, section 4.2) is that of the least calibration error.
 
     Args:
         model: The half.
         job: Whose validation patches: a name of TISSUES.
         data: Folder of the label maps.
-        out: Folder of the model whose last convolution has been divided.
+        out: Folder of the model whose last convolution has been changed.
 
     Returns:
         Scores before and after: temperature, cross-entropy in nats, expected calibration error
-        (what is minimised: mean over the tissues; and of the cortex), Dice of every class.
+        (mean over the tissues, and of the cortex), Dice and volume over the true one of every
+        class.
     """
     recipe = recipe_of(job, 1, 1, 'cpu')
     patches = make_label_map_dataset(recipe, data, 'validation', recipe.seed + 1, out / 'cache')
@@ -202,43 +209,65 @@ def calibrate(model: TrainedModel, job: str, data: Path, out: Path) -> pd.DataFr
             classes = model.network(patch['image'][None])[0, -len(CLASSES) :]
         inside = (patch['image'][0] != 0).flatten()
         found.append(classes.flatten(1)[:, inside].T.clamp_min(1e-8).log())
-        true.append(patch['target'][-len(CLASSES) :].flatten(1)[:, inside].T)
-    logits, shares = torch.cat(found), torch.cat(true)
-
-    def told(temperature: float) -> dict[str, float]:
-        probability = (logits / temperature).softmax(1)
-        first, second = probability.argmax(1), shares.argmax(1)
-        return {
-            'temperature': temperature,
-            'cross_entropy': float(-(shares * probability.log()).sum(1).mean()),
-            'calibration_error': float(
-                np.mean(
-                    [
-                        calibration_error(probability[:, k].numpy(), (second == k).numpy())
-                        for k in range(1, len(CLASSES))
-                    ]
-                )
-            ),
-            'calibration_error_cortex': calibration_error(
-                probability[:, 1].numpy(), (second == 1).numpy()
-            ),
-            **{
-                name: dice((first == number).numpy(), (second == number).numpy())
-                for number, name in enumerate(CLASSES)
-            },
-        }
-
-    best = optimize.minimize_scalar(
-        lambda t: told(t)['calibration_error'], bounds=(0.5, 3.0), options={'xatol': 0.02}
+        true.append(patch['target'][-len(CLASSES) :].flatten(1)[:, inside].argmax(0))
+    logits, labels = torch.cat(found), torch.cat(true)
+    shifted = logits + _shifts(logits[::STRIDE], labels[::STRIDE])
+    found_scale = optimize.minimize_scalar(
+        lambda scale: _calibration_errors(scale * shifted, labels)[1:].mean(),
+        bounds=(0.5, 2.0),
+        options={'xatol': 0.02},
     )
+    scale, shift = float(found_scale.x), (shifted - logits)[0]
     head = model.network.heads['classes']  # type: ignore[index]
     last = head.classes if isinstance(head, ClassHead) else head
     assert isinstance(last, nn.Conv3d)  # noqa: S101 - narrows
+    repeats = last.out_channels // len(CLASSES)
     with torch.no_grad():
-        for parameter in last.parameters():
-            parameter.div_(float(best.x))
+        last.weight.mul_(scale)
+        last.bias = nn.Parameter(
+            scale * (last.bias + shift.repeat_interleave(repeats))  # type: ignore[operator]
+        )
     save_model(out, model.network, model.card)
-    return pd.DataFrame([told(1.0), told(float(best.x))])
+    return pd.DataFrame([_told(logits, labels), _told(scale * shifted, labels)])
+
+
+def _shifts(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the shift of every class of the least cross-entropy, at its best scale."""
+    scale = torch.ones((), requires_grad=True)
+    shifts = torch.zeros(logits.shape[1], requires_grad=True)
+    optimiser = torch.optim.LBFGS([scale, shifts], max_iter=60, line_search_fn='strong_wolfe')
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        loss = functional.cross_entropy(scale * (logits + shifts), labels)
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    return shifts.detach()
+
+
+def _calibration_errors(logits: Tensor, labels: Tensor) -> np.ndarray:
+    probability = logits.softmax(1)
+    return np.array(
+        [
+            calibration_error(probability[:, k].numpy(), (labels == k).numpy())
+            for k in range(len(CLASSES))
+        ]
+    )
+
+
+def _told(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    found, errors = logits.argmax(1), _calibration_errors(logits, labels)
+    told = {
+        'cross_entropy': float(functional.cross_entropy(logits, labels)),
+        'calibration_error': float(np.mean(errors[1:])),
+        'calibration_error_cortex': errors[1],
+    }
+    for k, name in enumerate(CLASSES):
+        told[f'dice {name}'] = dice((found == k).numpy(), (labels == k).numpy())
+        told[f'volume {name}'] = float((found == k).sum() / (labels == k).sum())
+    return told
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
