@@ -19,7 +19,7 @@ from bids_segsr.workflows.base import init_single_image_wf
 from bids_segsr.bids.query import Scan
 from bids_segsr.execution.settings import Settings
 from bids_segsr.imaging.volume import save_volume
-from bids_segsr.zoo.find import DEFAULT_MODEL, find_card
+from bids_segsr.zoo.find import DEFAULT_MODEL
 
 PARTS = ('image', 'derivatives', 'figures')
 
@@ -36,7 +36,7 @@ def main() -> None:
         save_volume(path, scan, np.diag([1.0, 1.0, 4.0, 1.0]))
         settings = Settings(Path(folder), Path(folder, 'out'), model=DEFAULT_MODEL)
         entities = {'subject': '01', 'suffix': 'T2w', 'datatype': 'anat', 'extension': '.nii.gz'}
-        graph = init_single_image_wf(settings, Scan(path, entities, {}), find_card(DEFAULT_MODEL))
+        graph = init_single_image_wf(settings, Scan(path, entities, {}))
         for part in PARTS:
             drawn = Path(folder, f'{part}.dot')
             graph.get_node(part).write_graph(

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import nibabel as nib
 import numpy as np
 
+from bids_segsr.bids.participants import postmenstrual
 from bids_segsr.exceptions import UserError
 from bids_segsr.execution.progress_line import ProgressLine
 from bids_segsr.files import make_folder, write_text
@@ -26,7 +27,7 @@ from bids_segsr.inference.in_memory import ImageLike, as_source
 from bids_segsr.inference.one_image import Processed, Source, process_image, write_result
 from bids_segsr.inference.processing import Processing
 from bids_segsr.inference.verdict import Verdict, judge
-from bids_segsr.zoo.find import DEFAULT_MODEL, load_model
+from bids_segsr.zoo.find import AUTO_MODEL, load_model
 from bids_segsr.zoo.store import TrainedModel
 
 if TYPE_CHECKING:
@@ -185,7 +186,8 @@ def predict(
     affine: np.ndarray | None = None,
     mask: ImageLike | None = None,
     guides: Sequence[ImageLike] = (),
-    model: str | Path | TrainedModel = DEFAULT_MODEL,
+    model: str | Path | TrainedModel = AUTO_MODEL,
+    age_weeks: float | None = None,
     name: str | None = None,
     tell: Callable[[str], None] = logger.info,
     threads: int = 1,
@@ -200,7 +202,9 @@ def predict(
             of the image.
         mask: Brain mask on the grid of the image; above 0.5 is inside.
         guides: Images of other contrasts for a model that needs them, registered to the image.
-        model: Name, path or blend (see `load_model`), or a loaded model.
+        model: Name, path or blend (see `load_model`), or a loaded model; `auto` chooses a packaged
+            one by contrast, age and size of the brain.
+        age_weeks: Postmenstrual age at the scan, 40 at term; None where it is not known.
         name: What an image that is no file is called, in files and messages; where it ends with
             `_T2w` (`_T1w`, ...), that is its contrast. None for the name of its file, or `image`.
         tell: Takes what a person should know, one line each.
@@ -218,7 +222,8 @@ def predict(
         TypeError: There is no such choice.
     """
     processing = Processing(**choices)
-    trained = model if isinstance(model, TrainedModel) else load_model(model)
+    trained = model if isinstance(model, TrainedModel) else str(model)
+    age = None if age_weeks is None else postmenstrual(age_weeks)
     with tempfile.TemporaryDirectory() as folder:
         source = as_source(Path(folder), image, affine, mask, guides, name)
         line = ProgressLine([source.name], quiet=not progress)
@@ -228,6 +233,7 @@ def predict(
                     source,
                     trained,
                     processing,
+                    age=age,
                     tell=tell,
                     threads=threads,
                     progress=partial(line.follow, source.name),

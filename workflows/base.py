@@ -15,8 +15,8 @@ from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_segsr import __version__
 from bids_segsr.bids.names import bids_uri, graph_name
-from bids_segsr.bids.participants import find_age
 from bids_segsr.bids.sidecars import Provenance
+from bids_segsr.execution.preflight import model_for_scan
 from bids_segsr.imaging.resample import isotropic_grid
 from bids_segsr.imaging.volume import Volume, load_scan
 from bids_segsr.inference import methods_text, steps
@@ -26,7 +26,6 @@ from bids_segsr.zoo.find import BRAIN_MASK_MODEL, find_card
 if TYPE_CHECKING:
     from bids_segsr.bids.query import Scan
     from bids_segsr.execution.settings import Settings
-    from bids_segsr.zoo.card import ModelCard
 
 LIBRARIES_GB = 0.7
 """Interpreter, torch and MONAI, before the first voxel."""
@@ -58,7 +57,6 @@ def init_bids_segsr_wf(graphs: Sequence[LiterateWorkflow]) -> LiterateWorkflow:
 def init_single_image_wf(
     settings: Settings,
     scan: Scan,
-    card: ModelCard,
     *,
     masks: Sequence[str] = (),
     all_masked: bool = False,
@@ -69,7 +67,6 @@ def init_single_image_wf(
     Args:
         settings: The settings of the run, with the model named.
         scan: A scan that can be read.
-        card: Card of the model.
         masks: Datasets that brain masks of the run were taken from, for the methods text.
         all_masked: Whether every image of the run has such a mask.
         use_gpu: Whether the network node takes a GPU slot.
@@ -86,9 +83,10 @@ def init_single_image_wf(
     volume = load_scan(scan.path)
     modality = scan.entities['suffix']
     masked = scan.brain_mask is not None or settings.processing.skull_strip != 'skip'
+    choice, age = model_for_scan(settings, scan, volume)
+    card = find_card(choice.model)
     processing, warnings = steps.settle(settings.processing, volume, scan.metadata)
     warnings += steps.expectations(card, processing, modality=modality, masked=masked)
-    age = find_age(settings.bids_dir, scan.subject, scan.entities.get('session'))
     resolution, (patch_size, _) = processing.resolution or 0.0, processing.patches
     grid = isotropic_grid(volume.data.shape, volume.affine, resolution)
     provenance = Provenance(
@@ -103,8 +101,10 @@ def init_single_image_wf(
         modality=modality,
         processing=processing,
         card=card,
-        model=str(settings.model),
-        facts=steps.known_facts(scan.label, card, processing, warnings, age, volume.lost_slices),
+        model=choice.model,
+        facts=steps.known_facts(
+            scan.label, card, processing, warnings, age, volume.lost_slices, choice.reason
+        ),
         resources=Resources(
             omp_nthreads=settings.omp_nthreads,
             scan_gb=map_gb(volume.data.shape),

@@ -88,6 +88,21 @@ def find_age(root: Path, subject: str, session: str | None = None) -> Age | None
     return None
 
 
+def postmenstrual(weeks: float | str) -> Age:
+    """Return an age that is told in postmenstrual weeks, 40 at term.
+
+    Args:
+        weeks: A number, or its digits.
+
+    Raises:
+        ValueError: It is none, or no age of a person.
+    """
+    value = float(weeks)
+    if not 15 <= value <= TERM_WEEKS + OLDEST_YEARS * WEEKS['year']:
+        raise ValueError(f'{weeks} are no postmenstrual weeks of a person')
+    return Age(value, value, f'{value:g} postmenstrual weeks')
+
+
 def brain_ml_expected(age: Age | None) -> tuple[float, float]:
     """Return the least and the most mL of brain that an age lets expect (`BRAIN_ML_BY_AGE`)."""
     if age is None:

@@ -134,6 +134,7 @@ def run_participants(settings: Settings) -> int:
     from bids_segsr.bids.validator import validate_dataset
     from bids_segsr.execution.preflight import check_modality, check_suitable
     from bids_segsr.inference.skull_strip_tools import check_tool
+    from bids_segsr.zoo.find import candidates
 
     subjects = select_participants(settings.bids_dir, settings.participant_label)
     if settings.reports_only:
@@ -157,19 +158,19 @@ def run_participants(settings: Settings) -> int:
         chosen = _collect(settings, subjects)
         check_modality(chosen.scans, settings.derivatives_root)
         if settings.dry_run:
-            return _dry_run(settings, chosen, card)
+            return _dry_run(settings, chosen)
         if settings.boilerplate_only:
-            return _write_methods(settings, chosen, card)
-        check_model(str(settings.model))
+            return _write_methods(settings, chosen)
+        check_model(*candidates(str(settings.model)))
         return _process(settings, chosen, card)
 
 
 def _with_model(settings: Settings) -> tuple[Settings, ModelCard]:
-    """Return the settings with the name of the model, and its card."""
-    from bids_segsr.zoo.find import DEFAULT_MODEL, find_card
+    """Return the settings with the name of the model, and its card or that of the default one."""
+    from bids_segsr.zoo.find import AUTO_MODEL, candidates, find_card
 
-    model = settings.model or DEFAULT_MODEL
-    return replace(settings, model=model), find_card(model)
+    model = settings.model or AUTO_MODEL
+    return replace(settings, model=model), find_card(candidates(model)[0])
 
 
 def _collect(settings: Settings, subjects: Sequence[str]) -> Collection:
@@ -204,23 +205,22 @@ def _look(settings: Settings, chosen: Collection) -> tuple[list[Scan], list[Prob
     return good, problems
 
 
-def _dry_run(settings: Settings, chosen: Collection, card: ModelCard) -> int:
+def _dry_run(settings: Settings, chosen: Collection) -> int:
     from bids_segsr.execution.preflight import describe
 
     good, problems = _look(settings, chosen)
-    print(f'model: {card.name} {card.version}')
     for scan in good:
-        print(describe(scan, settings, card.name))
+        print(describe(scan, settings))
     return FAILED if problems else FINE
 
 
-def _write_methods(settings: Settings, chosen: Collection, card: ModelCard) -> int:
+def _write_methods(settings: Settings, chosen: Collection) -> int:
     """Write what the graph of the images tells of itself, and run nothing."""
     from bids_segsr.bids.citation import write_citation
 
     good, problems = _look(settings, chosen)
     if good:
-        workflow, unbuilt = _build(settings, good, card)
+        workflow, unbuilt = _build(settings, good)
         problems += unbuilt
         if len(unbuilt) < len(good):
             for path in write_citation(settings.derivatives_root, workflow.visit_desc()):
@@ -264,7 +264,7 @@ def _process(settings: Settings, chosen: Collection, card: ModelCard) -> int:
         _remove_earlier(root, label)
     if good:
         try:
-            workflow, unbuilt = _build(settings, good, card)
+            workflow, unbuilt = _build(settings, good)
         except UserError:
             raise
         except Exception as error:  # Whatever stops the graph is told in one line.
@@ -284,9 +284,7 @@ def _process(settings: Settings, chosen: Collection, card: ModelCard) -> int:
     return FAILED if problems or (warned and settings.strict) else reports
 
 
-def _build(
-    settings: Settings, scans: Sequence[Scan], card: ModelCard
-) -> tuple[Any, list[Problem]]:
+def _build(settings: Settings, scans: Sequence[Scan]) -> tuple[Any, list[Problem]]:
     """Return the Nipype workflow, and why images are not in it.
 
     The workflow is drawn in the working directory where that was asked for.
@@ -308,7 +306,6 @@ def _build(
             found = init_single_image_wf(
                 settings,
                 scan,
-                card,
                 masks=given,
                 all_masked=len(masks) == len(scans),
                 use_gpu=use_gpu,

@@ -233,7 +233,10 @@ def _add_workflow_flags(group: argparse._ArgumentGroup) -> None:
 
 def _add_model_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        '--model', metavar='NAME|PATH', help='trained model (default: the one that is packaged)'
+        '--model',
+        metavar='NAME|PATH|auto',
+        help='trained model (default: auto, the packaged one for the contrast and, by age or size '
+        'of the brain, for newborns)',
     )
 
 

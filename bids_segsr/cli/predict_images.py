@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bids_segsr.bids.participants import postmenstrual
 from bids_segsr.cli.process import complain, passing_caches
 from bids_segsr.cli.processing_flags import add_processing_flags
 from bids_segsr.exceptions import UserError
@@ -25,6 +26,7 @@ from bids_segsr.reports.run_errors import one_line
 if TYPE_CHECKING:
     from bids_segsr.api import Result
     from bids_segsr.inference.one_image import Source
+    from bids_segsr.zoo.card import ModelCard
     from bids_segsr.zoo.store import TrainedModel
 
 NIFTI = ('.nii', '.nii.gz')
@@ -67,7 +69,18 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         'registered to the (one) image, on any grid, in the order of the training; write it after '
         'the output folder',
     )
-    parser.add_argument('--model', help='name or path of the model (default: the packaged one)')
+    parser.add_argument(
+        '--model',
+        metavar='NAME|PATH|auto',
+        help='trained model (default: auto, the packaged one for the contrast that the name ends '
+        'with and, by --age or size of the brain, for newborns)',
+    )
+    parser.add_argument(
+        '--age',
+        type=postmenstrual,
+        metavar='WEEKS',
+        help='postmenstrual age at the scan in weeks, 40 at term (92 for one year)',
+    )
     parser.add_argument(
         '--overwrite', action='store_true', help='replace what an earlier run wrote'
     )
@@ -85,10 +98,11 @@ def predict(arguments: argparse.Namespace) -> int:
 
 
 def _predict_all(arguments: argparse.Namespace) -> int:
-    from bids_segsr.zoo.find import DEFAULT_MODEL, find_card
+    from bids_segsr.zoo.find import AUTO_MODEL, candidates, find_card
 
     # torch takes seconds: what is not there is told before
-    find_card(arguments.model or DEFAULT_MODEL)
+    named = arguments.model or AUTO_MODEL
+    find_card(candidates(named)[0])
     for path in arguments.image:
         if not path.exists() and len(arguments.image) == 1:
             raise UserError(f'{path}: no such file or folder; check the path.')
@@ -102,8 +116,10 @@ def _predict_all(arguments: argparse.Namespace) -> int:
     processing = Processing(**{name: chosen[name] for name in CHOICES if name in chosen})
     resolve_device(processing.device)
     check_tool(processing.skull_strip_tool)
-    model = load_model(arguments.model or DEFAULT_MODEL)
-    check_restores(model.card)
+    model: TrainedModel | str = named
+    if named != AUTO_MODEL:
+        model = load_model(named)
+        check_restores(model.card)
     folders = _folders(sources, arguments.output)
     for folder in dict.fromkeys(folders):
         _check_writable(folder)
@@ -125,7 +141,7 @@ def _predict_all(arguments: argparse.Namespace) -> int:
 def _predict_or_tell(
     source: Source,
     folder: Path,
-    model: TrainedModel,
+    model: TrainedModel | str,
     processing: Processing,
     arguments: argparse.Namespace,
     line: ProgressLine,
@@ -144,7 +160,7 @@ def _predict_or_tell(
 def _predict_one(
     source: Source,
     folder: Path,
-    model: TrainedModel,
+    model: TrainedModel | str,
     processing: Processing,
     arguments: argparse.Namespace,
     line: ProgressLine,
@@ -152,16 +168,17 @@ def _predict_one(
     from bids_segsr.api import Result
     from bids_segsr.inference.one_image import process_image
 
-    def free(settled: Processing) -> None:
+    def free(settled: Processing, card: ModelCard) -> None:
         """Refuse to overwrite before any work."""
         if not arguments.overwrite:
-            source.check_free(folder, settled.resolution or 0.0, model.card.name)
+            source.check_free(folder, settled.resolution or 0.0, card.name)
 
     made = Result(
         process_image(
             source,
             model,
             processing,
+            age=arguments.age,
             free=free,
             tell=lambda text: line.say(f'segsr: {source.name}: {text}'),
             threads=len(os.sched_getaffinity(0)),

@@ -17,6 +17,9 @@ from bids_segsr.reports.run_errors import Problem, one_line
 if TYPE_CHECKING:
     import numpy as np
 
+    from bids_segsr.bids.participants import Age
+    from bids_segsr.imaging.volume import Volume
+    from bids_segsr.inference.model_choice import Choice
     from bids_segsr.zoo.card import ModelCard
 
 
@@ -97,34 +100,66 @@ def write_errors(folder: Path, problems: Sequence[Problem]) -> Path:
     return write_text(folder / 'errors.json', json.dumps(entries, indent=2) + '\n')
 
 
-def describe(scan: Scan, settings: Settings, model: str) -> str:
+def model_for_scan(settings: Settings, scan: Scan, volume: Volume) -> tuple[Choice, Age | None]:
+    """Choose the model of a scan, unless one was given.
+
+    Args:
+        settings: The settings of the run, with the model named.
+        scan: A scan that can be read.
+        volume: Its voxels.
+
+    Returns:
+        The model and why, and the age of the person in the scanner.
+
+    Raises:
+        ImageError: The brain mask that was given cannot be read.
+    """
+    from bids_segsr.bids.participants import find_age
+    from bids_segsr.imaging.volume import load_mask
+    from bids_segsr.inference.model_choice import choose_model, known_brain_ml
+
+    age = find_age(settings.bids_dir, scan.subject, scan.entities.get('session'))
+
+    def brain_ml() -> float | None:
+        mask = load_mask(scan.brain_mask, volume) if scan.brain_mask is not None else None
+        return known_brain_ml(volume, mask, look=settings.processing.skull_strip != 'force')
+
+    choice = choose_model(str(settings.model), scan.entities['suffix'], age, brain_ml)
+    return choice, age
+
+
+def describe(scan: Scan, settings: Settings) -> str:
     """Return what would be done with a scan, for --dry-run.
 
     Args:
         scan: A scan that can be read.
-        settings: The settings of the run.
-        model: Name of the model.
+        settings: The settings of the run, with the model named.
 
     Returns:
-        A few lines: image, grid, source of the mask and name of the super-resolved image.
+        A few lines: image, model, grid, source of the mask and name of the super-resolved image.
     """
     from bids_segsr.imaging.resample import auto_resolution, isotropic_grid
     from bids_segsr.imaging.volume import load_scan
+    from bids_segsr.zoo.find import find_card
 
     volume = load_scan(scan.path)
+    choice, _ = model_for_scan(settings, scan, volume)
+    model = find_card(choice.model)
+    reason = f' ({choice.reason})' if choice.reason else ''
     resolution = settings.processing.resolution or auto_resolution(volume.spacing)
     grid = isotropic_grid(volume.data.shape, volume.affine, resolution)
     output = derivative_name(
         scan.entities,
         suffix=scan.entities['suffix'],
         res=resolution_label(resolution),
-        desc=model_label(model),
+        desc=model_label(model.name),
     )
     return '\n'.join(
         (
             scan.label,
             f'  image:  {scan.path} ({_times(volume.data.shape)} voxels of '
             f'{_times(volume.spacing)} mm)',
+            f'  model:  {model.name} {model.version}{reason}',
             f'  grid:   {_times(grid.shape)} voxels of {resolution:g} mm',
             f'  mask:   {_mask_source(scan, volume.data, settings)}',
             f'  output: {settings.derivatives_root / output}',

@@ -18,7 +18,7 @@ from bids_segsr.exceptions import UserError
 from bids_segsr.files import write_text
 from bids_segsr.inference.processing import CHOICES, Processing, flag
 from bids_segsr.strict_toml import parse, read_fields, toml_text
-from bids_segsr.zoo.find import DEFAULT_MODEL
+from bids_segsr.zoo.find import AUTO_MODEL
 
 AnalysisLevel = Literal['participant', 'group']
 OutputLayout = Literal['bids', 'legacy', 'multiverse']
@@ -146,8 +146,8 @@ class Settings:
         """Eight hexadecimal digits that stand for the processing parameters."""
         values = {name: getattr(self, name) for name in PROCESSING_PARAMETERS}
         values |= {k: v for k, v in asdict(self.processing).items() if k != 'device'}
-        # The participant level names the default model, the group level does not.
-        values['model'] = self.model or DEFAULT_MODEL
+        # The participant level names the choice of a model, the group level does not.
+        values['model'] = self.model or AUTO_MODEL
         values['derivatives'] = sorted(self.derivatives)
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 

@@ -88,25 +88,25 @@ def check_device(device: str) -> None:
         raise UserError(f'--device {device}: there are {count} CUDA devices, counted from 0')
 
 
-def check_model(name_or_path: str) -> None:
-    """Make sure that a model can be loaded and run, before any image is read.
+def check_model(*models: str) -> None:
+    """Make sure that models can be loaded and run, before any image is read.
 
     Torch stays out of this process: its threads would not survive the fork of the workers.
 
     Args:
-        name_or_path: As `bids_segsr.zoo.find.load_model` takes it.
+        models: As `bids_segsr.zoo.find.load_model` takes them.
 
     Raises:
         UserError: If its hash, shapes or output are not those of its card.
     """
     result = subprocess.run(
-        [sys.executable, '-m', 'bids_segsr.cli.segsr', 'models', 'verify', name_or_path],
+        [sys.executable, '-m', 'bids_segsr.cli.segsr', 'models', 'verify', *models],
         capture_output=True,
         encoding='utf-8',
         check=False,
     )
     if result.returncode:
-        lines = result.stderr.strip().splitlines() or [f'{name_or_path}: cannot be loaded']
+        lines = result.stderr.strip().splitlines() or [f'{models[0]}: cannot be loaded']
         raise UserError(lines[-1].removeprefix('segsr: '))
 
 

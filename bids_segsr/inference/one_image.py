@@ -15,16 +15,19 @@ import numpy as np
 from bids_segsr.bids.description import dseg_table
 from bids_segsr.bids.metadata import read_sidecar
 from bids_segsr.bids.names import output_entities, plain_name
+from bids_segsr.bids.participants import Age
 from bids_segsr.exceptions import UserError
 from bids_segsr.files import write_text
 from bids_segsr.imaging.volume import Volume, load_mask, load_scan, save_volume
 from bids_segsr.inference import steps
+from bids_segsr.inference.model_choice import choose_model, known_brain_ml
 from bids_segsr.inference.predict import Prediction
 from bids_segsr.inference.processing import Processing
 from bids_segsr.inference.qc import qc_json
 from bids_segsr.inference.verdict import judge
 from bids_segsr.zoo.card import ModelCard
 from bids_segsr.zoo.contract import check_guides, check_restores
+from bids_segsr.zoo.find import load_model
 from bids_segsr.zoo.store import TrainedModel
 
 logger = logging.getLogger(__name__)
@@ -136,10 +139,11 @@ class Processed:
 
 def process_image(
     source: Source,
-    model: TrainedModel,
+    model: TrainedModel | str,
     processing: Processing,
     *,
-    free: Callable[[Processing], None] = lambda _: None,
+    age: Age | None = None,
+    free: Callable[[Processing, ModelCard], None] = lambda *_: None,
     tell: Callable[[str], None] = logger.info,
     threads: int = 1,
     progress: Callable[[str, float], None] = lambda *_: None,
@@ -148,9 +152,10 @@ def process_image(
 
     Args:
         source: The image.
-        model: Generator and card.
+        model: Generator and card, or what to load or choose them by (`model_choice`).
         processing: The choices.
-        free: Given the settled choices before any work, may refuse them.
+        age: Of the person in the scanner, if known.
+        free: Given the settled choices and the card before any work, may refuse them.
         tell: Takes what a person should know, one line each.
         threads: Of the bias field.
         progress: Takes the name of the step that runs, and the share of it that is done.
@@ -161,15 +166,23 @@ def process_image(
     Raises:
         UserError: The image, the mask, a guide, the model or a choice cannot be used.
     """
+    progress('reading', 0)
+    scan = steps.conform(source.image)
+    existing = load_mask(source.mask, scan) if source.mask is not None else None
+    reason = ''
+    if isinstance(model, str):
+        look = processing.skull_strip != 'force'
+        measure = partial(known_brain_ml, scan, existing, look=look)
+        choice = choose_model(model, source.modality, age, measure)
+        model, reason = load_model(choice.model), choice.reason
+        if reason:
+            tell(f'model {model.card.name}: {reason}')
     card = model.card
     check_restores(card)
     check_guides(card, len(source.guides), '--guide')
-    progress('reading', 0)
-    scan = steps.conform(source.image)
     others = [load_scan(guide) for guide in source.guides]
-    existing = load_mask(source.mask, scan) if source.mask is not None else None
     settled, warnings = steps.settle(processing, scan, source.metadata())
-    free(settled)
+    free(settled, card)
     masked = existing is not None or settled.skull_strip != 'skip'
     warnings += steps.expectations(card, settled, modality=source.modality, masked=masked)
     for note in scan.notes:
@@ -207,7 +220,7 @@ def process_image(
         maps = {'entropy': prediction.entropy, 'disagreement': prediction.disagreement}
     progress('fidelity check', 0)
     checked = steps.check(prediction.image, fine, corrected, settled)
-    facts = steps.known_facts(source.name, card, settled, warnings, lost_slices=scan.lost_slices)
+    facts = steps.known_facts(source.name, card, settled, warnings, age, scan.lost_slices, reason)
     if source.guides:
         facts['guides'] = [path.name for path in source.guides]
     qc = steps.quality(

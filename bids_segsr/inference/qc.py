@@ -80,6 +80,10 @@ DICTIONARY = (
     Entry('guides', 'Guides', '', 'Images of other contrasts that the network was shown.', RUN),
     Entry('model', 'Model', '', 'Name of the model.', RUN),
     Entry('model_version', 'Version of the model', '', 'Version of its weights.', RUN),
+    Entry(
+        'model_reason', 'Why this model', '',
+        'What chose it, where none was named: contrast, age or size of the brain.', RUN,
+    ),
     Entry('model_sha256', 'Hash of the model', '', 'SHA-256 of its weights.', RUN),
     Entry('device', 'Device', '', 'Where the network ran in the end.', RUN),
     Entry('precision', 'Precision', '', 'fp32, or bf16 for mixed precision.', RUN),

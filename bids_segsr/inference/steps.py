@@ -468,6 +468,7 @@ def known_facts(
     warnings: Sequence[str],
     age: Age | None = None,
     lost_slices: int = 0,
+    reason: str = '',
 ) -> dict[str, Any]:
     """Return the entries of the QC record that are known before the run.
 
@@ -477,13 +478,15 @@ def known_facts(
         processing: Settled choices.
         warnings: Of `settle` and `expectations`.
         age: Of the participant, see `bids.participants.find_age`.
-        lost_slices: Of the scan, see `imaging.volume.Volume`.
+    lost_slices: int = 0,
+    reason: str = '',
     """
     return {
         'bids_name': name,
         'model': card.name,
         'model_version': card.version,
         'model_sha256': card.sha256,
+        'model_reason': reason or None,
         'resolution_mm': processing.resolution,
         'slice_thickness_mm': processing.slice_thickness,
         'lost_slices': lost_slices,

@@ -72,8 +72,10 @@ def image_summary(
     ]
     notes = [str(note) for note in qc.get('header_notes') or []]
     resolution = qc.get('resolution_mm')
+    model = f'{qc.get("model", "n/a")} {qc.get("model_version", "")}'.strip()
+    reason = f' ({qc["model_reason"]})' if qc.get('model_reason') else ''
     steps = [
-        ('Model', escape(f'{qc.get("model", "n/a")} {qc.get("model_version", "")}'.strip())),
+        ('Model', escape(f'{model}{reason}')),
         ('Output grid', _grid(fine_shape, [resolution] * 3)),
         ('Brain mask', escape(str(qc.get('skull_strip', 'n/a')))),
         ('Computed on', escape(str(qc.get('device', 'n/a')))),

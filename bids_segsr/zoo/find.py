@@ -14,6 +14,9 @@ from bids_segsr.zoo.released import RELEASED
 from bids_segsr.zoo.store import CARD_FILE, WEIGHTS_FILE, TrainedModel, load_stored
 
 DEFAULT_MODEL = 'tissue-unet'
+NEWBORN_MODEL = 'tissue-unet-newborn'
+AUTO_MODEL = 'auto'
+"""Instead of a name: the one that suits each scan (`inference.model_choice`)."""
 BRAIN_MASK_MODEL = 'brain-mask'
 """Model that finds the brain where an image shows more."""
 FOLDER_VARIABLE = 'BIDS_SEGSR_MODELS'
@@ -45,6 +48,17 @@ def find_card(name_or_path: str | Path) -> ModelCard:
     from bids_segsr.zoo.keras_import import read_keras_card
 
     return read_keras_card(path)
+
+
+def candidates(given: str) -> tuple[str, ...]:
+    """Return the models that scans may get, the default one first.
+
+    All that may be chosen have the same channels, labels and contract but for their contrasts.
+
+    Args:
+        given: `AUTO_MODEL`, or a name or path.
+    """
+    return (DEFAULT_MODEL, NEWBORN_MODEL) if given == AUTO_MODEL else (given,)
 
 
 def load_model(name_or_path: str | Path) -> TrainedModel:

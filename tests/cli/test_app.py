@@ -140,10 +140,10 @@ def bench(
             raise ModelError(f'{name}: no such model; known are toy')
         return CARD
 
-    def init_single_image_wf(settings: Settings, scan: Scan, card: Any, **others: Any) -> Any:
-        assert (settings.model, card, others['use_gpu']) == ('toy', CARD, False)
+    def init_single_image_wf(settings: Settings, scan: Scan, **others: Any) -> Any:
+        assert (settings.model, others['use_gpu']) == ('toy', False)
         bench.masks = others['masks'], others['all_masked']
-        return toy_graph(settings, scan, card)
+        return toy_graph(settings, scan, CARD)
 
     def init_bids_segsr_wf(graphs: Any) -> Any:
         bench.built.append([graph.name.removesuffix('_wf') for graph in graphs])
@@ -158,7 +158,8 @@ def bench(
 
     for name, content in {
         'bids_segsr.zoo.find': {
-            'DEFAULT_MODEL': 'toy',
+            'AUTO_MODEL': 'toy',
+            'candidates': lambda given: (given,),
             'find_card': find_card,
             'BRAIN_MASK_MODEL': 'finder',
         },
@@ -176,7 +177,7 @@ def bench(
         module = ModuleType(name)
         module.__dict__.update(content)
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr(app, 'check_model', lambda model: None)
+    monkeypatch.setattr(app, 'check_model', lambda *models: None)
     return bench
 
 
@@ -280,8 +281,8 @@ def test_image_that_is_deleted_after_the_look_fails_alone(
     bench.image('sub-02_T2w')
     run_workflow = app.run_workflow
 
-    def build(settings: Settings, scan: Scan, card: Any, **others: Any) -> Any:
-        graph = toy_graph(settings, scan, card)
+    def build(settings: Settings, scan: Scan, **others: Any) -> Any:
+        graph = toy_graph(settings, scan, CARD)
         conform = pe.Node(Conform(in_file=str(scan.path)), name='conform')
         graph.connect(conform, 'out_file', graph.get_node('step'), 'in_file')
         return graph
@@ -313,10 +314,10 @@ def test_image_without_a_graph_or_a_result_is_named(
     base = sys.modules['bids_segsr.workflows.base']
     init_single_image_wf = base.init_single_image_wf
 
-    def build(settings: Settings, scan: Scan, card: Any, **others: Any) -> Any:
+    def build(settings: Settings, scan: Scan, **others: Any) -> Any:
         if scan.subject == '01':
             raise ValueError('no graph')
-        graph = init_single_image_wf(settings, scan, card, **others)
+        graph = init_single_image_wf(settings, scan, **others)
         if scan.subject == '02':
             graph.remove_nodes([graph.get_node('save')])
         return graph

@@ -9,7 +9,6 @@ import pytest
 import torch
 from bids_segsr.workflows.base import LIBRARIES_GB, brain_mask_gb, init_single_image_wf
 from test_brain_extraction import Bright, ball, model_of
-from test_card import make_card
 
 from bids_segsr.bids.query import Scan
 from bids_segsr.execution.settings import Settings
@@ -43,7 +42,7 @@ def test_node_gets_the_template_that_was_named(tmp_path, scan, template):
         omp_nthreads=2,
     )
     entities = {'subject': '01', 'suffix': 'T2w', 'datatype': 'anat', 'extension': '.nii.gz'}
-    workflow = init_single_image_wf(settings, Scan(scan[0], entities, {}, None), make_card())
+    workflow = init_single_image_wf(settings, Scan(scan[0], entities, {}, None))
     node = workflow.get_node('image.brain_mask')
     given = {
         'skull_strip': 'auto',

@@ -22,7 +22,6 @@ from bids_segsr.imaging.volume import load_scan, save_volume
 from bids_segsr.inference.processing import Processing
 from bids_segsr.networks import create
 from bids_segsr.zoo.card import InputContract, ModelCard
-from bids_segsr.zoo.find import find_card
 from bids_segsr.zoo.store import save_model
 
 SHAPE = (40, 44, 16)
@@ -142,7 +141,6 @@ def test_app_and_predict_agree(
     workflow = init_single_image_wf(
         settings,
         scan,
-        find_card(str(trained)),
         masks=[mask.name] if mask else (),
         all_masked=mask is not None,
     )
