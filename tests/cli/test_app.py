@@ -238,9 +238,9 @@ def test_terminal_shows_no_traceback(bench: Bench) -> None:
         'app._with_model = lambda settings: (settings, CARD)\n'
         'app._report = lambda runs: 0\n'
         'app.check_model = lambda model: None\n'
-        'def build(settings, scans, card):\n'
+        'def build(settings, scans):\n'
         '    app.configure_nipype(settings)\n'
-        '    return toy_workflow([toy_graph(settings, scan, card) for scan in scans]), []\n'
+        '    return toy_workflow([toy_graph(settings, scan, CARD) for scan in scans]), []\n'
         'app._build = build\n'
         'sys.exit(app.main(sys.argv[2:]))'
     )
