@@ -28,14 +28,15 @@ SHORT = (
 """What is told where not all is."""
 
 COLUMNS = {
-    'psnr_spline': 'spline dB',
+    'psnr_spline': 'spline',
     'psnr_ibp': 'IBP dB',
-    'psnr_network': 'model dB',
+    'psnr_network': 'model',
     'dice_network': 'Dice CGM',
     'dice_tissues': 'Dice all',
     'dice': 'Dice',
 }
-"""Scores of a card to the heads of their columns; IBP is back-projection without a network."""
+"""Scores of a card to the heads of their columns: PSNR in dB of spline, of back-projection
+without a network (IBP) and of the model; Dice."""
 
 
 def describe(card: ModelCard, *, full: bool = False) -> str:

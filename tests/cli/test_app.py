@@ -159,6 +159,8 @@ def bench(
     for name, content in {
         'bids_segsr.zoo.find': {
             'AUTO_MODEL': 'toy',
+            'DEFAULT_MODEL': 'toy',
+            'NEWBORN_MODEL': 'toy',
             'candidates': lambda given: (given,),
             'find_card': find_card,
             'BRAIN_MASK_MODEL': 'finder',
@@ -534,13 +536,15 @@ def test_two_runs_of_one_participant(bench: Bench) -> None:
 def test_dry_run_lists_and_writes_nothing(bench: Bench) -> None:
     path = bench.image('sub-01_T2w')
 
-    status, out, lines = bench.run('--dry-run', '--resolution', '1', '--skull-strip', 'skip')
+    status, out, lines = bench.run(
+        '--dry-run', '--resolution', '1', '--skull-strip', 'skip', '--model', 'toy'
+    )
 
     assert (status, lines) == (0, [])
     assert out.splitlines() == [
-        'model: toy 1',
         'sub-01_T2w',
         f'  image:  {path} (10 x 10 x 6 voxels of 1 x 1 x 3 mm)',
+        '  model:  toy 1',
         '  grid:   10 x 10 x 18 voxels of 1 mm',
         '  mask:   none (--skull-strip skip)',
         f'  output: {bench.out}/sub-01/anat/sub-01_res-1mm_desc-toy_T2w.nii.gz',
