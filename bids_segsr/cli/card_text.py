@@ -29,7 +29,7 @@ SHORT = (
 
 COLUMNS = {
     'psnr_spline': 'spline',
-    'psnr_ibp': 'IBP dB',
+    'psnr_ibp': 'IBP',
     'psnr_network': 'model',
     'dice_network': 'Dice CGM',
     'dice_tissues': 'Dice all',
@@ -103,7 +103,7 @@ def _score_table(scores: Mapping[str, Any]) -> list[tuple[str, str]]:
     if len(names) < len(rows):
         names = [str(row['on']) for row in rows]
     width = max(map(len, names))
-    heads = {key: f'  {COLUMNS[key]}' for key in shown}
+    heads = {key: f'  {COLUMNS[key]:>5}' for key in shown}
     lines = [' ' * width + ''.join(heads.values())]
     for name, row in zip(names, rows, strict=True):
         cells = ((f'{row[key]:.2f}' if key in row else '').rjust(len(heads[key])) for key in shown)

@@ -166,6 +166,8 @@ def process_image(
     Raises:
         UserError: The image, the mask, a guide, the model or a choice cannot be used.
     """
+    if not isinstance(model, str):
+        _check_model(model, source)
     progress('reading', 0)
     scan = steps.conform(source.image)
     existing = load_mask(source.mask, scan) if source.mask is not None else None
@@ -175,11 +177,10 @@ def process_image(
         measure = partial(known_brain_ml, scan, existing, look=look)
         choice = choose_model(model, source.modality, age, measure)
         model, reason = load_model(choice.model), choice.reason
+        _check_model(model, source)
         if reason:
             tell(f'model {model.card.name}: {reason}')
     card = model.card
-    check_restores(card)
-    check_guides(card, len(source.guides), '--guide')
     others = [load_scan(guide) for guide in source.guides]
     settled, warnings = steps.settle(processing, scan, source.metadata())
     free(settled, card)
@@ -246,6 +247,12 @@ def process_image(
         source, card, processing, settled, scan, corrected, brain, method, fine, prediction,
         segmentation, checked.residual, qc,
     )  # fmt: skip
+
+
+def _check_model(model: TrainedModel, source: Source) -> None:
+    """Refuse a model that does not restore images, or wants other guides."""
+    check_restores(model.card)
+    check_guides(model.card, len(source.guides), '--guide')
 
 
 def write_result(result: Processed, outputs: dict[str, Path]) -> dict[str, Path]:
