@@ -104,6 +104,7 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     )
     add('cost', 'quality against time and parameters (mDCSRN, Table 2)')
     reproduce.add_parser(commands)
+    reproduce.add_data_parser(commands)
 
 
 def _add_common_flags(parser: argparse.ArgumentParser) -> None:
@@ -121,7 +122,8 @@ def _add_common_flags(parser: argparse.ArgumentParser) -> None:
         action='extend',
         default=[],
         metavar='[NAME=]MODEL',
-        help='name, path or blend A:B:0.6 of a model; SR+SEGMENTER for a pipeline of two',
+        help='name, path or blend A:B:0.6 of a model; SR+SEGMENTER for a pipeline of two; '
+        'nearest, bicubic: interpolations',
     )
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='for the results')
     parser.add_argument(
@@ -137,6 +139,12 @@ def _add_common_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--parcellation', type=Path, metavar='FILE', help='TorchScript or ONNX, for m_h'
+    )
+    parser.add_argument(
+        '--parcellation-spacing',
+        type=_positive,
+        metavar='MM',
+        help='what that network was trained for (default: that of the images)',
     )
     forward = parser.add_argument_group('simulated scan')
     forward.add_argument(
@@ -242,6 +250,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         metrics=tuple(arguments.metrics) if arguments.metrics else None,
         labels=dict(arguments.label) if arguments.label else labels,
         parcellation=arguments.parcellation,
+        parcellation_spacing_mm=arguments.parcellation_spacing,
         seed=arguments.seed,
         tell=lambda line: print(f'segsr: {line}', file=sys.stderr, flush=True),
     )

@@ -15,10 +15,12 @@ from matplotlib.ticker import EngFormatter
 
 from bids_segsr.evaluation.pictures import Picture
 from bids_segsr.evaluation.scores import METRICS
-from bids_segsr.evaluation.systems import BASELINES, IBP, SPLINE, TRUTH
+from bids_segsr.evaluation.systems import BICUBIC, IBP, NEAREST, SPLINE, TRUTH, UNTRAINED
 
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000', '#F0E442')
-BASELINE_COLOURS = {SPLINE: '#888888', IBP: '#444444'}
+UNTRAINED_COLOURS = {
+    SPLINE: '#888888', IBP: '#444444', NEAREST: '#cccccc', BICUBIC: '#aaaaaa', TRUTH: '#000000',
+}  # fmt: skip
 DASHES = ('-', '--', ':', '-.')
 PANEL = 3.2
 WIDEST = 5
@@ -73,7 +75,7 @@ def draw_robustness(rows: pd.DataFrame, metrics: Sequence[str]) -> Figure:
     First row: original minus variant. Second row, with two models or more: last model minus
     first. Paired by subject.
     """
-    models = [name for name in rows['system'].unique() if name not in BASELINES]
+    models = [name for name in rows['system'].unique() if name not in UNTRAINED]
     variants = [str(name) for name in rows['variant'].unique()]
     figure, axes = _panels(len(metrics), 2 if len(models) > 1 else 1)
     colours = dict(zip(variants, itertools.cycle(COLOURS), strict=False))
@@ -151,7 +153,7 @@ def draw_cost(rows: pd.DataFrame, metric: str) -> Figure:
     means = rows.pivot_table('value', 'system', 'metric', aggfunc='mean', sort=False)
     for ax, cost in zip(axes, ('seconds', 'parameters'), strict=True):
         for name in systems:
-            if name in BASELINES:
+            if name in UNTRAINED:
                 ax.axhline(means.loc[name, metric], color=_colour(name, systems), linestyle='--')
                 continue
             colour = _colour(name, systems)
@@ -278,9 +280,9 @@ def _title(ax: Any, metric: str, chosen: pd.DataFrame) -> None:
 
 
 def _colour(name: str, systems: Sequence[str]) -> str:
-    if name in BASELINES:
-        return BASELINE_COLOURS[name]
-    models = [system for system in systems if system not in BASELINES]
+    if name in UNTRAINED:
+        return UNTRAINED_COLOURS[name]
+    models = [system for system in systems if system not in UNTRAINED]
     return COLOURS[models.index(name) % len(COLOURS)]
 
 

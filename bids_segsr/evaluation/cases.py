@@ -6,6 +6,7 @@ import time
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from scipy.ndimage import binary_fill_holes
@@ -108,6 +109,13 @@ class Case:
         else:
             image = interpolate(self.slices.data, shape, affine, how)
         return np.where(shown(card, self.seen), image, np.float32(0))
+
+    def interpolated_by(self, kind: Literal['nearest', 'bicubic']) -> np.ndarray:
+        """Return the scan interpolated otherwise than by splines, 0 outside `seen`."""
+        how = replace(self.acquisition, interpolation=kind)
+        reference = self.reference
+        image = interpolate(self.slices.data, reference.image.shape, reference.affine, how)
+        return np.where(self.seen, image, np.float32(0))
 
 
 def load_reference(subject: Subject, labels: Mapping[str, tuple[int, ...]]) -> Reference:

@@ -97,6 +97,7 @@ def write_settings(
         'metrics': settings.metrics,
         'labels': {name: list(numbers) for name, numbers in settings.labels.items()},
         'parcellation': str(settings.parcellation) if settings.parcellation else None,
+        'parcellation_spacing_mm': settings.parcellation_spacing_mm,
         'seed': settings.seed,
         'machine': {
             'device': device,

@@ -14,7 +14,7 @@ from bids_segsr.evaluation.article_tables import paired_tests, paper_table, summ
 from bids_segsr.evaluation.pictures import load_picture
 from bids_segsr.evaluation.run import Job, Rows, Settings, run_jobs
 from bids_segsr.evaluation.scores import METRICS
-from bids_segsr.evaluation.systems import BASELINES, IBP, SPLINE, TRUTH, System
+from bids_segsr.evaluation.systems import BASELINES, IBP, SPLINE, TRUTH, UNTRAINED, System
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.degrade import ForwardModel
 from bids_segsr.inference.processing import Processing
@@ -266,7 +266,7 @@ def blends(
         UserError: They are not two single models of one architecture; as `compare`.
     """
     settings = _measuring(settings, ('psnr', 'ssim', 'dice', 'ncc', 'piqe'))
-    models = [system for system in systems if system.name not in BASELINES]
+    models = [system for system in systems if system.name not in UNTRAINED]
     if len(models) != 2 or any(len(system.models) != 1 for system in models):
         raise UserError(
             '--models: a blending sweep takes two models, the one trained for PSNR first.'
@@ -359,7 +359,7 @@ def _pictures(rows: pd.DataFrame, settings: Settings, name: str) -> dict[str, Fi
             picture = load_picture(settings.out, row['key'])
             label = f'{row["system"]}' if name == 'system' else f'{name} {row[name]:g}'
             if picture is not None:
-                held.append((row['system'] if row['system'] in BASELINES else label, picture))
+                held.append((row['system'] if row['system'] in UNTRAINED else label, picture))
         if held:
             drawings['pictures' if number == 0 else f'pictures_{number + 1}'] = (
                 figures.draw_pictures(held)
@@ -371,14 +371,14 @@ def _gains(rows: pd.DataFrame, baseline: str) -> pd.DataFrame:
     """Rows of the models minus that of a baseline for the same image and measure."""
     on = ['dataset', 'subject', 'metric', 'structure']
     base = rows[rows['system'] == baseline][[*on, 'value']]
-    paired = rows[~rows['system'].isin(BASELINES)].merge(base, on=on, suffixes=('', '_base'))
+    paired = rows[~rows['system'].isin(UNTRAINED)].merge(base, on=on, suffixes=('', '_base'))
     return paired.assign(value=paired['value'] - paired['value_base'])
 
 
 def _with_ratios(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     """Add parameters and time as multiples of those of the first model."""
     means = rows.pivot_table('value', 'system', 'metric', aggfunc='mean', sort=False)
-    models = [name for name in means.index if name not in (*BASELINES, TRUTH)]
+    models = [name for name in means.index if name not in UNTRAINED]
     table = table.copy()
     for metric in ('parameters', 'seconds'):
         ratios = means[metric] / means.loc[models[0], metric] if models else means[metric]

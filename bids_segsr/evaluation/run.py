@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,13 @@ from bids_segsr.evaluation.result_rows import Store
 from bids_segsr.evaluation.scores import METRICS, Score, Scorer, check_metrics
 from bids_segsr.evaluation.systems import Output, System, run_system
 from bids_segsr.exceptions import ImageError, UserError
-from bids_segsr.imaging.naturalness import NaturalModel, brain_slices, fit_natural_model
+from bids_segsr.imaging.naturalness import (
+    PATCH,
+    NaturalModel,
+    brain_slices,
+    fit_natural_model,
+)
+from bids_segsr.imaging.nifti import read_header
 from bids_segsr.inference.predict import resolve_device
 from bids_segsr.inference.processing import Processing
 from bids_segsr.training.data.subjects import Subject
@@ -44,6 +50,7 @@ class Settings:
         metrics: What is measured; None for what the article's tables show.
         labels: Structure to its numbers in the label images.
         parcellation: TorchScript or ONNX file, for M_h.
+        parcellation_spacing_mm: Spacing that it sees images at; None for their own.
         seed: Of the noise and of ranges in the forward model.
         tell: Takes a line about each image.
     """
@@ -56,6 +63,7 @@ class Settings:
         default_factory=lambda: {'cortex': (1,)}
     )
     parcellation: Path | None = None
+    parcellation_spacing_mm: float | None = None
     seed: int = 0
     tell: Callable[[str], None] = logger.info
 
@@ -125,7 +133,7 @@ def run_jobs(
         parcellation = load_parcellation(settings.parcellation)
     if 'niqe' in metrics:
         natural = _natural_model(datasets, settings)
-    scorer = Scorer(metrics, natural, parcellation)
+    scorer = Scorer(metrics, natural, parcellation, settings.parcellation_spacing_mm)
     common = _common_identity(datasets, metrics, settings)
     jobs = [job for job in jobs if job.system.suits(job.imaging.forward)]
     store = Store(settings.out)
@@ -243,16 +251,23 @@ def _metrics(datasets: Mapping[str, Sequence[Subject]], settings: Settings) -> t
 
 
 def _natural_model(datasets: Mapping[str, Sequence[Subject]], settings: Settings) -> NaturalModel:
-    """Learn NIQE's idea of an image from the training images, cut as the tests are."""
-    slices: list[np.ndarray] = []
-    for subjects in datasets.values():
-        for subject in subjects:
-            if subject.split == 'train':
-                reference = load_reference(subject, {})
-                case = make_case(reference, settings.imaging, settings.seed)
-                slices += brain_slices(reference.image, case.across, reference.brain)
+    """Learn NIQE's idea of an image from the training images, cut as the tests are.
+
+    One volume is held at a time: the slices of the 780 of mDCSRN would fill 160 GB. So the patch
+    is no larger than the shortest axis of any of them, which their headers tell.
+    """
+    trained = [s for subjects in datasets.values() for s in subjects if s.split == 'train']
+
+    def slices() -> Iterator[np.ndarray]:
+        for subject in trained:
+            reference = load_reference(subject, {})
+            case = make_case(reference, settings.imaging, settings.seed)
+            yield from brain_slices(reference.image, case.across, reference.brain)
+
+    edges = [min(read_header(s.image).shape) for s in trained if s.image is not None]
+    patch = min([PATCH, *(edge // 2 * 2 for edge in edges)])
     try:
-        return fit_natural_model(slices)
+        return fit_natural_model(slices(), patch)
     except ValueError as error:
         raise UserError(f'--metrics niqe: the training images hold {error}.') from error
 
@@ -269,6 +284,7 @@ def _common_identity(
     }
     if settings.parcellation is not None:
         identity['parcellation'] = file_sha256(settings.parcellation)
+        identity['parcellation_spacing_mm'] = settings.parcellation_spacing_mm
     if 'niqe' in metrics:
         identity['pristine'] = [
             _subject_identity(subject)

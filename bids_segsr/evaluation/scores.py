@@ -139,6 +139,7 @@ class Scorer:
         metrics: What is measured, see `check_metrics`.
         natural: Pristine images, for NIQE.
         parcellation: Network, for M_h and the overlap of parcels.
+        parcellation_spacing_mm: Spacing that it sees images at; None for their own.
     """
 
     def __init__(
@@ -146,10 +147,12 @@ class Scorer:
         metrics: Iterable[str],
         natural: NaturalModel | None = None,
         parcellation: Network | None = None,
+        parcellation_spacing_mm: float | None = None,
     ) -> None:
         self._metrics = tuple(metrics)
         self._natural = natural
         self._parcellation = parcellation
+        self._spacing_mm = parcellation_spacing_mm
         self._truth: tuple[Case, list[np.ndarray]] | None = None
 
     def score(self, system: System, case: Case, output: Output) -> list[Score]:
@@ -216,9 +219,9 @@ class Scorer:
         assert self._parcellation is not None  # noqa: S101 - check_metrics saw to it
         affine = case.reference.affine
         if self._truth is None or self._truth[0] is not case:
-            truth = prepare(case.reference.image, affine, case.inside)
+            truth = prepare(case.reference.image, affine, case.inside, self._spacing_mm)
             self._truth = (case, self._parcellation(truth))
-        other = self._parcellation(prepare(image, affine, case.inside))
+        other = self._parcellation(prepare(image, affine, case.inside, self._spacing_mm))
         found = anatomical_fidelity(self._truth[1], other)
         values = dict(zip(ANATOMICAL, (found.m_h, found.dice, found.jaccard), strict=True))
         return [Score(name, '', values[name]) for name in self._metrics if name in values]

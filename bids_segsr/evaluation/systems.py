@@ -31,8 +31,13 @@ SPLINE = 'spline'
 IBP = 'ibp'
 """The same and five half steps of back-projection: what a network has to beat."""
 BASELINES = (SPLINE, IBP)
+NEAREST = 'nearest'
+BICUBIC = 'bicubic'
+"""Nearest neighbour and cubic convolution, the baselines of mDCSRN (Table 2)."""
 TRUTH = 'truth'
 """The true image itself, for measures without a reference (mDCSRN, Table 2)."""
+UNTRAINED = (*BASELINES, NEAREST, BICUBIC, TRUTH)
+"""All systems without a network; the first two are always compared with."""
 _NAMED = re.compile(r'([^=/]+)=(.+)')
 
 
@@ -42,9 +47,8 @@ class System:
 
     Attributes:
         name: What it is called there.
-        models: None for a baseline (or, under the name `truth`, the true image); a generator; or
-            a generator and the network that segments what it made (SegSRGAN 2020, section 5.2,
-            'SRReCNN3D + U-Net').
+        models: None for what is UNTRAINED; a generator; or a generator and the network that
+            segments what it made (SegSRGAN 2020, section 5.2, 'SRReCNN3D + U-Net').
     """
 
     name: str
@@ -98,8 +102,8 @@ def read_systems(texts: Sequence[str]) -> list[System]:
 
     Args:
         texts: A model as `zoo.find.load_model` takes it (name, path, blend ``A:B:0.6``);
-            ``SR+SEGMENTER`` for a pipeline of two; either after ``NAME=``. `truth` is the true
-            image.
+            ``SR+SEGMENTER`` for a pipeline of two; either after ``NAME=``. Also `nearest` and
+            `bicubic`, interpolations, and `truth`, the true image.
 
     Returns:
         The systems, `spline` and `ibp` first whether they were given or not.
@@ -120,11 +124,11 @@ def read_systems(texts: Sequence[str]) -> list[System]:
 
 def read_system(text: str) -> System:
     """Load one system other than the baselines; see `read_systems`."""
-    if text == TRUTH:
-        return System(TRUTH)
+    if text in UNTRAINED:
+        return System(text)
     named = None if Path(text).exists() else _NAMED.fullmatch(text)
     name, what = (named[1].strip(), named[2]) if named else ('', text)
-    if name in (*BASELINES, TRUTH):
+    if name in UNTRAINED:
         raise UserError(f'{text}: {name} is taken; give the model another name.')
     parts = [what] if Path(what).exists() else what.split('+')
     if len(parts) > 2 or not all(parts):
@@ -158,6 +162,11 @@ def run_system(system: System, case: Case, processing: Processing) -> Output:
         image = interpolated_back_projection(case.slices, Grid((i, j, k), case.reference.affine))
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
         return Output(np.where(case.seen, image, 0), {}, seconds, cpu_seconds, 'cpu')
+    if system.name in (NEAREST, BICUBIC):
+        started, cpu_started = time.perf_counter(), time.process_time()
+        image = case.interpolated_by('nearest' if system.name == NEAREST else 'bicubic')
+        seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+        return Output(image, {}, seconds, cpu_seconds, 'cpu')
     if not system.models:
         return Output(case.interpolated, {}, case.seconds, case.cpu_seconds, 'cpu')
     guides = case.reference.guides

@@ -18,8 +18,10 @@ import numpy as np
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.axis_matrices import (
     apply_matrices,
+    cubic_convolution_matrix,
     fourier_matrix,
     linear_matrix,
+    nearest_matrix,
     spline_matrix,
     support,
 )
@@ -44,7 +46,8 @@ class Acquisition:
         profile: As in `ForwardModel`.
         sigma: Standard deviation of the blur in fine voxels (isotropic); None: a Gaussian whose
             FWHM is the low-resolution spacing.
-        interpolation: How the image comes back to the fine grid, as in `ForwardModel`.
+        interpolation: How the image comes back to the fine grid, as in `ForwardModel`, or by
+            'nearest' neighbour or cubic convolution ('bicubic').
     """
 
     kind: Literal['thick-slices', 'isotropic', 'k-space']
@@ -53,7 +56,7 @@ class Acquisition:
     thickness: float = 0.0
     profile: str = 'gaussian'
     sigma: float | None = None
-    interpolation: Literal['cubic', 'linear', 'zero-fill'] = 'cubic'
+    interpolation: Literal['cubic', 'linear', 'zero-fill', 'nearest', 'bicubic'] = 'cubic'
 
     @property
     def resolution(self) -> float:
@@ -316,6 +319,10 @@ def _of_axis(
         up = fourier_matrix(count, n)
     elif acquisition.interpolation == 'linear':
         up = linear_matrix(count, back)
+    elif acquisition.interpolation == 'nearest':
+        up = nearest_matrix(count, back)
+    elif acquisition.interpolation == 'bicubic':
+        up = cubic_convolution_matrix(count, back)
     else:
         # beyond the outermost samples' extent the nearest one goes on, as in `resample`
         outside = (back < -0.5) | (back > count - 0.5)

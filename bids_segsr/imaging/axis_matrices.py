@@ -57,6 +57,41 @@ def linear_matrix(n: int, positions: np.ndarray) -> np.ndarray:
     return np.maximum(1 - distance, 0)
 
 
+def nearest_matrix(n: int, positions: np.ndarray) -> np.ndarray:
+    """Nearest neighbour; of two at one distance, the first.
+
+    Args:
+        n: Voxels of the axis.
+        positions: Where to sample, in voxels, one axis.
+
+    Returns:
+        (positions, n).
+    """
+    nearest = np.ceil(np.clip(positions, 0, n - 1) - 0.5).astype(int)
+    return np.eye(n)[np.clip(nearest, 0, n - 1)]
+
+
+def cubic_convolution_matrix(n: int, positions: np.ndarray) -> np.ndarray:
+    """Cubic convolution (Keys 1981, a = -1/2), bicubic where two axes have it.
+
+    Args:
+        n: Voxels of the axis; the outermost ones go on outside.
+        positions: Where to sample, in voxels, one axis.
+
+    Returns:
+        (positions, n).
+    """
+    matrix = np.zeros((len(positions), n))
+    first = np.floor(positions).astype(int)
+    for offset in range(-1, 3):
+        x = np.abs(positions - (first + offset))
+        near = 1.5 * x**3 - 2.5 * x**2 + 1
+        far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+        nodes = np.clip(first + offset, 0, n - 1)
+        np.add.at(matrix, (np.arange(len(positions)), nodes), np.where(x <= 1, near, far))
+    return matrix
+
+
 def fourier_matrix(n: int, m: int) -> np.ndarray:
     """Truncation (m < n) or zero filling (m > n) of k-space, the field of view preserved.
 

@@ -6,6 +6,7 @@ volume is 255. Lower is better.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,14 +112,14 @@ def piqe(image: np.ndarray) -> float:
     return 100 * (distortion + 1) / (int(active.sum()) + 1)
 
 
-def fit_natural_model(images: list[np.ndarray], patch: int | None = None) -> NaturalModel:
+def fit_natural_model(images: Iterable[np.ndarray], patch: int | None = None) -> NaturalModel:
     """Learn what pristine images look like, for `niqe`.
 
     Mittal, Soundararajan and Bovik (2013): features of the patches whose sharpness is above three
     quarters of that of the sharpest patch of their image.
 
     Args:
-        images: Slices of pristine images, 0 to 255.
+        images: Slices of pristine images, 0 to 255; with a patch, one is held at a time.
         patch: Edge of a patch, even; 96 pixels by default, less where a slice is smaller.
 
     Returns:
@@ -128,6 +129,7 @@ def fit_natural_model(images: list[np.ndarray], patch: int | None = None) -> Nat
         ValueError: If there are fewer than two patches.
     """
     if patch is None:
+        images = list(images)
         patch = min([PATCH, *(min(image.shape) // 2 * 2 for image in images)])
     features = []
     for image in images:

@@ -6,13 +6,32 @@ super-resolution).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from bids_segsr.exceptions import ModelError
 from bids_segsr.networks.blocks import check_input, same_conv
+
+
+def _xavier(weight: Tensor, generator: torch.Generator | None) -> Tensor:
+    limit = math.sqrt(3 / weight[0].numel())
+    return nn.init.uniform_(weight, -limit, limit, generator=generator)
+
+
+Filler = Callable[[Tensor, torch.Generator | None], Tensor]
+
+INITIALISATIONS: dict[str, Filler] = {
+    'he': lambda w, g: nn.init.kaiming_normal_(w, nonlinearity='relu', generator=g),
+    'xavier': _xavier,
+    'normal-0.01': lambda w, g: nn.init.normal_(w, std=0.01, generator=g),
+    'normal-0.001': lambda w, g: nn.init.normal_(w, std=0.001, generator=g),
+}
+"""Laws of section 3.4, n the input channels: N(0, sqrt(2 / (n f^3))) (He et al. 2015, "MSRA"),
+U(-sqrt(3 / (n f^3)), sqrt(3 / (n f^3))) (Glorot and Bengio 2010, "Xavier"), and normal laws of
+fixed standard deviation."""
 
 
 class PlainCNN(nn.Module):
@@ -75,6 +94,7 @@ class ReCNN(PlainCNN):
         filter_size: Filter size, f.
         residual: Predict the difference to the interpolated image; False is nL-CNN.
         guides: Registered high-resolution images of other contrasts, further input channels.
+        initialisation: First weights, see INITIALISATIONS.
 
     Raises:
         ModelError: If an option is out of its range.
@@ -87,23 +107,26 @@ class ReCNN(PlainCNN):
         filter_size: int = 3,
         residual: bool = True,
         guides: int = 0,
+        initialisation: str = 'he',
     ) -> None:
         if depth < 2:
             raise ModelError(f'depth must be at least 2, not {depth}')
+        if initialisation not in INITIALISATIONS:
+            known = ', '.join(INITIALISATIONS)
+            raise ModelError(f'initialisation must be one of {known}, not {initialisation!r}')
         super().__init__([filter_size] * depth, [filters] * (depth - 1), guides, residual)
+        self.initialisation = initialisation
         self.reset_parameters()
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw the filters anew: N(0, sqrt(2 / (n f^3))), n the input channels; biases zero.
-
-        That is the MSRA filler of section 3.4 (He et al. 2015).
+        """Draw the filters anew; biases zero.
 
         Args:
             generator: Source of random numbers; torch's global one when None.
         """
         for layer in self.layers:
             if isinstance(layer, nn.Conv3d):
-                nn.init.kaiming_normal_(layer.weight, nonlinearity='relu', generator=generator)
+                INITIALISATIONS[self.initialisation](layer.weight, generator)
                 nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
 

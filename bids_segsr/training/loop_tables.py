@@ -113,6 +113,7 @@ class Optimiser:
         eps: Added to the root of the second moment; not for SGD.
         weight_decay: Of every parameter.
         momentum: Of SGD and RMSprop.
+        nesterov: Nesterov's accelerated gradient (ReCNN 2019, section 3.3); of SGD with momentum.
         clip: Largest norm of the gradient of all parameters together; None for no limit.
         head_rate: Learning rate of the last convolution relative to the others. That of the
             SegSRGAN generators sums over thousands of values that no normalisation follows: at the
@@ -129,6 +130,7 @@ class Optimiser:
     eps: float = 1e-8
     weight_decay: float = 0.0
     momentum: float = 0.0
+    nesterov: bool = False
     clip: float | None = None
     head_rate: float = 1.0
     bias_rate: float = 1.0
@@ -139,6 +141,8 @@ class Optimiser:
         require('eps', self.eps > 0, 'positive', self.eps)
         require('weight_decay', self.weight_decay >= 0, '0 or more', self.weight_decay)
         require('momentum', 0 <= self.momentum < 1, 'from 0 to below 1', self.momentum)
+        if self.nesterov and not (self.name == 'sgd' and self.momentum > 0):
+            raise ValueError('nesterov goes with sgd and a momentum above 0')
         require('clip', self.clip is None or self.clip > 0, 'positive', self.clip)
         require('head_rate', self.head_rate > 0, 'positive', self.head_rate)
         require('bias_rate', self.bias_rate > 0, 'positive', self.bias_rate)

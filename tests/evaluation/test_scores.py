@@ -215,3 +215,24 @@ def test_networks_that_are_none(
     monkeypatch.setitem(sys.modules, 'onnxruntime', None)
     with pytest.raises(ModelError, match='pip install onnxruntime'):
         load_parcellation(networks['onnx'])
+
+
+def test_a_parcellation_network_sees_its_own_spacing() -> None:
+    grid = np.stack(np.meshgrid(*[np.arange(n) for n in (24, 26, 28)], indexing='ij'))
+    brain = (((grid - 12.5) / 9) ** 2).sum(0) < 1
+    image = np.where(brain, 50 + grid[0], 0).astype(np.float32)
+    affine = np.diag([0.5, 0.5, 0.5, 1.0])
+    own, coarse = (prepare(image, affine, brain, spacing) for spacing in (None, 1.0))
+    # padded to multiples of 8: some 18 voxels of 0.5 mm are some 9 of 1 mm
+    assert own.shape == (24, 24, 24)
+    assert coarse.shape == (16, 16, 16)
+    assert (coarse != 0).sum() == pytest.approx((own != 0).sum() / 8, rel=0.1)
+    assert coarse[coarse != 0].std() == pytest.approx(1, abs=0.05)
+
+
+def test_pristine_slices_may_come_one_by_one() -> None:
+    rng = np.random.default_rng(3)
+    slices = [np.clip(rng.normal(120, 40, (48, 48)), 0, 255) for _ in range(6)]
+    whole, streamed = fit_natural_model(slices, 16), fit_natural_model(iter(slices), 16)
+    np.testing.assert_array_equal(whole.mean, streamed.mean)
+    np.testing.assert_array_equal(whole.covariance, streamed.covariance)

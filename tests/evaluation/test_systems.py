@@ -145,3 +145,23 @@ def test_a_model_that_finds_the_brain_is_refused(folder: Path) -> None:
     for text in ('brain-mask', f'{folder / "one"}+brain-mask'):
         with pytest.raises(UserError, match='brain-mask finds the brain'):
             read_system(text)
+
+
+def test_interpolations_of_mdcsrn(case: Case) -> None:
+    nearest, bicubic = (
+        run_system(read_system(name), case, HOW) for name in ('nearest', 'bicubic')
+    )
+    low = case.slices.data
+    ratio = case.reference.image.shape[2] // low.shape[2]
+    assert ratio == 3
+    middle = low.shape[2] // 2
+    # whole slices are repeated by the one, and passed through by the other
+    for index in range(middle * ratio, (middle + 1) * ratio):
+        seen = case.seen[:, :, index]
+        found = nearest.image[:, :, index][seen]
+        np.testing.assert_allclose(found, low[:, :, middle][seen], rtol=1e-5)
+    truth, inside = case.reference.image, case.inside
+    assert psnr(truth, bicubic.image, inside) > psnr(truth, nearest.image, inside) + 0.5
+    for output in (nearest, bicubic):
+        assert output.structures == {}
+        assert not output.image[~case.seen].any()

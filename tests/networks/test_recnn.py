@@ -79,6 +79,26 @@ def test_msra_initialisation():
     assert all((p == 0).all() for p in network.parameters() if p.ndim == 1)
 
 
+@pytest.mark.parametrize(
+    ('law', 'sd', 'largest'),
+    [
+        # n f^3 = 64 x 27 inputs a filter; a uniform law of half width a has the sd a / sqrt(3)
+        ('xavier', (1 / 1728) ** 0.5, (3 / 1728) ** 0.5),
+        ('normal-0.01', 0.01, None),
+        ('normal-0.001', 0.001, None),
+    ],
+)
+def test_other_initialisations(law, sd, largest):
+    weight = create('recnn', initialisation=law).layers[2].weight
+    assert weight.std().item() == pytest.approx(sd, rel=0.02)
+    assert weight.mean().item() == pytest.approx(0, abs=sd / 50)
+    top = weight.abs().max().item()
+    if largest is None:
+        assert top > 3 * sd
+    else:
+        assert 0.99 * largest < top <= largest
+
+
 def test_initialisation_and_output_are_reproducible():
     outputs = []
     for _ in range(2):

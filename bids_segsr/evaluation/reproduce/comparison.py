@@ -1,4 +1,4 @@
-"""The tables of SegSRGAN (2020) with what was measured here beside what is printed there."""
+"""The tables of an article with what was measured here beside what is printed there."""
 
 from __future__ import annotations
 
@@ -8,21 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from bids_segsr.evaluation.cases import Imaging
-from bids_segsr.evaluation.reproduce.published import SPLINE, TITLES, PublishedScore
+from bids_segsr.evaluation.reproduce.article import Article, PublishedScore
 from bids_segsr.evaluation.run import Job
-from bids_segsr.evaluation.scores import METRICS
-from bids_segsr.evaluation.systems import System
-from bids_segsr.imaging.degrade import ForwardModel
-from bids_segsr.inference.processing import Processing
+from bids_segsr.evaluation.scores import ANATOMICAL, COST, METRICS
+from bids_segsr.evaluation.systems import UNTRAINED, System
+from bids_segsr.zoo.blend import blend_models
+from bids_segsr.zoo.find import split_blend
 from bids_segsr.zoo.store import TrainedModel
 
-FORWARD = ForwardModel(kind='thick-slices', spacing_mm=(3.0, 3.0))
-"""Section 4.1.2: slices of 3 mm, Gaussian profile of that width."""
-NOISE = 2.0
-"""Section 4.4.2, in the units of the images."""
-PATCH = 128
-"""Section 4.4."""
 STRUCTURE = 'cortex'
 
 
@@ -32,15 +25,17 @@ class Compared:
 
     Attributes:
         published: What the article has.
-        mean: Over the test images here; None where the system was not trained.
+        mean: Over the test images here; None where nothing was measured.
         sd: Standard deviation over the test images; None likewise.
         images: Number of test images.
+        reason: Why nothing was measured, or nothing.
     """
 
     published: PublishedScore
     mean: float | None
     sd: float | None
     images: int
+    reason: str = ''
 
 
 def make_systems(
@@ -50,70 +45,100 @@ def make_systems(
 
     Args:
         published: Numbers of the article.
-        models: Recipe to the model that it trained.
+        models: Training to the model that came of it.
 
     Returns:
-        Name in the column ``system`` to the system: cubic spline, single models, pipelines.
+        Name in the column ``system`` to the system: what needs no training, single models, blends
+        and pipelines.
     """
-    systems = {SPLINE: System(SPLINE)}
-    for name in dict.fromkeys(number.system for number in published if number.system):
-        parts = name.split('+')
-        if all(part in models for part in parts):
-            systems[name] = System(name, tuple(models[part] for part in parts))
+    systems = {}
+    for number in published:
+        name = number.system
+        if name in UNTRAINED:
+            systems[name] = System(name)
+        elif name and name not in systems and all(part in models for part in number.trainings):
+            own = tuple(models[part] for part in number.trainings)
+            blend = split_blend(name)
+            if blend:
+                own = (blend_models(own[0], own[1], blend[2]),)
+            systems[name] = System(name, own)
     return systems
 
 
+def metrics_of(published: Iterable[PublishedScore], *, parcellation: bool) -> tuple[str, ...]:
+    """Name the measures that numbers need and that can be had; cost is always noted."""
+    wanted = dict.fromkeys(number.metric for number in published)
+    return tuple(
+        metric
+        for metric in wanted
+        if metric in METRICS and metric not in COST and (parcellation or metric not in ANATOMICAL)
+    )
+
+
 def make_jobs(
-    published: Iterable[PublishedScore], systems: Mapping[str, System], device: str = 'auto'
+    published: Iterable[PublishedScore],
+    article: Article,
+    systems: Mapping[str, System],
+    device: str = 'auto',
 ) -> list[Job]:
-    """List what has to be run for the tables.
+    """List what has to be run for numbers.
 
     Args:
-        published: Numbers of the article.
-        systems: Name in the tables' column ``system`` to what was trained.
+        published: Numbers of one set of test images.
+        article: Its conditions.
+        systems: Name in the tables' column ``system`` to the system.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
 
     Returns:
-        One job for every system, step and kind of image that a table has.
+        One job for every system and condition.
     """
-    wanted = dict.fromkeys((p.system, p.step, p.image) for p in published if p.system in systems)
+    wanted = dict.fromkeys((p.system, p.condition) for p in published if p.system in systems)
     return [
         Job(
             system=systems[name],
-            imaging=Imaging(FORWARD, noise=NOISE if image == 'noisy' else 0.0),
-            processing=Processing(patch_size=PATCH, step=step, blending='uniform', device=device),
-            varied={'step': step, 'image': image},
+            imaging=article.conditions[condition].imaging,
+            processing=article.conditions[condition].processing(device),
+            varied={'condition': condition},
         )
-        for name, step, image in wanted
+        for name, condition in wanted
     ]
 
 
-def compare(published: Sequence[PublishedScore], rows: pd.DataFrame) -> list[Compared]:
+def compare(
+    published: Sequence[PublishedScore], article: Article, rows: pd.DataFrame
+) -> list[Compared]:
     """Put the means over the test images beside the published ones.
 
     Args:
         published: Numbers of the article.
-        rows: Of `run_jobs`, for the jobs of `make_jobs`.
+        article: The article.
+        rows: Of `run_jobs`, for the jobs of `make_jobs`, all test sets together.
 
     Returns:
         One entry a published number, in the same order.
     """
-    return [_compared(number, rows) for number in published]
+    return [_compared(number, article, rows) for number in published]
 
 
-def _compared(number: PublishedScore, rows: pd.DataFrame) -> Compared:
+def _compared(number: PublishedScore, article: Article, rows: pd.DataFrame) -> Compared:
+    if not number.system:
+        return Compared(number, None, None, 0, 'not part of this package')
+    if number.metric not in METRICS:
+        return Compared(number, None, None, 0, article.unmeasured[number.metric])
     if not len(rows):
-        return Compared(number, None, None, 0)
-    found = rows[
+        return Compared(number, None, None, 0, 'not trained')
+    own = rows[
         (rows['system'] == number.system)
-        & (rows['step'] == number.step)
-        & (rows['image'] == number.image)
-        & (rows['metric'] == number.metric)
-        & rows['structure'].isin(('', STRUCTURE))
+        & (rows['condition'] == number.condition)
+        & (rows['dataset'] == number.data)
     ]
+    found = own[(own['metric'] == number.metric) & own['structure'].isin(('', STRUCTURE))]
     values = found['value'].to_numpy(dtype=float)
+    values = values[~np.isnan(values)]
     if not len(values):
-        return Compared(number, None, None, 0)
+        needs = number.metric in ANATOMICAL and len(own)
+        reason = 'needs --parcellation' if needs else 'not measured' if len(own) else 'not trained'
+        return Compared(number, None, None, 0, reason)
     spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return Compared(number, float(np.mean(values)), spread, len(values))
 
@@ -127,24 +152,26 @@ def as_frame(compared: Iterable[Compared]) -> pd.DataFrame:
                 'row': c.published.row,
                 'system': c.published.system or 'n/a',
                 'metric': c.published.metric,
-                'step': c.published.step,
-                'image': c.published.image,
+                'data': c.published.data,
+                'condition': c.published.condition,
                 'paper_mean': c.published.mean,
                 'paper_sd': c.published.sd,
                 'mean': c.mean,
                 'sd': c.sd,
                 'images': c.images,
+                'reason': c.reason or 'n/a',
             }
             for c in compared
         ]
     )
 
 
-def printed(compared: Iterable[Compared]) -> str:
+def printed(compared: Iterable[Compared], article: Article) -> str:
     """Return the tables as text: paper and here, mean and standard deviation.
 
     Args:
         compared: As `compare` gives them.
+        article: The article.
 
     Returns:
         One block a table of the article that has at least one number of ours.
@@ -161,22 +188,22 @@ def printed(compared: Iterable[Compared]) -> str:
                 '  '.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
                 for line in [_HEAD, *lines]
             )
+            title = table if table.startswith('Figure') else f'Table {table}'
             blocks.append(
-                '\n'.join([f'Table {table}. {TITLES[table]}', *(t.rstrip() for t in text)])
+                '\n'.join([f'{title}. {article.tables[table]}', *(t.rstrip() for t in text)])
             )
     return '\n\n'.join(blocks)
 
 
-_HEAD = ('', 'measure', 'image', 'step', 'paper', 'here')
+_HEAD = ('', 'measure', 'images', 'condition', 'paper', 'here')
 
 
 def _line(entry: Compared) -> tuple[str, ...]:
-    number = entry.published
-    metric = METRICS[number.metric]
-    if entry.mean is not None:
+    number, here = entry.published, entry.reason
+    metric = METRICS.get(number.metric)
+    if entry.mean is not None and metric is not None:
         here = f'{entry.mean:.{metric.digits}f}'
-        here += f' ± {entry.sd:.{metric.digits}f}' if entry.sd is not None else ''
-    else:
-        here = 'not trained' if number.system else 'not part of this package'
-    step = str(number.step)
-    return number.row, metric.label, number.image, step, number.printed, here
+        if entry.sd is not None and number.metric != 'parameters':
+            here += f' ± {entry.sd:.{metric.digits}f}'
+    label = metric.label if metric is not None else number.metric
+    return number.row, label, number.data, number.condition, number.printed, here

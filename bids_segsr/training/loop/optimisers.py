@@ -46,7 +46,9 @@ def make_optimiser(optimiser: Optimiser, network: nn.Module) -> torch.optim.Opti
         'rmsprop': lambda: torch.optim.RMSprop(
             groups, eps=optimiser.eps, momentum=optimiser.momentum, **common
         ),
-        'sgd': lambda: torch.optim.SGD(groups, momentum=optimiser.momentum, **common),
+        'sgd': lambda: torch.optim.SGD(
+            groups, momentum=optimiser.momentum, nesterov=optimiser.nesterov, **common
+        ),
     }
     return makers[optimiser.name]()
 
