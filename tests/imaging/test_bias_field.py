@@ -1,0 +1,25 @@
+"""The bias field of an image depends on its voxels and their size alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from geometry_phantoms import oblique_affine
+
+from bids_segsr.imaging.bias_field import bias_field
+
+SPACING = (1.0, 1.1, 3.0)
+
+
+@pytest.mark.parametrize('other', ['moved', 'turned', 'in single precision'])
+def test_place_and_digits_of_the_affine_do_not_matter(other: str) -> None:
+    place = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in (40, 44, 16)), indexing='ij'))
+    texture = 400 + 150 * np.sin(9 * place[0]) * np.cos(7 * place[1])
+    data = np.where((place**2).sum(0) < 0.75**2, texture, 0).round()
+    affine = oblique_affine(SPACING, (7, -4, 11))
+    changed = {
+        'moved': np.vstack([np.c_[affine[:3, :3], [17.3, -40, 8]], affine[3:]]),
+        'turned': oblique_affine(SPACING, (31, 8, -60)),
+        'in single precision': affine.astype(np.float32).astype(float),
+    }
+    np.testing.assert_array_equal(bias_field(data, affine), bias_field(data, changed[other]))
