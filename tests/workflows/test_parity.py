@@ -18,6 +18,7 @@ from geometry_phantoms import oblique_affine
 from bids_segsr.bids.query import Scan
 from bids_segsr.cli.segsr import main
 from bids_segsr.execution.settings import Settings
+from bids_segsr.imaging.dicom import same_locale
 from bids_segsr.imaging.volume import load_scan, save_volume
 from bids_segsr.inference.processing import Processing
 from bids_segsr.networks import create
@@ -100,7 +101,8 @@ def write_series(folder: Path, scan: Path) -> Path:
         writer = sitk.ImageFileWriter()
         writer.KeepOriginalImageUIDOn()
         writer.SetFileName(str(folder / f'IM{k:04d}.dcm'))
-        writer.Execute(part)
+        with same_locale():
+            writer.Execute(part)
     return folder
 
 
