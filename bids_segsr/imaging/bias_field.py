@@ -14,9 +14,9 @@ ITERATIONS = (50, 50, 50, 50)
 SPACING_DIGITS = 4
 """Decimals of the voxel sizes in mm that N4 is told.
 
-It is told no position and no direction, on which no field depends either: ITK's fit can take another
-path for the seventh digit of an affine, such as that of a header in single precision, to a field
-that differed by 20 % in a phantom.
+It is told no position and no direction, on which no field depends either: ITK's fit can take
+another path for the seventh digit of an affine, such as that of a header in single precision, to a
+field that differed by 20 % in a phantom.
 """
 
 
