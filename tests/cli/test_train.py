@@ -245,7 +245,7 @@ def test_mistakes_are_told_in_one_line(recipe, images, tmp_path):
     out = ('--out', tmp_path / 'run')
     assert 'no such recipe' in told('nothing', '--data', images, *out)
     assert 'no such file or folder' in told(recipe, '--data', tmp_path / 'no.csv', *out)
-    assert 'no such folder' in told(recipe, '--label-maps', tmp_path / 'no', *out)
+    assert 'no such file or folder' in told(recipe, '--label-maps', tmp_path / 'no', *out)
     assert '--steps must be positive' in told(recipe, '--data', images, *out, '--steps', 0)
     assert '--seed -1' in told(recipe, '--data', images, *out, '--seed', -1)
     assert '--device tpu' in told(recipe, '--data', images, *out, '--device', 'tpu')

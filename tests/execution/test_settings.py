@@ -12,7 +12,7 @@ from bids_segsr import __version__
 from bids_segsr.exceptions import UserError
 from bids_segsr.execution.settings import PROCESSING_PARAMETERS, Settings, read_toml, write_toml
 from bids_segsr.inference.processing import CHOICES
-from bids_segsr.zoo.find import DEFAULT_MODEL
+from bids_segsr.zoo.find import AUTO_MODEL
 
 BASE = {'bids_dir': Path('/data'), 'output_dir': Path('/out')}
 # One value that is not the default for every field.
@@ -180,9 +180,9 @@ def test_hash_follows_the_processing_parameters_alone() -> None:
         assert (changed != default) == (name in written), name
 
 
-def test_multiverse_folder_is_the_same_with_the_default_model_named() -> None:
-    """The participant level names the default model in its settings, the group level does not."""
-    named = Settings(**BASE, model=DEFAULT_MODEL)
+def test_multiverse_folder_is_the_same_with_the_choice_of_a_model_named() -> None:
+    """The participant level names it in its settings, the group level does not."""
+    named = Settings(**BASE, model=AUTO_MODEL)
 
     assert named.parameters_hash == Settings.of(BASE).parameters_hash
 

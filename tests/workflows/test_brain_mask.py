@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from bids_segsr.workflows import base
 from bids_segsr.workflows.base import LIBRARIES_GB, brain_mask_gb, init_single_image_wf
 from test_brain_extraction import Bright, ball, model_of
+from test_card import make_card
 
 from bids_segsr.bids.query import Scan
 from bids_segsr.execution.settings import Settings
@@ -16,6 +18,7 @@ from bids_segsr.imaging.volume import Volume, load_map, save_volume
 from bids_segsr.inference import brain_extraction as brain_mask
 from bids_segsr.inference.processing import Processing
 from bids_segsr.interfaces.imaging import BrainMask
+from bids_segsr.zoo.find import find_card
 
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
 
@@ -31,7 +34,10 @@ def scan(tmp_path: Path) -> tuple[Path, np.ndarray]:
 
 
 @pytest.mark.parametrize('template', [None, 'MNIInfant:cohort-1'])
-def test_node_gets_the_template_that_was_named(tmp_path, scan, template):
+def test_node_gets_the_template_that_was_named(tmp_path, scan, template, monkeypatch):
+    monkeypatch.setattr(
+        base, 'find_card', lambda name: make_card() if name == 'toy' else find_card(name)
+    )
     settings = Settings(
         bids_dir=tmp_path / 'raw',
         output_dir=tmp_path / 'out',
