@@ -93,7 +93,8 @@ def test_without_validator_a_line_is_logged(
 ) -> None:
     monkeypatch.setattr(validation, '_find_validator', lambda: None)
 
-    with caplog.at_level(logging.INFO):
+    # the App, run by other tests in this process, sets the level of our own logger
+    with caplog.at_level(logging.INFO, logger='bids_segsr'):
         validate_dataset(tmp_path, [])
 
     assert 'not installed: the input is not validated' in caplog.text
