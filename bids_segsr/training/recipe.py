@@ -148,6 +148,9 @@ class Validation:
             the mean over 'patches' of the Dice of each (SegSRGAN 2020, section 4.3).
         subjects: Who follows the training: subjects that are set aside ('held-out'), or those that
             are trained on ('trained', where an article sets none aside).
+        augmented: Judge on images with the contrast and noise of ``[augmentation]``: their powers
+            divide its range evenly, one an image (SegSRGAN 2020, section 5.1, Figure 14), and
+            everything is the same at every validation. Otherwise on images as they are.
         patience: Validations without a better score after which the training ends; None for never.
         patches: Validation patches, spread evenly over the validation set; None for all.
         pictures: Validation patches that are drawn.
@@ -162,6 +165,7 @@ class Validation:
     keep: Literal['best', 'last'] = 'best'
     dice: Literal['pooled', 'patches'] = 'pooled'
     subjects: Literal['held-out', 'trained'] = 'held-out'
+    augmented: bool = False
     patience: int | None = None
     patches: int | None = 64
     pictures: int = 2

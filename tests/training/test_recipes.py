@@ -221,9 +221,8 @@ def test_critics_take_the_patches_of_their_recipes():
 
 def test_recipes_differ_only_where_they_say_so():
     plain, augmented = read_recipe('segsrgan-2020'), read_recipe('segsrgan-2020-augmented')
-    assert (
-        dataclasses.replace(augmented, augmentation=plain.augmentation, name=plain.name) == plain
-    )
+    same = {'augmentation': plain.augmentation, 'validation': plain.validation}
+    assert dataclasses.replace(augmented, name=plain.name, **same) == plain
     ablation = read_recipe('segsrgan-2020-no-gan')
     assert not ablation.adversarial
     assert augmented.adversarial

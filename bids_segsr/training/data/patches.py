@@ -74,6 +74,7 @@ class PatchDataset(Dataset[Patch]):
         seed: Of everything that is drawn.
         in_order: Patches of the grid one after the other, with the same draws in every epoch:
             for validation.
+        powers: Contrast of each subject, instead of one drawn for every patch.
 
     Attributes:
         patch_size: Edge of the patches.
@@ -96,6 +97,7 @@ class PatchDataset(Dataset[Patch]):
         seed: int,
         *,
         in_order: bool = False,
+        powers: Sequence[float] | None = None,
     ) -> None:
         self.subjects = tuple(subjects)
         self.forward = forward
@@ -105,6 +107,7 @@ class PatchDataset(Dataset[Patch]):
         self.labels = {name: tuple(numbers) for name, numbers in labels.items()}
         self.seed = seed
         self.in_order = in_order
+        self.powers = powers
         self.patch_size = sampling.patch_size
         self.n_guides = len(subjects[0].guides)
         self.on_device = False
@@ -147,6 +150,8 @@ class PatchDataset(Dataset[Patch]):
         number, start = self._position(index, rng)
         subject = self.subjects[number]
         changes = draw_changes(self.augmentation, rng)
+        if self.powers is not None:
+            changes = replace(changes, power=self.powers[number])
         acquisition = self._acquisition(subject, rng)
         image, target = self._simulate(subject, start, acquisition, changes, rng)
         if acquisition.kind == 'thick-slices':
@@ -289,7 +294,8 @@ def make_dataset(
     """Make the patches of one split of a list of subjects.
 
     Training patches follow the recipe. Validation and test patches are those of the grid with
-    some foreground, one after the other, without augmentation.
+    some foreground, one after the other; of the augmentation they have what
+    `Validation.augmented` says.
 
     Args:
         recipe: What to make.
@@ -311,9 +317,13 @@ def make_dataset(
         raise UserError(f'no subject of the split {split!r} in the training data; add one.')
     task, sampling = recipe.task, recipe.sampling
     forward = None if task.input == 'high-resolution' else recipe.forward
-    augmentation = recipe.augmentation
+    augmentation, powers = recipe.augmentation, None
     if split != 'train':
         augmentation = Augmentation()
+        if recipe.validation.augmented:
+            contrast = recipe.augmentation.contrast_power
+            augmentation = Augmentation(noise=recipe.augmentation.noise)
+            powers = np.linspace(1 - contrast, 1 + contrast, len(chosen)).tolist()
         stride = sampling.stride if sampling.mode == 'grid' else sampling.patch_size
         share = max(sampling.foreground, VALIDATION_FOREGROUND)
         sampling = replace(sampling, mode='grid', stride=stride, foreground=share)
@@ -327,6 +337,7 @@ def make_dataset(
         task.labels,
         seed,
         in_order=split != 'train',
+        powers=powers,
     )
     if split == 'train' and len(task.channels) > 1:
         check_numbers(volumes, recipe)

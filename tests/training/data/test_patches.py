@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 
 import nibabel as nib
@@ -63,8 +64,8 @@ def made(subjects, tmp_path_factory):
             task=SimpleNamespace(**task | fields.pop('task', {})),
             forward=fields.pop('forward', FORWARD),
             sampling=Sampling(**{'patch_size': 16} | fields.pop('sampling', {})),
+            validation=Validation(augmented=fields.pop('augmented', False)),
             augmentation=Augmentation(**fields),
-            validation=Validation(),
         )
         return make_dataset(recipe, subjects, split, seed, cache)
 
@@ -205,6 +206,23 @@ def test_validation_patches_are_fixed_and_not_augmented(made, subjects):
         np.testing.assert_allclose(dataset[n]['image'][0], image[box], atol=2e-3)
         assert (truth[box] > 0).mean() >= 0.1
         assert torch.equal(dataset[n]['image'], dataset[n + len(dataset)]['image'])
+
+
+def test_powers_of_augmented_validation_images_divide_the_range(made, subjects):
+    again = [dataclasses.replace(subjects[2], name=name) for name in 'abc']
+    changes = {'contrast_power': 0.5, 'noise': 0.03, 'flips': True, 'subjects': again}
+    plain, dataset = made('validation', **changes), made('validation', augmented=True, **changes)
+    patches = len(dataset) // 3
+    for number, power in enumerate((0.5, 1.0, 1.5)):
+        n = number * patches
+        truth, changed = plain[n]['target'][0], dataset[n]['target'][0]
+        inside = truth > 0.1
+        ratio = (changed / truth**power)[inside]
+        assert (ratio / ratio.mean() - 1).abs().max() < 1e-3
+        assert torch.equal(dataset[n]['image'], dataset[n + len(dataset)]['image'])
+    n = patches  # power 1: what is left is the noise
+    scale = (dataset[n]['target'][0] / plain[n]['target'][0])[inside].median()
+    assert 0.01 < (dataset[n]['image'][0] - scale * plain[n]['image'][0]).std() < 0.03
 
 
 @pytest.mark.parametrize('axis', [0, 1])
