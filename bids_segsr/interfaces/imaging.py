@@ -37,7 +37,7 @@ class Conform(SimpleInterface):
 
         volume = steps.conform(self.inputs.in_file)
         self._results['out_file'] = str(
-            save_volume(Path(runtime.cwd, 'scan.nii'), volume.data, volume.affine)
+            save_volume(Path(runtime.cwd, 'scan.nii.gz'), volume.data, volume.affine)
         )
         self._results['notes'] = list(volume.notes)
         return runtime
@@ -148,9 +148,9 @@ class Interpolate(SimpleInterface):
         mask = load_mask(self.inputs.mask_file, scan)
         fine = steps.interpolate(scan, mask, Processing(**self.inputs.processing))
         self._results['out_file'] = str(
-            save_volume(Path(runtime.cwd, 'interpolated.nii'), fine.image, fine.affine)
+            save_volume(Path(runtime.cwd, 'interpolated.nii.gz'), fine.image, fine.affine)
         )
         self._results['mask_file'] = str(
-            save_volume(Path(runtime.cwd, 'mask.nii'), fine.mask, fine.affine)
+            save_volume(Path(runtime.cwd, 'mask.nii.gz'), fine.mask, fine.affine)
         )
         return runtime

@@ -71,16 +71,12 @@ class SuperResolve(SimpleInterface):
         if prediction.device != 'cpu':
             torch.cuda.empty_cache()  # the worker process lives on and would keep it
 
-        def save(name: str, data: np.ndarray, extension: str = '.nii.gz') -> str:
-            return str(save_volume(Path(runtime.cwd, f'{name}{extension}'), data, image.affine))
+        def save(name: str, data: np.ndarray) -> str:
+            return str(save_volume(Path(runtime.cwd, f'{name}.nii.gz'), data, image.affine))
 
         self._results['out_file'] = save('superresolved', prediction.image)
         maps = prediction.probabilities
-        # only the first of them is a derivative: compressing the others would be lost work
-        files = [
-            save(f'probability{index}', data, '.nii' if index else '.nii.gz')
-            for index, data in enumerate(maps)
-        ]
+        files = [save(f'probability{index}', data) for index, data in enumerate(maps)]
         self._results['probability_files'] = files
         if files:
             self._results['probability_file'] = files[0]
