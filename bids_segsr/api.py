@@ -260,6 +260,7 @@ def train(
     device: str = 'auto',
     devices: int | None = None,
     workers: int | None = None,
+    cache: str | Path | None = None,
     **schedule: float,
 ) -> TrainedModel | None:
     """Train a network, as `segsr train` does; a run that was stopped is taken up where it was.
@@ -278,6 +279,7 @@ def train(
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         devices: GPUs, or processes on a CPU; None for one.
         workers: Processes that make samples; None for a choice by the number of cores.
+        cache: Folder for decompressed volumes, which runs may share; None for one of the run.
         schedule: `epochs`, `steps`, `minutes` or `seed`, instead of those of the recipe.
 
     Returns:
@@ -303,7 +305,14 @@ def train(
     for facts in plan.labels.values():
         for warning in facts.warnings:
             logger.warning('%s', warning)
-    run = Run(device, devices, workers, None if init is None else str(init), tuple(freeze))
+    run = Run(
+        device,
+        devices,
+        workers,
+        None if init is None else str(init),
+        tuple(freeze),
+        None if cache is None else Path(cache),
+    )
     outcome = run_training_with_report(plan.recipe, plan.data, plan.sets, Path(out), run)
     if outcome is None:
         return None

@@ -13,15 +13,17 @@ from bids_segsr.exceptions import UserError
 
 SHARE_FILE = 'share.txt'
 """In the folder of a step that runs: the share of it that is done."""
+ELSEWHERE = 'choose a folder that you may write to'
 PART = '.part-'
 """How the folder begins in which a file is written."""
 
 
-def make_folder(path: Path) -> Path:
+def make_folder(path: Path, elsewhere: str = ELSEWHERE) -> Path:
     """Make a folder and its parents.
 
     Args:
         path: The folder; it may exist.
+        elsewhere: What to do where it cannot be made.
 
     Returns:
         The path.
@@ -33,20 +35,20 @@ def make_folder(path: Path) -> Path:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f'{path}: the folder cannot be made ({error.strerror}); '
-            'choose a folder that you may write to'
+            f'{path}: the folder cannot be made ({error.strerror}); {elsewhere}'
         ) from None
     return path
 
 
 @contextmanager
-def complete(path: Path) -> Iterator[Path]:
+def complete(path: Path, elsewhere: str = ELSEWHERE) -> Iterator[Path]:
     """Write a file, so that a reader sees the old or the new one and no part of it.
 
     A run that is killed while it writes leaves the old file, or none.
 
     Args:
         path: The file; its folder is made.
+        elsewhere: What to do where its folder cannot take it.
 
     Yields:
         Path of the same name, to write to; what lies there in the end takes the place of `path`.
@@ -54,7 +56,7 @@ def complete(path: Path) -> Iterator[Path]:
     Raises:
         UserError: If the file cannot be written.
     """
-    make_folder(path.parent)
+    make_folder(path.parent, elsewhere)
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=PART) as folder:
             part = Path(folder) / path.name
@@ -62,7 +64,7 @@ def complete(path: Path) -> Iterator[Path]:
             part.replace(path)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        advice = 'free some space' if full else 'choose an output folder that you may write to'
+        advice = f'free some space, or {elsewhere}' if full else elsewhere
         raise UserError(
             f'{path}: cannot be written ({error.strerror or error}); {advice}'
         ) from None

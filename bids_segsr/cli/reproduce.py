@@ -294,6 +294,7 @@ def _train(
     from bids_segsr.evaluation.reproduce.rehearsal import rehearsed
     from bids_segsr.training.data.collection import data_of_subjects
     from bids_segsr.training.data.subjects import read_csv
+    from bids_segsr.training.loop.run_folder import CACHE_FOLDER
     from bids_segsr.training.loop.training_run import Run, image_sets
 
     out: Path = arguments.out
@@ -311,7 +312,9 @@ def _train(
         left_out = trained[training.subjects :]
         subjects = [subject for subject in subjects if subject not in left_out]
     init = str(out / training.init / 'model') if training.init is not None else None
-    run = Run(device=arguments.device, workers=arguments.workers, init=init)
+    run = Run(
+        device=arguments.device, workers=arguments.workers, init=init, cache=out / CACHE_FOLDER
+    )
     folder = out / name
     data = data_of_subjects(recipe, subjects, str(source))
     start_log()

@@ -80,6 +80,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         '--workers', type=int, metavar='N', help='processes that make samples, for each device'
     )
+    parser.add_argument(
+        '--cache',
+        type=Path,
+        metavar='DIR',
+        help='for decompressed volumes, 52 MB an image of 240^3; several runs may share it '
+        '(default: a folder of the run)',
+    )
     for limit, kind in (('epochs', int), ('steps', int), ('minutes', float)):
         parser.add_argument(
             f'--{limit}', type=kind, metavar='N', help=f'instead of the {limit} of the recipe'
@@ -133,6 +140,7 @@ def _train_all(arguments: argparse.Namespace) -> int:
         arguments.workers,
         arguments.init,
         tuple(arguments.freeze),
+        arguments.cache,
     )
     for facts in plan.labels.values():
         for warning in facts.warnings:

@@ -20,7 +20,7 @@ from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.volume import load_volume, save_volume
 from bids_segsr.inference.predict import predict
 from bids_segsr.inference.processing import Processing
-from bids_segsr.training.loop import run_folder
+from bids_segsr.training.loop import run_folder, training_run
 from bids_segsr.training.loop.run_folder import locked
 from bids_segsr.training.loop.run_log import read_log
 from bids_segsr.zoo.find import load_model
@@ -96,6 +96,28 @@ def test_help_loads_no_torch():
         'sys.exit(bool({"torch", "lightning_fabric", "monai", "nibabel"} & set(sys.modules)))'
     )
     assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0
+
+
+def test_runs_share_decompressed_volumes(recipe, images, tmp_path, monkeypatch):
+    class Untrained:
+        def __init__(self, *_, **__):
+            pass
+
+        def fit(self):
+            return None
+
+    monkeypatch.setattr(training_run, 'Trainer', Untrained)
+    shared = tmp_path / 'shared'
+    words = (recipe, '--data', images, '--device', 'cpu', '--workers', '0', '--cache', shared)
+    segsr(*words, '--out', tmp_path / 'one')
+    before = {path: path.stat().st_mtime_ns for path in shared.glob('*.npy')}
+    assert len(before) == 6  # image and label map of three persons
+    segsr(*words, '--out', tmp_path / 'two')
+    assert {path: path.stat().st_mtime_ns for path in shared.glob('*.npy')} == before
+    assert not list(tmp_path.glob('*/cache'))
+    (tmp_path / 'file').touch()
+    with pytest.raises(UserError, match=r'file/in: .*another folder .*\(--cache\)'):
+        segsr(*words, '--cache', tmp_path / 'file' / 'in', '--out', tmp_path / 'three')
 
 
 def test_a_list_of_images_becomes_a_model(recipe, images, tmp_path, capsys):

@@ -34,6 +34,8 @@ FORMAT = 3
 NOISE_DRAWS = 4
 """Of which the mean maximum of a noisy image is taken; it varies by some percent."""
 
+ELSEWHERE = 'choose another folder for decompressed volumes (--cache)'
+
 Box = tuple[slice, slice, slice]
 
 
@@ -121,7 +123,7 @@ def store_volume(path: Path, cache: Path, kind: Literal['image', 'label']) -> St
             'mean': volume_scale(data, 'volume-mean'),
             'numbers': np.unique(data).tolist() if kind == 'label' else [],
         }
-        with complete(array) as part:
+        with complete(array, ELSEWHERE) as part:
             np.save(part, data)
         _write_facts(about, facts)
     facts = json.loads(about.read_text(encoding='utf-8'))

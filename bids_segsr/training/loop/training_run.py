@@ -19,6 +19,7 @@ from bids_segsr.training.data.head_patches import make_head_dataset
 from bids_segsr.training.data.label_patches import make_label_map_dataset
 from bids_segsr.training.data.patches import make_dataset
 from bids_segsr.training.data.subjects import Subject
+from bids_segsr.training.data.volumes import ELSEWHERE
 from bids_segsr.training.loop.distributed import make_fabric
 from bids_segsr.training.loop.engine import Trainer
 from bids_segsr.training.loop.forward_pass import check_start, make_network
@@ -44,6 +45,8 @@ class Run:
             number of cores.
         init: Name or path of the model to start from.
         freeze: Glob patterns of parameter names that are not trained.
+        cache: Folder for decompressed volumes, which other runs may share, also at the same time;
+            None for one in the folder of the run.
     """
 
     device: str = 'auto'
@@ -51,6 +54,7 @@ class Run:
     workers: int | None = None
     init: str | None = None
     freeze: tuple[str, ...] = ()
+    cache: Path | None = None
 
 
 def run_training(
@@ -80,7 +84,8 @@ def run_training(
         _share_threads(fabric)
         # The first process decompresses the volumes, the others find them.
         with fabric.rank_zero_first():
-            training, validation = sets(recipe, out / CACHE_FOLDER, fabric.device)
+            cache = make_folder(run.cache or out / CACHE_FOLDER, ELSEWHERE)
+            training, validation = sets(recipe, cache, fabric.device)
         workers = _workers(fabric.world_size) if run.workers is None else run.workers
         outcome = Trainer(
             recipe,
