@@ -99,15 +99,7 @@ class Case:
 
     def fed(self, card: ModelCard) -> np.ndarray:
         """Return the scan as a network sees it: interpolated and masked as its card says."""
-        kind = card.contract.interpolation
-        if kind == 'zero-fill' and self.acquisition.kind != 'k-space':
-            kind = 'cubic'
-        how = replace(self.acquisition, interpolation=kind)
-        shape, affine = self.reference.image.shape, self.reference.affine
-        if self.sliced and card.contract.input_back_projection_steps:
-            image = interpolated(card, self.slices, shape)
-        else:
-            image = interpolate(self.slices.data, shape, affine, how)
+        image = interpolated(card, self.slices, self.reference.image.shape, self.acquisition)
         return np.where(shown(card, self.seen), image, np.float32(0))
 
     def interpolated_by(self, kind: Literal['nearest', 'bicubic']) -> np.ndarray:

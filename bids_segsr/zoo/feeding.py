@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bids_segsr.imaging.acquisition import Acquisition, interpolate
 from bids_segsr.imaging.back_projection import (
     Slices,
     back_project,
@@ -29,13 +31,17 @@ EXAMPLE_EDGE = 32
 """Voxels along each axis of the patch that models are tried on."""
 
 
-def interpolated(card: ModelCard, scan: Slices, shape: Sequence[int]) -> np.ndarray:
+def interpolated(
+    card: ModelCard, scan: Slices, shape: Sequence[int], simulated: Acquisition | None = None
+) -> np.ndarray:
     """Bring a scan to the fine grid as the network's training did, back-projected where it was.
 
     Args:
         card: Card of the model.
         scan: The scan and the affine of the grid.
         shape: Of the grid.
+        simulated: How the scan was made from an image on the grid; None for one of a scanner. What
+            has no slices is not back-projected, and only k-space is filled with zeros.
 
     Returns:
         float32 array of that shape, nothing masked.
@@ -43,6 +49,10 @@ def interpolated(card: ModelCard, scan: Slices, shape: Sequence[int]) -> np.ndar
     i, j, k = shape
     grid = Grid((i, j, k), scan.fine_affine)
     contract = card.contract
+    if simulated is not None and simulated.kind != 'thick-slices':
+        filled = contract.interpolation == 'zero-fill' and simulated.kind != 'k-space'
+        kind = 'cubic' if filled else contract.interpolation
+        return interpolate(scan.data, shape, grid.affine, replace(simulated, interpolation=kind))
     if contract.back_projection and contract.input_back_projection_steps:
         return interpolated_back_projection(
             scan, grid, contract.input_back_projection_steps, contract.back_projection

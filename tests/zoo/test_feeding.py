@@ -171,6 +171,26 @@ def test_a_card_asks_for_back_projection_before_the_network():
     assert np.abs(found - feeding.interpolated(kept().card, scan, shape)).max() > 0.1
 
 
+@pytest.mark.parametrize('kind', ['thick-slices', 'isotropic', 'k-space'])
+def test_a_network_is_evaluated_on_the_back_projection_that_its_card_asks_for(reference, kind):
+    forward = (
+        ForwardModel(spacing_mm=(3.0, 3.0))
+        if kind == 'thick-slices'
+        else ForwardModel(kind=kind, factors=((2.0, 2.0, 2.0),))
+    )
+    case = make_case(reference, Imaging(forward), 0)
+    shape, grid = case.seen.shape, Grid(case.seen.shape, reference.affine)
+    asked = {'back_projection': 0.5, 'input_back_projection_steps': 3}
+    sharpened = interpolated_back_projection(case.slices, grid, 3, 0.5)
+    image = sharpened if kind == 'thick-slices' else case.interpolated
+    np.testing.assert_array_equal(case.fed(kept(**asked).card), np.where(case.seen, image, 0))
+    zeros = case.fed(kept(interpolation='zero-fill', **asked).card)
+    if kind == 'k-space':
+        how = dataclasses.replace(case.acquisition, interpolation='zero-fill')
+        image = interpolate(case.slices.data, shape, reference.affine, how)
+    np.testing.assert_array_equal(zeros, np.where(case.seen, image, 0))
+
+
 @pytest.mark.parametrize('background', ['zero', 'noise', 'ringing'])
 def test_the_level_is_that_of_the_brain_though_nothing_is_masked(background):
     """A ball of 60 to 140 in a field of view of six times its volume."""
