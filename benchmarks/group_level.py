@@ -12,6 +12,7 @@ import numpy as np
 
 from bids_segsr.inference.qc import QUANTITIES
 from bids_segsr.reports.group import write_group
+from bids_segsr.reports.subject import generate_report
 
 
 def write_cohort(root: Path, count: int) -> Path:
@@ -28,6 +29,7 @@ def write_cohort(root: Path, count: int) -> Path:
     out, raw = root / 'out', root / 'raw'
     raw.mkdir(parents=True)
     rows = ['participant_id\tage\tsex\tgroup']
+    report = ''
     for number in range(1, count + 1):
         subject = f'sub-{number:04d}'
         age = rng.uniform(26, 44)
@@ -59,7 +61,9 @@ def write_cohort(root: Path, count: int) -> Path:
                 'spacing_k': float(rng.choice([3.0, 3.5, 4.0])),
             }
             (folder / f'{subject}{run}_qc.json').write_text(json.dumps(record), encoding='utf-8')
-        (out / f'{subject}.html').touch()
+        page = out / f'{subject}.html'
+        report = report or generate_report(out, subject, '', {}).read_text(encoding='utf-8')
+        page.write_text(report, encoding='utf-8')
     (raw / 'participants.tsv').write_text('\n'.join(rows) + '\n', encoding='utf-8')
     return out
 

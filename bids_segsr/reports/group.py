@@ -11,6 +11,7 @@ from bids_segsr.exceptions import UserError
 from bids_segsr.files import write_text
 from bids_segsr.inference.qc import KEYS
 from bids_segsr.inference.verdict import judge_all
+from bids_segsr.reports.cohort import tell_reports
 from bids_segsr.reports.group_page import group_page
 from bids_segsr.reports.missing_results import LeftOut, left_out_tsv
 from bids_segsr.reports.rating import ratings_tsv, read_ratings
@@ -26,7 +27,7 @@ MOST_WORDS = 8
 def write_group(
     root: Path, modality: str, missing: Sequence[LeftOut] = (), bids_dir: Path | None = None
 ) -> list[Path]:
-    """Collect what is known of all images of a modality.
+    """Collect what is known of all images of a modality, and tell their reports their places.
 
     Args:
         root: Root of the derivatives.
@@ -80,12 +81,14 @@ def write_group(
     )
     joined = pd.concat([table, people], axis=1)
     tsv = joined.to_csv(sep='\t', index=False, na_rep='n/a', float_format='%.6g')
-    return [
+    paths = [
         write_text(root / f'group_{modality}.tsv', tsv),
         write_text(root / f'group_{modality}.html', page),
         write_text(root / f'group_{modality}_ratings.tsv', ratings_tsv(ratings)),
         write_text(root / f'group_{modality}_left-out.tsv', left_out_tsv(missing)),
     ]
+    tell_reports(root, [record for record in read.values() if record])
+    return paths
 
 
 def participants(bids_dir: Path, names: Sequence[str]) -> pd.DataFrame:

@@ -13,12 +13,9 @@ import numpy as np
 from bids_segsr import __version__
 from bids_segsr.inference.qc import QUANTITIES
 from bids_segsr.inference.verdict import USABLE
+from bids_segsr.reports.cohort import OUTLIER_Z, SMALLEST_GROUP, Distribution
 from bids_segsr.reports.missing_results import LeftOut, left_out_html
 from bids_segsr.reports.page import data_text, formatted, style_and_script
-
-OUTLIER_Z = 3.0
-SMALLEST_GROUP = 5
-"""Fewer images say nothing about what is unusual."""
 
 MOST_REPEATS = 100
 """Rows of the table of repeated scans; those that differ most come first."""
@@ -48,7 +45,7 @@ def group_page(
     """
     import jinja2
 
-    facts = _facts(root, modality, records, people, ratings)
+    facts = _facts(root, records, people, ratings)
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return (
         environment.from_string(data_text('group.html')).render(
@@ -83,13 +80,8 @@ def robust_z(values: Sequence[float | None]) -> np.ndarray:
         or more than half of them are equal.
     """
     numbers = np.array([np.nan if v is None else v for v in values], dtype=float)
-    known = numbers[np.isfinite(numbers)]
-    if known.size < SMALLEST_GROUP:
-        return np.zeros(numbers.shape)
-    deviation = float(np.median(np.abs(known - np.median(known))))
-    if deviation == 0:
-        return np.zeros(numbers.shape)
-    return np.nan_to_num(0.6745 * (numbers - np.median(known)) / deviation)
+    cohort = Distribution.of(numbers[np.isfinite(numbers)])
+    return np.nan_to_num(0 * numbers if cohort is None else cohort.robust_z(numbers))
 
 
 def repeats(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -132,7 +124,6 @@ def repeats(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _facts(
     root: Path,
-    modality: str,
     records: Sequence[Mapping[str, Any]],
     people: Sequence[Mapping[str, Any]],
     ratings: Sequence[Mapping[str, Any]],
@@ -197,7 +188,6 @@ def _facts(
     names = [str(record['bids_name']) for record in records]
     reports = {name: (root / f'{name.split("_")[0]}.html').is_file() for name in names}
     return {
-        'page': f'group_{modality}.html',
         'columns': columns,
         'names': names,
         'values': [[_rounded(value) for value in column] for column in values],

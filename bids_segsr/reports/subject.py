@@ -21,6 +21,7 @@ from bids_segsr.reports.assembly import (
     figure_sections,
     find_images,
 )
+from bids_segsr.reports.cohort import cohort_element, read_cohorts, without_pages
 from bids_segsr.reports.file_links import files_section, without_links
 from bids_segsr.reports.methods import methods_html
 from bids_segsr.reports.missing_results import STOPPED
@@ -87,6 +88,7 @@ def generate_report(root: Path, subject: str, run_uuid: str, settings: object) -
         ],
         'footer': [
             f'bids_segsr {__version__}. For research use only: not for diagnosis.',
+            cohort_element(read_cohorts(root), records),
             f'<script>\n{data_text("subject.js")}</script>',
         ],
     }
@@ -121,7 +123,7 @@ def export_single_file(report_html: Path) -> Path:
         svg = quote(path.read_text(encoding='utf-8'), safe=" /+=:;,.?!@$&()*'~|-_[]{}")
         return f'{match.group(1)}="data:image/svg+xml;charset=utf-8,{svg}"'
 
-    text = without_links(embedded(text, root))
+    text = without_pages(without_links(embedded(text, root)))
     text = re.sub(r'\b(src|data)="\./([^"]+\.svg)"', inlined, text)
     text = re.sub(r'<small>(?:Get|Open) figure(?: file)?:.*?</small>\n?', '', text)
     return write_text(report_html.with_name(f'{report_html.stem}_single.html'), text)

@@ -33,7 +33,7 @@ def qc_table(qc: Mapping[str, Any]) -> str:
             f'<tbody><tr class="group"><th colspan="4" scope="rowgroup">{group}</th></tr>'
         )
         parts += [
-            f'<tr><th scope="row">{q.name}</th>{_value_cell(q, qc.get(q.key))}'
+            f'<tr data-key="{q.key}"><th scope="row">{q.name}</th>{_value_cell(q, qc.get(q.key))}'
             f'<td>{q.unit}</td><td class="meaning">{q.text}</td></tr>'
             for q in QUANTITIES
             if q.group == group and q.key in qc

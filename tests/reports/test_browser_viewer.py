@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from test_browser import CHROMIUM, Visit, browser, page  # noqa: F401 - fixtures
+from test_group import make_group
 from test_subject import RUN, VIEWER, make_tree
 
+from bids_segsr.reports.group import write_group
 from bids_segsr.reports.rating import read_ratings
 from bids_segsr.reports.subject import export_single_file, generate_report
 
@@ -181,8 +183,28 @@ def test_rating_is_saved_and_read_again(report: Path, page: Any, tmp_path: Path)
     assert visit.complaints == []
 
 
-def test_way_back_to_the_group_page(report: Path, page: Any) -> None:  # noqa: F811
-    page.goto(f'{report.as_uri()}?group=group_T2w.html')
-    assert page.get_by_role('link', name='Group').get_attribute('href') == './group_T2w.html'
-    page.goto(f'{report.as_uri()}?group=javascript:alert(1)')
+def test_place_in_the_cohort_and_way_to_the_group_page(
+    tmp_path: Path,
+    page: Any,  # noqa: F811
+) -> None:
+    report = generate_report(tmp_path, '09', RUN, make_tree(tmp_path, '09'))
+    visit = Visit(page, report)
+    assert page.locator('.place').count() == 0, 'one scan has no cohort'
     assert page.get_by_role('link', name='Group').count() == 0
+    make_group(tmp_path)
+    write_group(tmp_path, 'T2w')
+    for width in (1400, 390):
+        page.set_viewport_size({'width': width, 'height': 800})
+        page.reload()
+        row = page.locator('#qc-sub-09-ses-01-T2w tr[data-key=cortex_volume_ml]')
+        row.scroll_into_view_if_needed()
+        # 7 of 11 are smaller, and itself
+        assert row.locator('.place').inner_text().strip() == 'above 68\N{NO-BREAK SPACE}%'
+        assert row.locator('.place circle').bounding_box()['width'] > 5
+        assert page.evaluate('document.documentElement.scrollWidth') <= width
+    page.set_viewport_size({'width': 1400, 'height': 800})
+    page.click('nav >> text=Group')
+    page.wait_for_url('**/group_T2w.html')
+    page.click('text=sub-09_ses-01_T2w')
+    page.wait_for_url('**/sub-09.html#verdict')
+    assert visit.complaints == []

@@ -1,6 +1,6 @@
 (function () {
   'use strict';
-  const { columns, names, values, marks, reports, pictures, page } = FACTS;
+  const { columns, names, values, marks, reports, pictures } = FACTS;
   const STEP = 200, BLUE = '#2f6fb5', ORANGE = '#d9622b', SOFT = '#5b6776', LINE = '#dfe4ea';
   const HUES = ['#2f6fb5', '#1d8a5b', '#b43c8e', '#7a5bd0', '#8a6d1a', '#0d8aa0', '#c0392b', '#56616e'];
   const one = (query) => document.querySelector(query);
@@ -13,8 +13,7 @@
     const text = Number.isInteger(value) ? String(value) : Math.abs(value) < 1e4 ? String(Number(value.toPrecision(4))) : value.toFixed(0);
     return text.replace('-', '\u2212');
   };
-  const link = (i) => './' + encodeURIComponent(names[i].split('_')[0]) + '.html?group=' + page +
-    '#verdict';
+  const link = (i) => './' + encodeURIComponent(names[i].split('_')[0]) + '.html#verdict';
   const open = (i) => { if (reports[i]) location.href = link(i); };
   function make(tag, attributes, text) {
     const element = document.createElement(tag);

@@ -6,18 +6,49 @@
       if (frame.contentWindow === event.source && height > 0) { frame.style.height = Math.ceil(height) + 2 + 'px'; }
     });
   });
-  // the group page names itself in its links
-  var group = new URLSearchParams(location.search).get('group');
-  if (group && /^group_\w+\.html$/.test(group)) {
+  // the group level told where each image lies among the others
+  var cohort = JSON.parse(document.querySelector('#cohort').textContent);
+  cohort.pages.slice().reverse().forEach(function (page) {
     var back = document.createElement('a');
     back.className = 'nav-link';
-    back.href = './' + group;
-    back.textContent = 'Group';
+    back.href = './' + page;
+    back.textContent = 'Group' + (cohort.pages.length > 1 ? ' ' + page.slice(6, -5) : '');
     var item = document.createElement('li');
     item.className = 'nav-item';
     item.appendChild(back);
     document.querySelector('#sections .navbar-nav').prepend(item);
+  });
+  function share(percent) { return percent < 1 ? 'the least' : percent > 99 ? 'the most' : 'above ' + Math.round(percent) + '\u00a0%'; }
+  function strip(place) { // least to most, the middle half and the median of the cohort, and this image
+    var least = Math.min(place[0], place[1]), most = Math.max(place[0], place[5]);
+    var x = function (value) { return most > least ? (4 + 112 * (value - least) / (most - least)).toFixed(1) : '60'; };
+    return '<svg viewBox="0 0 120 14" width="120" height="14" aria-hidden="true">' +
+      '<path d="M' + x(place[1]) + ' 7H' + x(place[5]) + '" stroke="#9aa5b1"/>' +
+      '<rect x="' + x(place[2]) + '" y="2" height="10" width="' + Math.max(x(place[4]) - x(place[2]), 1) + '" fill="#c6d6e8"/>' +
+      '<path d="M' + x(place[3]) + ' 1V13" stroke="#1b2430"/>' +
+      '<circle cx="' + x(place[0]) + '" cy="7" r="3.5" fill="' + (place[7] ? '#d9622b' : '#2f6fb5') + '"/></svg>';
   }
+  Object.keys(cohort.images).forEach(function (name) {
+    var told = cohort.images[name];
+    var table = document.querySelector('[id="qc-' + name.replace(/[^a-zA-Z0-9-]/g, '-') + '"] .qc-table');
+    if (!table || !Object.keys(told.places).length) { return; }
+    var head = document.createElement('th');
+    head.scope = 'col';
+    head.textContent = 'Among ' + told.of + ' ' + told.modality + ' images';
+    table.tHead.rows[0].insertBefore(head, table.tHead.rows[0].cells[3]);
+    table.querySelectorAll('tr.group th').forEach(function (title) { title.colSpan = 5; });
+    table.querySelectorAll('tr[data-key]').forEach(function (row) {
+      var place = told.places[row.dataset.key], cell = row.insertCell(3);
+      cell.className = 'place';
+      if (!place || place[1] === place[5] && place[0] === place[1]) { return; }
+      cell.title = 'median ' + place[3] + ', middle half ' + place[2] + ' to ' + place[4] + ', all ' + place[1] + ' to ' + place[5] + (place[7] ? '; an outlier' : '');
+      cell.innerHTML = strip(place);
+      var words = document.createElement('span');
+      words.textContent = share(place[6]);
+      if (place[7]) { words.className = 'out'; }
+      cell.appendChild(words);
+    });
+  });
   document.querySelectorAll('form.rating').forEach(function (form) {
     var save = form.querySelector('button');
     var told = form.querySelector('[role=status]');
