@@ -59,7 +59,7 @@ def describe(card: ModelCard, *, full: bool = False) -> str:
         ('Slices', _range(contract.slice_thickness_mm)),
         ('Shown', 'the brain alone' if contract.skull_stripped else 'the whole head'),
         ('Interpolation', contract.interpolation),
-        ('Intensities', NORMALISATIONS[contract.normalisation]),
+        ('Intensities', NORMALISATIONS.get(contract.normalisation, contract.normalisation)),
         ('Guides', _guides(contract.guides)),
         ('Channels', ', '.join(card.channels)),
         ('Labels', ', '.join(f'{value} {name}' for value, name in card.labels.items())),

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from bids_segsr.zoo.card import ModelCard
     from bids_segsr.zoo.store import TrainedModel
 
-NIFTI = ('.nii', '.nii.gz')
 LIST = '.csv'
 
 
@@ -208,18 +207,20 @@ def _sources(arguments: argparse.Namespace) -> list[Source]:
 
 def _listed(path: Path) -> list[Source]:
     """Return the images that an argument stands for."""
+    from bids_segsr.imaging.nifti import image_suffixes
     from bids_segsr.inference.one_image import Source
 
     if path.suffix.lower() == LIST:
         return _read_list(path)
     if path.is_dir():
-        images = sorted(p for p in path.iterdir() if p.name.lower().endswith(NIFTI))
+        images = sorted(p for p in path.iterdir() if p.name.lower().endswith(image_suffixes()))
         return [Source(image) for image in images] or [Source(path)]
     return [Source(path)]
 
 
 def _read_list(path: Path) -> list[Source]:
     """Read a CSV list; SegSRGAN (2020, appendix A.3) has the images in the first column."""
+    from bids_segsr.imaging.nifti import image_suffixes
     from bids_segsr.inference.one_image import Source
 
     try:
@@ -233,7 +234,7 @@ def _read_list(path: Path) -> list[Source]:
         first = names[0] if names else ''
         # unlike that of Path, this has False for a text that is no path at all
         there = bool(first) and os.path.exists(path.parent / first)  # noqa: PTH110
-        if not first.lower().endswith(NIFTI) and not there:
+        if not first.lower().endswith(image_suffixes()) and not there:
             raise UserError(
                 f'{path}: no column "image"; the first line must name the columns, or the first '
                 'column hold images.'

@@ -264,9 +264,11 @@ def _of_dataset(root: Path, arguments: argparse.Namespace) -> list[FineImage]:
 def _of_file(path: Path, arguments: argparse.Namespace) -> FineImage:
     from bids.layout import parse_file_entities
 
+    from bids_segsr.imaging.nifti import image_stem
+
     entities = {key: str(value) for key, value in parse_file_entities(str(path.name)).items()}
     if 'subject' not in entities or entities.get('suffix') not in MODALITIES:
-        stem = path.name.removesuffix('.gz').removesuffix('.nii')
+        stem = image_stem(path)
         label = ''.join(letter for letter in stem if letter.isascii() and letter.isalnum())
         entities = {'subject': label or 'image', 'suffix': arguments.modality}
     return FineImage(path, entities, {}, path.resolve().as_uri())

@@ -18,10 +18,8 @@ import numpy as np
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.axis_matrices import (
     apply_matrices,
-    cubic_convolution_matrix,
     fourier_matrix,
-    linear_matrix,
-    nearest_matrix,
+    interpolation_matrix,
     spline_matrix,
     support,
 )
@@ -56,7 +54,7 @@ class Acquisition:
     thickness: float = 0.0
     profile: str = 'gaussian'
     sigma: float | None = None
-    interpolation: Literal['cubic', 'linear', 'zero-fill', 'nearest', 'bicubic'] = 'cubic'
+    interpolation: str = 'cubic'
 
     @property
     def resolution(self) -> float:
@@ -317,17 +315,11 @@ def _of_axis(
     back = (np.arange(n) - (n - 1) / 2) / ratio + (count - 1) / 2
     if acquisition.interpolation == 'zero-fill':
         up = fourier_matrix(count, n)
-    elif acquisition.interpolation == 'linear':
-        up = linear_matrix(count, back)
-    elif acquisition.interpolation == 'nearest':
-        up = nearest_matrix(count, back)
-    elif acquisition.interpolation == 'bicubic':
-        up = cubic_convolution_matrix(count, back)
     else:
         # beyond the outermost samples' extent the nearest one goes on, as in `resample`
         outside = (back < -0.5) | (back > count - 0.5)
         back = np.where(outside, np.clip(back, 0, count - 1), back)
-        up = spline_matrix(count, back, np.zeros(1), np.ones(1))
+        up = interpolation_matrix(acquisition.interpolation, count, back)
     return down.astype(np.float32), up.astype(np.float32)
 
 

@@ -12,6 +12,9 @@ import numpy as np
 from scipy.interpolate import BSpline
 from scipy.ndimage import spline_filter1d
 
+from bids_segsr.exceptions import UserError
+from bids_segsr.extensions import load_extension
+
 NEGLIGIBLE = 1e-4
 """Share of the largest weight below which a voxel does not count for a sample."""
 
@@ -55,6 +58,40 @@ def linear_matrix(n: int, positions: np.ndarray) -> np.ndarray:
     """
     distance = np.abs(np.clip(positions, 0, n - 1)[:, None] - np.arange(n))
     return np.maximum(1 - distance, 0)
+
+
+def interpolation_matrix(kind: str, n: int, positions: np.ndarray) -> np.ndarray:
+    """Interpolate by a kernel of this or another package.
+
+    Args:
+        kind: 'cubic' (B-spline), 'linear', 'nearest', 'bicubic' (cubic convolution), or what
+            another package brings (`bids_segsr.extensions`).
+        n: Voxels of the axis.
+        positions: Where to sample, in voxels, one axis.
+
+    Returns:
+        (positions, n).
+
+    Raises:
+        UserError: No package brings the interpolation, or it gives another shape.
+    """
+    own = {
+        'linear': linear_matrix,
+        'nearest': nearest_matrix,
+        'bicubic': cubic_convolution_matrix,
+    }
+    if kind == 'cubic':
+        return spline_matrix(n, positions, np.zeros(1), np.ones(1))
+    make = own[kind] if kind in own else load_extension('interpolations', kind)
+    if make is None:
+        raise UserError(f'interpolation {kind}: not there; install the package that brings it.')
+    matrix = np.asarray(make(n, positions), dtype=float)
+    if matrix.shape != (len(positions), n):
+        raise UserError(
+            f'interpolation {kind}: gives a matrix of shape {matrix.shape}, not '
+            f'{(len(positions), n)}; mend the package that brings it.'
+        )
+    return matrix
 
 
 def nearest_matrix(n: int, positions: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+from bids_segsr.extensions import extension_names
 from bids_segsr.imaging.conform import axis_along, slice_axis, spacing_of
 from bids_segsr.imaging.resample import (
     FWHM_PER_SIGMA,
@@ -22,6 +23,9 @@ from bids_segsr.imaging.resample import (
     resample,
     resample_matrices,
 )
+
+INTERPOLATIONS = ('cubic', 'linear', 'zero-fill')
+"""How images of a training come to the fine grid, but for what other packages bring."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,8 @@ class ForwardModel:
         axis: Array axis of the slices (k-space: of the readout, which keeps its resolution);
             None: drawn for label maps, axis 2 (inferior to superior) for images.
         interpolation: How the low-resolution image comes back to the fine grid: 'cubic'
-            (B-spline), 'linear' (mDCSRN) or, for k-space, 'zero-fill'.
+            (B-spline), 'linear' (mDCSRN), for k-space 'zero-fill', or what another package brings
+            (`bids_segsr.extensions`).
 
     Raises:
         ValueError: A value is out of its range, or of another kind of model.
@@ -62,7 +67,7 @@ class ForwardModel:
     gap: tuple[float, float] = (0.0, 0.0)
     sigma: float | None = None
     axis: int | None = None
-    interpolation: Literal['cubic', 'linear', 'zero-fill'] = 'cubic'
+    interpolation: str = 'cubic'
 
     def __post_init__(self) -> None:
         for key in ('spacing_mm', 'factor', 'in_plane_mm', 'gap'):
@@ -87,6 +92,11 @@ class ForwardModel:
             raise ValueError('gap goes with profile gaussian or box; a measured one has its width')
         if self.sigma is not None and self.kind != 'isotropic':
             raise ValueError('sigma goes with kind isotropic')
+        known = (*INTERPOLATIONS, *extension_names('interpolations'))
+        if self.interpolation not in known:
+            raise ValueError(
+                f'interpolation is {self.interpolation!r}; give one of {", ".join(known)}'
+            )
         if self.interpolation == 'zero-fill' and self.kind != 'k-space':
             raise ValueError('interpolation zero-fill goes with kind k-space')
 

@@ -19,6 +19,7 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.volumeutils import apply_read_scaling
 
 from bids_segsr.exceptions import ImageError, MissingContentError
+from bids_segsr.extensions import extension_names, load_extension
 from bids_segsr.imaging.conform import Placement, mend_affine
 from bids_segsr.memory import memory_limit
 
@@ -79,6 +80,8 @@ def read_header(path: Path) -> Header:
         MissingContentError: The file is a link or a pointer whose content was not fetched.
         ImageError: There is no such file, or its header cannot be that of a 3-D image.
     """
+    if not path.name.endswith(SUFFIXES):
+        return _read_by_extension(path)[1]
     with _opened(path) as stream:
         return _header(stream, path)
 
@@ -98,6 +101,9 @@ def read_image(path: Path, mem_gb: float | None = None) -> tuple[np.ndarray, Pla
         ImageError: There is no such file, it is no 3-D NIfTI image, it is damaged, or it does
             not fit the memory (told before the voxels are read).
     """
+    if not path.name.endswith(SUFFIXES):
+        data, header = _read_by_extension(path)
+        return data, header.placement
     with _opened(path) as stream:
         header = _header(stream, path)
         _check_size(header, path)
@@ -122,11 +128,49 @@ def read_image(path: Path, mem_gb: float | None = None) -> tuple[np.ndarray, Pla
         return np.ascontiguousarray(voxels, dtype=np.float32), header.placement
 
 
+def image_suffixes() -> tuple[str, ...]:
+    """Return how names of images end: of NIfTI files, and of those that other packages read."""
+    return (*SUFFIXES, *extension_names('readers'))
+
+
+def image_stem(path: Path) -> str:
+    """Return the name of an image without its suffix."""
+    plain = path.name.removesuffix('.gz').removesuffix('.nii')
+    if plain != path.name:
+        return plain
+    return next(
+        (path.name.removesuffix(end) for end in image_suffixes() if path.name.endswith(end)), plain
+    )
+
+
+def _read_by_extension(path: Path) -> tuple[np.ndarray, Header]:
+    """Read an image in a format of another package, into memory at once."""
+    suffix = next((end for end in extension_names('readers') if path.name.endswith(end)), None)
+    if suffix is None:
+        raise ImageError(f'{path}: not a NIfTI file name; give a .nii or .nii.gz file.')
+    if not path.is_file():
+        raise ImageError(f'{path}: no such file; check the path.')
+    read = load_extension('readers', suffix)
+    assert read is not None  # noqa: S101 - narrows
+    try:
+        image = read(path)
+        data = np.ascontiguousarray(image.dataobj, dtype=np.float32)
+        if data.ndim != 3:
+            raise ValueError(f'{data.ndim}-D, shape {data.shape}')
+        placed = nib.Nifti1Image(data, image.affine).header
+        placed.set_xyzt_units('mm')
+        placement = mend_affine(placed, data.shape)
+    except Exception as error:
+        raise ImageError(
+            f'{path}: cannot be read ({type(error).__name__}: {error}); copy or convert it again.'
+        ) from error
+    i, j, k = data.shape
+    return data, Header((i, j, k), placement, data.dtype, None, 0)
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[io.BufferedIOBase]:
-    """Open a file whose name and kind are right; what reading raises becomes one line."""
-    if not path.name.endswith(SUFFIXES):
-        raise ImageError(f'{path}: not a NIfTI file name; give a .nii or .nii.gz file.')
+    """Open a file whose kind is right; what reading raises becomes one line."""
     try:
         _check_kind(path)
         with gzip.open(path) if path.name.endswith('.gz') else path.open('rb') as stream:

@@ -9,7 +9,8 @@ import numpy as np
 import SimpleITK as sitk
 from scipy.ndimage import distance_transform_edt, gaussian_filter1d
 
-from bids_segsr.imaging.axis_matrices import apply_matrices, spline_matrix
+from bids_segsr.exceptions import UserError
+from bids_segsr.imaging.axis_matrices import apply_matrices, interpolation_matrix
 from bids_segsr.imaging.conform import axis_along, slice_axis, spacing_of
 
 FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))
@@ -162,13 +163,36 @@ class AxisMatrices:
         return np.ascontiguousarray(apply_matrices(single, data.transpose(self.axes)))
 
 
-def resample_matrices(old: Grid, new: Grid) -> AxisMatrices | None:
+def resample_by(kind: str, data: np.ndarray, affine: np.ndarray, grid: Grid) -> np.ndarray:
+    """Interpolate by a kernel of another package.
+
+    Args:
+        kind: See `axis_matrices.interpolation_matrix`.
+        data: Image of three axes.
+        affine: Voxel to RAS+ mm (4 x 4) of the image, axes orthogonal.
+        grid: Where to sample; its axes run along those of the image.
+
+    Returns:
+        float32 array of the grid's shape.
+
+    Raises:
+        UserError: No package brings the interpolation, or the axes are not parallel.
+    """
+    i, j, k = data.shape
+    found = resample_matrices(Grid((i, j, k), affine), grid, kind)
+    if found is None:
+        raise UserError(f'interpolation {kind}: the axes of image and grid are not parallel.')
+    return found.apply(np.asarray(data, dtype=np.float32))
+
+
+def resample_matrices(old: Grid, new: Grid, kind: str = 'cubic') -> AxisMatrices | None:
     """Return what `resample` does with order 3, as matrices.
 
     Args:
         old: Grid of the image.
         new: Where to sample. (Where it reaches out of the old field of view, each axis takes the
             nearest voxel by itself, whereas `resample` takes the nearest voxel of all.)
+        kind: Another kernel than the spline.
 
     Returns:
         The matrices; None where the axes of the grids are not parallel.
@@ -186,19 +210,20 @@ def resample_matrices(old: Grid, new: Grid) -> AxisMatrices | None:
             old.shape[axis],
             to_old[axis, 3] + to_old[axis, n] * np.arange(new.shape[n]),
             new.spacing[n] / old.spacing[axis],
+            kind,
         )
         for n, axis in enumerate((i, j, k))
     )
     return AxisMatrices((i, j, k), (first, second, third))
 
 
-def _axis_matrix(n: int, positions: np.ndarray, coarser: float) -> np.ndarray | None:
+def _axis_matrix(n: int, positions: np.ndarray, coarser: float, kind: str) -> np.ndarray | None:
     """Sample an axis of n voxels at positions in voxels, which lie `coarser` voxels apart."""
     if len(positions) == n and np.allclose(positions, np.arange(n), rtol=0, atol=PARALLEL):
         return None
     outside = (positions < -0.5) | (positions > n - 0.5)
     positions = np.where(outside, np.clip(np.rint(positions), 0, n - 1), positions)
-    matrix = spline_matrix(n, positions, np.zeros(1), np.ones(1))
+    matrix = interpolation_matrix(kind, n, positions)
     sigma = _antialias_sigma(n, coarser)
     return (
         matrix if sigma is None else matrix @ gaussian_filter1d(np.eye(n), sigma, 0, mode='mirror')

@@ -171,8 +171,10 @@ def restored(card: ModelCard, processing: Processing) -> str:
     text = f'{what}, run with *PyTorch* [@pytorch] {patches}'
     if card.contract.mirrored:
         text += ', as the mean of what it makes of the image and of its mirror image'
-    if card.contract.interpolation == 'linear':
-        text += '; as in its training, it was shown the linearly interpolated image'
+    if card.contract.interpolation not in ('cubic', 'zero-fill'):
+        how = card.contract.interpolation
+        how = 'linearly' if how == 'linear' else f'by {how}'
+        text += f'; as in its training, it was shown the image interpolated {how}'
     if not card.contract.skull_stripped:
         text += '; it was shown the whole head'
     return f'{text}.{_back_projected(card)}'

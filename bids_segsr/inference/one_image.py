@@ -18,6 +18,7 @@ from bids_segsr.bids.names import output_entities, plain_name
 from bids_segsr.bids.participants import Age
 from bids_segsr.exceptions import UserError
 from bids_segsr.files import write_text
+from bids_segsr.imaging.nifti import image_stem
 from bids_segsr.imaging.volume import Volume, load_mask, load_scan, save_volume
 from bids_segsr.inference import steps
 from bids_segsr.inference.model_choice import choose_model, known_brain_ml
@@ -53,7 +54,7 @@ class Source:
     @property
     def name(self) -> str:
         """Name of the image without extension."""
-        return self.image.name.removesuffix('.gz').removesuffix('.nii')
+        return image_stem(self.image)
 
     @property
     def modality(self) -> str | None:

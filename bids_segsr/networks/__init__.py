@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from bids_segsr.exceptions import ModelError
+from bids_segsr.extensions import extension_names, load_extension
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,7 +34,8 @@ def create(name: str, **options: Any) -> nn.Module:
     """Make a network with freshly drawn weights.
 
     Args:
-        name: Key of ARCHITECTURES.
+        name: Key of ARCHITECTURES, or of a network that another package brings
+            (`bids_segsr.extensions`).
         **options: Arguments of the network's class, e.g. ``base_filters``.
 
     Returns:
@@ -42,11 +44,16 @@ def create(name: str, **options: Any) -> nn.Module:
     Raises:
         ModelError: If the name or an option is unknown.
     """
-    if name not in ARCHITECTURES:
-        known = ', '.join(sorted(ARCHITECTURES))
-        raise ModelError(f'unknown architecture {name!r}; known are {known}')
-    module, attribute = ARCHITECTURES[name]
+    if name in ARCHITECTURES:
+        module, attribute = ARCHITECTURES[name]
+        make = getattr(importlib.import_module(module), attribute)
+    else:
+        make = load_extension('networks', name)
+        if make is None:
+            known = ', '.join([*sorted(ARCHITECTURES), *extension_names('networks')])
+            raise ModelError(f'unknown architecture {name!r}; known are {known}')
     try:
-        return getattr(importlib.import_module(module), attribute)(**options)
+        network: nn.Module = make(**options)
+        return network
     except TypeError as error:
         raise ModelError(f'architecture {name!r}: {error}') from error

@@ -7,8 +7,13 @@ relative to those of the whole brain, which tell tissues apart wherever the patc
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from torch import Tensor
+
+from bids_segsr.exceptions import UserError
+from bids_segsr.extensions import load_extension
 
 
 def volume_scale(volume: np.ndarray | Tensor, normalisation: str) -> float:
@@ -16,16 +21,39 @@ def volume_scale(volume: np.ndarray | Tensor, normalisation: str) -> float:
 
     Args:
         volume: Intensities (X, Y, Z), 0 outside the brain.
-        normalisation: A key of `zoo.card.NORMALISATIONS`; 'patch-standard', which is for patches
-            alone, gives the maximum.
+        normalisation: A key of `zoo.card.NORMALISATIONS`, or what another package brings
+            (`bids_segsr.extensions`); 'patch-standard', which is for patches alone, gives the
+            maximum.
 
     Returns:
         A positive number; 1 where no voxel is above 0.
+
+    Raises:
+        UserError: Another package brings it, and gives no positive number.
     """
+    if normalisation not in ('volume-max', 'volume-mean', 'patch-standard'):
+        return _scale_by(normalisation, volume)
     above = volume[volume > 0]
     if not len(above):
         return 1.0
     return float(above.mean() if normalisation == 'volume-mean' else above.max())
+
+
+def _scale_by(normalisation: str, volume: np.ndarray | Tensor) -> float:
+    find = load_extension('normalisations', normalisation)
+    if find is None:
+        raise UserError(
+            f'normalisation {normalisation}: not there; install the package that brings it.'
+        )
+    if isinstance(volume, Tensor):
+        volume = volume.cpu().numpy()
+    scale = float(find(volume))
+    if not 0 < scale < math.inf:
+        raise UserError(
+            f'normalisation {normalisation}: gives {scale:g}, not a positive number; mend the '
+            'package that brings it.'
+        )
+    return scale
 
 
 def standardise(patches: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
+from bids_segsr.extensions import extension_names
 from bids_segsr.simulation.tables import (
     LABELLINGS,
     MASKED,
@@ -13,6 +14,9 @@ from bids_segsr.simulation.tables import (
     Appearance,
     Deformation,
 )
+
+NORMALISATIONS = ('volume-max', 'volume-mean', 'patch-standard')
+"""Of intensities, but for what other packages bring."""
 
 UNLABELLED = 'unlabelled'
 """Labelling of scans that have no label map."""
@@ -36,7 +40,8 @@ class Sampling:
             where it has none, above 0 in the image.
         normalisation: What the network expects. 'volume-max': images divided by the maximum of
             the interpolated low-resolution volume. 'patch-standard': the same, and standardised
-            later. 'volume-mean': images divided by the mean of the voxels above 0.
+            later. 'volume-mean': images divided by the mean of the voxels above 0. Or what another
+            package brings (`bids_segsr.extensions`).
 
     Raises:
         ValueError: A number is out of its range.
@@ -47,13 +52,18 @@ class Sampling:
     stride: int = 20
     patches_per_epoch: int | None = None
     foreground: float = 0.0
-    normalisation: Literal['volume-max', 'volume-mean', 'patch-standard'] = 'volume-max'
+    normalisation: str = 'volume-max'
 
     def __post_init__(self) -> None:
         for key in ('patch_size', 'stride', 'patches_per_epoch'):
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise ValueError(f'{key} is {value}; give 1 or more')
+        known = (*NORMALISATIONS, *extension_names('normalisations'))
+        if self.normalisation not in known:
+            raise ValueError(
+                f'normalisation is {self.normalisation!r}; give one of {", ".join(known)}'
+            )
         if not 0 <= self.foreground <= 1:
             raise ValueError(f'foreground is {self.foreground:g}; give 0 to 1')
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from bids_segsr.exceptions import ModelError, UserError
+from bids_segsr.extensions import extension_names
 from bids_segsr.strict_toml import read_dataclass
 
 SCHEMA_VERSION = 1
@@ -28,8 +30,7 @@ NORMALISATIONS = {
 }
 """What networks expect of intensities."""
 
-Interpolation = Literal['cubic', 'linear', 'zero-fill']
-INTERPOLATIONS: dict[Interpolation, int] = {'cubic': 3, 'linear': 1, 'zero-fill': 3}
+INTERPOLATIONS = {'cubic': 3, 'linear': 1, 'zero-fill': 3}
 """How the images of a training came to the fine grid; the order of the spline that does it here.
 
 Zeros that a scanner fills k-space with cannot be had from an image: cubic splines come closest.
@@ -57,8 +58,8 @@ class InputContract:
     Attributes:
         modalities: BIDS suffixes it was made for, e.g. T2w.
         normalisation: `patch-standard` (every patch to mean 0 and standard deviation 1, undone
-            after the network), `volume-max` (the volume divided by its maximum) or `volume-mean`
-            (by the mean of its voxels above 0).
+            after the network), `volume-max` (the volume divided by its maximum), `volume-mean`
+            (by the mean of its voxels above 0), or what another package brings.
         spacing_mm: Finest and coarsest spacing of the isotropic grid, mm.
         slice_thickness_mm: Thinnest and thickest slices, mm.
         skull_stripped: Whether everything but the brain must be 0; else the network is shown, and
@@ -70,7 +71,7 @@ class InputContract:
             mean of what it makes of both.
         patch_size: Edge of the patches that it was trained on, voxels; 0 where that is not told.
         interpolation: How the training brought its images to the fine grid: `cubic` or `linear`
-            splines, or `zero-fill` (of k-space).
+            splines, `zero-fill` (of k-space), or what another package brings.
         back_projection: Share of what the slices show and the restored image lacks that a step
             of back-projection puts back (`imaging.back_projection`), 0 to 1.
         back_projection_steps: How many such steps follow the network.
@@ -90,17 +91,13 @@ class InputContract:
     mirrored: bool = False
     patch_size: int = 0
     back_projection: float = 0.0
-    interpolation: Interpolation = 'cubic'
+    interpolation: str = 'cubic'
     back_projection_steps: int = 1
     input_back_projection_steps: int = 0
     precision: Precision = 'fp32'
 
     def __post_init__(self) -> None:
-        if self.normalisation not in NORMALISATIONS:
-            raise ModelError(
-                f'unknown normalisation {self.normalisation!r}; known are '
-                f'{", ".join(NORMALISATIONS)}'
-            )
+        _check_known('normalisations', self.normalisation, NORMALISATIONS)
         if type(self.guides) is not int or not 0 <= self.guides <= MOST_GUIDES:
             raise ModelError(f'guides is {self.guides!r}; give a number from 0 to {MOST_GUIDES}')
         if type(self.patch_size) is not int or not 0 <= self.patch_size <= LARGEST_PATCH:
@@ -115,11 +112,7 @@ class InputContract:
                 )
         if not 0 <= self.back_projection <= 1:
             raise ModelError(f'back_projection is {self.back_projection!r}; give 0 to 1')
-        if self.interpolation not in INTERPOLATIONS:
-            raise ModelError(
-                f'unknown interpolation {self.interpolation!r}; known are '
-                f'{", ".join(INTERPOLATIONS)}'
-            )
+        _check_known('interpolations', self.interpolation, INTERPOLATIONS)
         if self.precision not in get_args(Precision):
             raise ModelError(
                 f'unknown precision {self.precision!r}; known are {", ".join(get_args(Precision))}'
@@ -253,6 +246,19 @@ class ModelCard:
             return read_dataclass(cls, content, 'wrong field')
         except UserError as error:
             raise ModelError(str(error)) from None
+
+
+def _check_known(
+    kind: Literal['interpolations', 'normalisations'], name: str, own: Iterable[str]
+) -> None:
+    if name in own:
+        return
+    others = extension_names(kind)
+    if name not in others:
+        raise ModelError(
+            f'unknown {kind.removesuffix("s")} {name!r}; known are {", ".join([*own, *others])}; '
+            'install the package that brings it'
+        )
 
 
 def _interpolation(recipe: str) -> str:

@@ -23,7 +23,7 @@ from bids_segsr.imaging.back_projection import (
 )
 from bids_segsr.imaging.brain_mask import otsu_foreground
 from bids_segsr.imaging.conform import acquired_axis, left_right_axis, slice_axis, spacing_of
-from bids_segsr.imaging.resample import Grid, resample
+from bids_segsr.imaging.resample import Grid, resample, resample_by
 from bids_segsr.networks.standardise import restore, standardise, volume_scale
 from bids_segsr.zoo.card import INTERPOLATIONS, ModelCard, Precision
 
@@ -57,6 +57,8 @@ def interpolated(
         return interpolated_back_projection(
             scan, grid, contract.input_back_projection_steps, contract.back_projection
         )
+    if contract.interpolation not in INTERPOLATIONS:
+        return resample_by(contract.interpolation, scan.data, scan.affine, grid)
     return resample(scan.data, scan.affine, grid, INTERPOLATIONS[contract.interpolation])
 
 

@@ -85,7 +85,7 @@ def test_defaults_are_told_too() -> None:
     ('contract', 'words'),
     [
         ({'mirrored': True}, 'as the mean of what it makes of the image and of its mirror image'),
-        ({'interpolation': 'linear'}, 'shown the linearly interpolated image'),
+        ({'interpolation': 'linear'}, 'shown the image interpolated linearly'),
         ({'skull_stripped': False}, 'shown the whole head'),
         ({'back_projection': 0.5}, 'a share of 0.5 of what the acquired slices differ by'),
         ({'back_projection': 0.5}, 'applied in 1 step to the restored image.'),

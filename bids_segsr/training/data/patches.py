@@ -189,9 +189,7 @@ class PatchDataset(Dataset[Patch]):
         low = add_artefacts(changes, low, acquisition.spacing, acquisition.axis, rng)
         inner = (slice(None), *region.inner)
         high, guides, labels = images[:1][inner], images[1:][inner], labels[inner]
-        by_mean = self.sampling.normalisation == 'volume-mean'
-        # Slices leave the mean of a brain as it is, so that the fine image tells it.
-        level = np.float32(volume.mean / subject.scale if by_mean else subject.level)
+        level = np.float32(subject.level)
         image = np.concatenate([region.interpolate(low)[None] / level, guides])
         target = np.concatenate([change_contrast(changes, high) / level, labels])
         return image.astype(np.float32, copy=False), target
@@ -208,10 +206,9 @@ class PatchDataset(Dataset[Patch]):
         stop = np.array([part.stop for part in region.source])
         margin = np.ceil(MARGIN * (stop - start)).astype(int) * bool(changes.shape)
         start, stop = start - margin, stop + margin
-        by_mean = self.sampling.normalisation == 'volume-mean'
         volumes: list[tuple[StoredVolume, float]] = [
             (subject.image, subject.scale),
-            *((guide, guide.mean if by_mean else guide.maximum) for guide in subject.guides),
+            *zip(subject.guides, subject.guide_scales, strict=True),
         ]
         images = np.stack([volume.read(start, stop) / np.float32(s) for volume, s in volumes])
         if len(self.channels) > 1 and subject.label is not None:
@@ -327,7 +324,10 @@ def make_dataset(
         stride = sampling.stride if sampling.mode == 'grid' else sampling.patch_size
         share = max(sampling.foreground, VALIDATION_FOREGROUND)
         sampling = replace(sampling, mode='grid', stride=stride, foreground=share)
-    volumes = [store_subject(subject, cache, forward, augmentation.noise) for subject in chosen]
+    volumes = [
+        store_subject(subject, cache, forward, augmentation.noise, sampling.normalisation)
+        for subject in chosen
+    ]
     dataset = PatchDataset(
         volumes,
         forward,

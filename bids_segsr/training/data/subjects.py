@@ -16,7 +16,7 @@ import numpy as np
 from nibabel.affines import apply_affine
 
 from bids_segsr.exceptions import ImageError, UserError
-from bids_segsr.imaging.nifti import read_header
+from bids_segsr.imaging.nifti import image_stem, read_header
 
 logger = logging.getLogger(__name__)
 
@@ -242,7 +242,7 @@ def _subject(path: Path, number: int, row: Mapping[str, str], guides: Sequence[s
 
 def _name(image: Path) -> str:
     entity = re.match(r'sub-[a-zA-Z0-9+]+', image.name)
-    return entity[0] if entity else image.name.removesuffix('.gz').removesuffix('.nii')
+    return entity[0] if entity else image_stem(image)
 
 
 def _grid(path: Path) -> tuple[tuple[int, ...], np.ndarray]:

@@ -24,9 +24,11 @@ from bids_segsr.imaging.acquisition import (
 )
 from bids_segsr.imaging.conform import spacing_of, to_canonical
 from bids_segsr.imaging.degrade import ForwardModel, with_noise
+from bids_segsr.imaging.nifti import image_stem
 from bids_segsr.imaging.volume import load_map, load_volume
 from bids_segsr.networks.standardise import volume_scale
 from bids_segsr.training.data.subjects import Subject
+from bids_segsr.training.data_tables import NORMALISATIONS
 
 FORMAT = 3
 """Of the cache; another number leaves old files alone."""
@@ -109,7 +111,7 @@ def store_volume(path: Path, cache: Path, kind: Literal['image', 'label']) -> St
     """
     status = _status(path)
     text = f'{path.resolve()}|{status}|{kind}|{FORMAT}'
-    stem = path.name.removesuffix('.gz').removesuffix('.nii')
+    stem = image_stem(path)
     name = f'{stem}-{hashlib.sha256(text.encode()).hexdigest()[:16]}'
     array, about = cache / f'{name}.npy', cache / f'{name}.json'
     if not (array.is_file() and about.is_file()):
@@ -148,8 +150,9 @@ class SubjectVolumes:
         guides: Images of other contrasts.
         scale: Maximum of the low-resolution image without noise, by which intensities are divided
             when they are read; noise is a share of it.
-        level: Maximum, as a share of `scale`, of the interpolated image with the noise: a
-            prediction divides by that one.
+        level: What a prediction divides the interpolated image with the noise by, as a share of
+            `scale`; in a training that standardises patches, its maximum.
+        guide_scales: What the guides are divided by.
     """
 
     name: str
@@ -159,6 +162,7 @@ class SubjectVolumes:
     guides: tuple[StoredVolume, ...]
     scale: float
     level: float
+    guide_scales: tuple[float, ...] = ()
 
     @property
     def foreground(self) -> StoredVolume:
@@ -167,7 +171,11 @@ class SubjectVolumes:
 
 
 def store_subject(
-    subject: Subject, cache: Path, forward: ForwardModel | None, noise: float = 0.0
+    subject: Subject,
+    cache: Path,
+    forward: ForwardModel | None,
+    noise: float = 0.0,
+    normalisation: str = 'volume-max',
 ) -> SubjectVolumes:
     """Bring all volumes of a subject into the cache.
 
@@ -178,6 +186,7 @@ def store_subject(
             high-resolution image itself.
         noise: Standard deviation of the noise, as a share of the maximum, with which the level is
             estimated.
+        normalisation: As in `Sampling`.
 
     Returns:
         The volumes.
@@ -189,23 +198,33 @@ def store_subject(
     if subject.image is None:
         raise UserError(f'subject {subject.name}: no high-resolution image to train on.')
     image = store_volume(subject.image, cache, 'image')
-    scale, level = _scale_and_level(image, forward, noise)
+    scale, level = _scale_and_level(image, forward, noise, normalisation)
+    guides = tuple(store_volume(path, cache, 'image') for path in subject.guides)
     volumes = SubjectVolumes(
         name=subject.name,
         image=image,
         label=store_volume(subject.label, cache, 'label') if subject.label else None,
         mask=store_volume(subject.mask, cache, 'label') if subject.mask else None,
-        guides=tuple(store_volume(path, cache, 'image') for path in subject.guides),
+        guides=guides,
         scale=scale,
         level=level,
+        guide_scales=tuple(_own_scale(guide, normalisation) for guide in guides),
     )
     if scale <= 0 or volumes.foreground.foreground[0].stop == 0:
         raise ImageError(f'{volumes.foreground.source}: no voxel is above 0.')
     return volumes
 
 
+def _own_scale(volume: StoredVolume, normalisation: str) -> float:
+    if normalisation == 'volume-mean':
+        return volume.mean
+    if normalisation in NORMALISATIONS:
+        return volume.maximum
+    return volume_scale(np.asarray(volume.open(), np.float32), normalisation)
+
+
 def _scale_and_level(
-    image: StoredVolume, forward: ForwardModel | None, noise: float
+    image: StoredVolume, forward: ForwardModel | None, noise: float, normalisation: str
 ) -> tuple[float, float]:
     """Return the maximum of the low-resolution image, and the level; see `SubjectVolumes`."""
     try:
@@ -214,7 +233,10 @@ def _scale_and_level(
             if forward is None
             else draw_acquisition(forward, image.spacing, None)
         )
-        key = hashlib.sha256(f'{acquisition!r}|{noise!r}'.encode()).hexdigest()[:12]
+        text = f'{acquisition!r}|{noise!r}'
+        if normalisation not in NORMALISATIONS:
+            text += f'|{normalisation}'
+        key = hashlib.sha256(text.encode()).hexdigest()[:12]
         about = image.path.with_name(f'{image.path.stem}-{key}.json')
         if not about.is_file():
             low, _ = acquire(np.asarray(image.open(), np.float32), image.affine, acquisition)
@@ -224,12 +246,19 @@ def _scale_and_level(
             for _ in range(NOISE_DRAWS if noise else 1):
                 noisy = with_noise(low, noise * scale, rng)
                 fine = interpolate(noisy, image.shape, image.affine, acquisition)
-                tops.append(float(fine.max()))
+                tops.append(
+                    float(fine.max())
+                    if normalisation in NORMALISATIONS
+                    else volume_scale(fine, normalisation)
+                )
             level = float(np.mean(tops)) / scale if scale > 0 else 1.0
             _write_facts(about, {'scale': scale, 'level': level})
     except UserError as error:
         raise UserError(f'{image.source}: {error}') from None
     facts = json.loads(about.read_text(encoding='utf-8'))
+    if normalisation == 'volume-mean' and facts['scale'] > 0:
+        # Slices leave the mean of a brain as it is, so that the fine image tells it.
+        return facts['scale'], image.mean / facts['scale']
     return facts['scale'], facts['level']
 
 
