@@ -29,7 +29,7 @@ from bids_segsr.execution.workflow_run import (
     uses_gpu,
 )
 from bids_segsr.files import remove_partial
-from bids_segsr.reports.run_errors import Problem, one_line
+from bids_segsr.reports.run_errors import Problem, by_image, one_line
 
 if TYPE_CHECKING:
     from bids_segsr.bids.query import Collection, Scan
@@ -346,7 +346,7 @@ def _execute(
         for scan in scans
         if scan.label not in told and not _qc_path(settings.derivatives_root, scan).is_file()
     ]
-    for problem in problems:
+    for problem in by_image(problems):
         details = f' (details: {problem.path})' if problem.path else ''
         _complain(f'{problem.image}: {problem.message}{details}')
     if problems:

@@ -35,7 +35,7 @@ from bids_segsr.imaging.volume import Volume, load_scan
 from bids_segsr.inference.processing import Processing
 from bids_segsr.inference.qc import KEYS, qc_record
 from bids_segsr.zoo.card import ModelCard
-from bids_segsr.zoo.contract import contract_warnings, mask_warnings
+from bids_segsr.zoo.contract import contract_warnings
 
 if TYPE_CHECKING:
     # what needs torch is imported where a network runs: most steps do without
@@ -457,7 +457,7 @@ def quality(
         **signs,
         **{f'{name}_mean': float(data[mask].mean()) for name, data in told.items()},
         header_notes=list(corrected.notes),
-        warnings=[*mask_warnings(method), *expected, *warnings],
+        warnings=[*expected, *warnings],
     )
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 
@@ -30,6 +30,7 @@ class Problem:
         step: The step that failed; empty for an image that was refused.
         detail: The text of the crash file; empty for an image that was refused.
         path: The crash file; None where there is none.
+        further: How many more steps of the image failed.
     """
 
     image: str
@@ -37,11 +38,41 @@ class Problem:
     step: str = ''
     detail: str = ''
     path: Path | None = None
+    further: int = 0
 
     @property
     def message(self) -> str:
         """The reason with the step, as terminal, report and table of the group tell it."""
-        return f'step {self.step} failed: {self.reason}' if self.step else self.reason
+        told = f'step {self.step} failed: {self.reason}' if self.step else self.reason
+        more = f'{self.further} further step{"s" if self.further > 1 else ""}'
+        return f'{told} (and {more})' if self.further else told
+
+
+def by_image(problems: Sequence[Problem]) -> list[Problem]:
+    """Make one problem an image: what failed first, and how many steps failed after it.
+
+    A disk that is full fails every step that writes, and one reason says it.
+
+    Args:
+        problems: In the order in which they were met.
+
+    Returns:
+        The first problem of each image, with the details of all.
+    """
+    images: dict[str, list[Problem]] = {}
+    for number, problem in enumerate(problems):
+        known = problem.image.startswith('sub-')
+        images.setdefault(problem.image if known else str(number), []).append(problem)
+    return [
+        replace(
+            first,
+            further=len(others),
+            detail='\n\n'.join(p.detail or p.message for p in (first, *others))
+            if others
+            else first.detail,
+        )
+        for first, *others in images.values()
+    ]
 
 
 def read_problems(log_dir: Path, folders: Mapping[str, Path]) -> list[Problem]:
@@ -54,19 +85,22 @@ def read_problems(log_dir: Path, folders: Mapping[str, Path]) -> list[Problem]:
         folders: Names that stand for folders in what is shown, such as `{'<output>': root}`.
 
     Returns:
-        Refused images first, then crashes by file name.
+        One an image: refused ones first, then crashes by file name.
     """
     problems = []
     refused = log_dir / 'errors.json'
     if refused.is_file():
         problems += _refused(discreet(_text(refused), folders))
-    for crash in sorted(log_dir.glob('crash*')):
+    # their names hold whole seconds
+    for crash in sorted(
+        log_dir.glob('crash*'), key=lambda path: (path.name[:21], path.stat().st_mtime_ns)
+    ):
         if crash.suffix == '.txt':
             problems.append(read_crash(discreet(_text(crash), folders), crash))
         else:
             # a pickle may run code when it is read
             problems.append(Problem('A step', 'failed; its crash file is not plain text.'))
-    return problems
+    return by_image(problems)
 
 
 def read_crash(text: str, path: Path | None = None) -> Problem:

@@ -8,6 +8,7 @@ from typing import Any
 
 from bids_segsr.inference.qc import QUANTITIES, Entry
 from bids_segsr.reports.page import formatted
+from bids_segsr.zoo.contract import mask_note
 
 _AXES = ('left\N{EN DASH}right', 'posterior\N{EN DASH}anterior', 'inferior\N{EN DASH}superior')
 
@@ -74,10 +75,12 @@ def image_summary(
     resolution = qc.get('resolution_mm')
     model = f'{qc.get("model", "n/a")} {qc.get("model_version", "")}'.strip()
     reason = f' ({qc["model_reason"]})' if qc.get('model_reason') else ''
+    method = str(qc.get('skull_strip', 'n/a'))
+    note = mask_note(method)
     steps = [
         ('Model', escape(f'{model}{reason}')),
         ('Output grid', _grid(fine_shape, [resolution] * 3)),
-        ('Brain mask', escape(str(qc.get('skull_strip', 'n/a')))),
+        ('Brain mask', escape(f'{method}. {note}' if note else method)),
         ('Computed on', escape(str(qc.get('device', 'n/a')))),
         ('Header repairs', _list(notes) if notes else 'none'),
     ]

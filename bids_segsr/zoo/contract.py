@@ -89,18 +89,21 @@ def contract_warnings(
     return found
 
 
-def mask_warnings(method: str) -> list[str]:
-    """Tell what a reader should know about how a brain mask came about.
+def mask_note(method: str) -> str:
+    """Tell what a reader should know about how brain masks of a kind come about.
+
+    It holds for every mask of that kind, and is no doubt about this one.
 
     Args:
         method: From `inference.brain_extraction.find_brain_mask`.
 
     Returns:
-        A sentence where a network found the brain, whose masks are not those of a person.
+        A sentence where a network found the brain, whose masks are not those of a person; else
+        nothing.
     """
     if not method.startswith(FOUND_BY_NETWORK):
-        return []
-    return [
+        return ''
+    return (
         'A network found the brain: it misses parts of some heads and adds parts of others. Look '
         'at the mask before anything else, or give one.'
-    ]
+    )

@@ -19,7 +19,7 @@ from bids_segsr.inference.brain_extraction import find_brain_mask, predict_brain
 from bids_segsr.networks import create
 from bids_segsr.training.recipe_file import read_recipe
 from bids_segsr.zoo.card import InputContract, ModelCard
-from bids_segsr.zoo.contract import mask_warnings
+from bids_segsr.zoo.contract import mask_note
 from bids_segsr.zoo.find import BRAIN_MASK_MODEL, load_model
 from bids_segsr.zoo.store import TrainedModel
 
@@ -243,8 +243,8 @@ def test_sources_of_the_brain_mask(tmp_path, monkeypatch, bright):
     assert dice(mask, inside) > 0.97
     whole = brain + np.random.default_rng(0).uniform(0, 5, shape)
     mask, method = find_brain_mask(whole, affine)
-    assert 'Look at the mask' in mask_warnings(method)[0]
-    assert not mask_warnings('stripped already')
+    assert 'Look at the mask' in mask_note(method)
+    assert not mask_note('stripped already')
     assert method == 'network bright 4'
     assert dice(mask, inside) > 0.97
 

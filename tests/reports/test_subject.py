@@ -357,6 +357,21 @@ def test_odd_crash_files(content: bytes, tmp_path: Path) -> None:
     assert all(problem.message for problem in problems)
 
 
+def test_a_full_disk_is_one_problem_an_image(tmp_path: Path) -> None:
+    for number, image in enumerate(('sub_01_T2w', 'sub_01_T2w', 'sub_01_T2w', 'sub_02_T2w')):
+        name = image.replace('sub_', 'sub-')
+        text = (
+            f'Node: bids_segsr_wf.{name}_wf.save_{number}\nTraceback (most recent call last):\n'
+            f'  File "x"\nbids_segsr.exceptions.UserError: /out/{number}: no space\n'
+        )
+        (tmp_path / f'crash-20261121-101010-save_{9 - number}.txt').write_text(text)
+    assert [problem.message for problem in read_problems(tmp_path, {})] == [
+        'step save_0 failed: /out/0: no space (and 2 further steps)',
+        'step save_3 failed: /out/3: no space',
+    ]
+    assert '/out/2: no space' in read_problems(tmp_path, {})[0].detail
+
+
 @pytest.mark.parametrize('content', ['', '{', '{"a": 1}', '[1, 2]', 'null', '[{"image": 1}]'])
 def test_odd_errors_json(content: str, tmp_path: Path) -> None:
     (tmp_path / 'errors.json').write_text(content, encoding='utf-8')
@@ -416,6 +431,8 @@ def test_summary_tells_what_was_done_with_a_scan() -> None:
     assert '&lt;i&gt;given&lt;/i&gt;' in text
     assert 'inferior\N{EN DASH}superior' in text
     assert '1 \N{MULTIPLICATION SIGN} 1 \N{MULTIPLICATION SIGN} 3 mm' in text
+    assert 'Look at the mask' not in text
+    assert 'Look at the mask' in summary('sub-01', {**QC, 'skull_strip': 'network brain-mask 3'})
 
 
 def test_model_is_told_as_on_its_card() -> None:
