@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bids_segsr.bids.participants import ANY_AGE_ML
@@ -58,21 +58,29 @@ class Entry:
         too_low = self.failed_low is not None and value < self.failed_low
         return too_low or (self.failed_high is not None and value > self.failed_high)
 
+    def of(self, record: Mapping[str, Any]) -> Entry:
+        """Return the entry with the range that is plausible for the image of a record."""
+        bounds = record.get('brain_volume_expected_ml')
+        if self.key == 'brain_volume_ml' and isinstance(bounds, (list, tuple)):
+            return replace(self, low=bounds[0], high=bounds[1])
+        return self
+
+    @property
+    def plausible(self) -> str:
+        """Its plausible range in words; empty without one."""
+        if self.low is None:
+            return '' if self.high is None else f'{self.high:g} or less'
+        if self.high is None:
+            return f'{self.low:g} or more'
+        return f'{self.low:g}' if self.low == self.high else f'{self.low:g} to {self.high:g}'
+
     def implausible(self, value: Any) -> str | None:
         """Return what is expected instead of a value, or None where it can be right."""
         if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
             return None
         low = -math.inf if self.low is None else self.low
         high = math.inf if self.high is None else self.high
-        if low <= value <= high:
-            return None
-        if high == low:
-            return f'expected {low:g}'
-        if high == math.inf:
-            return f'expected {low:g} or more'
-        if low == -math.inf:
-            return f'expected {high:g} or less'
-        return f'expected {low:g} to {high:g}'
+        return None if low <= value <= high else f'expected {self.plausible}'
 
 
 DICTIONARY = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from bids_segsr.inference.qc import DICTIONARY
@@ -44,13 +44,9 @@ def judge(record: Mapping[str, Any]) -> Verdict:
     """
     reasons, failed = [], False
     for entry in DICTIONARY:
-        value = record.get(entry.key)
-        expected, whose = entry.implausible(value), ''
-        bounds = record.get('brain_volume_expected_ml')
-        if entry.key == 'brain_volume_ml' and isinstance(bounds, (list, tuple)):
-            low, high = bounds
-            entry = replace(entry, low=low, high=high)
-            expected = entry.implausible(value)
+        value, known, whose = record.get(entry.key), entry.of(record), ''
+        expected = known.implausible(value)
+        if known is not entry:
             whose = f' at an age of {record["age"]}' if record.get('age') else ' at any age'
         if not entry.sign or expected is None or value is None:
             continue

@@ -160,9 +160,9 @@ def tell_reports(root: Path, records: Iterable[Mapping[str, Any]]) -> None:
             continue
         text = path.read_text(encoding='utf-8')
         element = cohort_element(cohorts, found)
-        told = _WRITTEN.sub(lambda _, element=element: element, text, count=1)
-        if told != text:
-            write_text(path, told)
+        written = _WRITTEN.search(text)
+        if written and written[0] != element:
+            write_text(path, text[: written.start()] + element + text[written.end() :])
 
 
 def without_pages(text: str) -> str:

@@ -27,15 +27,17 @@ def qc_table(qc: Mapping[str, Any]) -> str:
     parts.append(
         '<table class="table table-sm align-middle qc-table"><thead><tr><th scope="col">Quantity'
         '</th><th scope="col" class="number">Value</th><th scope="col">Unit</th>'
-        '<th scope="col">How to read it</th></tr></thead>'
+        '<th scope="col">Plausible</th><th scope="col">How to read it</th></tr></thead>'
     )
     for group in groups:
         parts.append(
-            f'<tbody><tr class="group"><th colspan="4" scope="rowgroup">{group}</th></tr>'
+            f'<tbody><tr class="group"><th colspan="5" scope="rowgroup">{group}</th></tr>'
         )
         parts += [
-            f'<tr data-key="{q.key}"><th scope="row">{q.name}</th>{_value_cell(q, qc.get(q.key))}'
-            f'<td>{q.unit}</td><td class="meaning">{q.text}</td></tr>'
+            f'<tr data-key="{q.key}"><th scope="row">{q.name}</th>'
+            f'{_value_cell(q.of(qc), qc.get(q.key))}<td>{q.unit}</td>'
+            f'<td class="plausible">{q.of(qc).plausible}</td>'
+            f'<td class="meaning">{q.text}</td></tr>'
             for q in QUANTITIES
             if q.group == group and q.key in qc
         ]

@@ -15,12 +15,10 @@ DOCS = Path(__file__).resolve().parents[2] / 'docs' / 'qc.md'
 def test_documentation_lists_every_entry_as_it_is():
     page = DOCS.read_text(encoding='utf-8')
     table = page[page.index('| key | unit |') :].split('\n\n')[0].splitlines()[2:]
-    rows = []
-    for entry in DICTIONARY:
-        low = '' if entry.low is None else f'{entry.low:g} '
-        plausible = f'{low}{"or more" if entry.high is None else f"to {entry.high:g}"}'
-        plausible = plausible if low else ''
-        rows.append(f'| `{entry.key}` | {entry.unit} | {entry.text} | {plausible} |')
+    rows = [
+        f'| `{entry.key}` | {entry.unit} | {entry.text} | {entry.plausible} |'
+        for entry in DICTIONARY
+    ]
     assert table == [' '.join(row.replace('|  |', '| |').split()) for row in rows]
 
 
@@ -51,3 +49,7 @@ def test_plausible_ranges_are_told_where_a_value_lies_outside():
     assert entries['euler_number'].implausible(-1000) is None
     assert entries['fidelity_nrmse'].implausible(None) is None
     assert entries['slice_axis'].implausible('k') is None
+    ranges = ('brain_volume_ml', 'components_after', 'lost_slices', 'euler_number')
+    assert [entries[key].plausible for key in ranges] == ['40 to 2100', '1 or more', '0', '']
+    newborn = entries['brain_volume_ml'].of({'brain_volume_expected_ml': [250, 700]})
+    assert newborn.plausible == '250 to 700'

@@ -423,6 +423,10 @@ def test_qc_table_names_units_and_gaps() -> None:
     table = qc_table({**QC, 'holes': None})
     assert '<td class="number">98.51</td><td>mL</td>' in table
     assert re.search(r'>Holes</th><td class="number">n/a</td>', table)
+    assert '<td>mL</td><td class="plausible">5 to 1200</td>' in table
+    assert 'title="expected 500 to 900">431.3<' in qc_table({
+        **QC, 'brain_volume_expected_ml': [500, 900],
+    })  # fmt: skip
     assert '\N{MINUS SIGN}57' in table
 
 

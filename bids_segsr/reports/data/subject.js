@@ -35,10 +35,10 @@
     var head = document.createElement('th');
     head.scope = 'col';
     head.textContent = 'Among ' + told.of + ' ' + told.modality + ' images';
-    table.tHead.rows[0].insertBefore(head, table.tHead.rows[0].cells[3]);
-    table.querySelectorAll('tr.group th').forEach(function (title) { title.colSpan = 5; });
+    table.tHead.rows[0].insertBefore(head, table.tHead.rows[0].cells[4]);
+    table.querySelectorAll('tr.group th').forEach(function (title) { title.colSpan = 6; });
     table.querySelectorAll('tr[data-key]').forEach(function (row) {
-      var place = told.places[row.dataset.key], cell = row.insertCell(3);
+      var place = told.places[row.dataset.key], cell = row.insertCell(4);
       cell.className = 'place';
       if (!place || place[1] === place[5] && place[0] === place[1]) { return; }
       cell.title = 'median ' + place[3] + ', middle half ' + place[2] + ' to ' + place[4] + ', all ' + place[1] + ' to ' + place[5] + (place[7] ? '; an outlier' : '');
