@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from bids_segsr.reports.page import data_text
 
 LOGGER = logging.getLogger(__name__)
 
 _FIGURE = re.compile(r'(?P<image>sub-.+?)_desc-(?P<desc>[a-zA-Z0-9]+)_(?P<suffix>[a-zA-Z0-9]+)$')
+_PLAIN = re.compile(r'[\w.+-]+')
 _LONG_NAMES = {
     'ses': 'session',
     'acq': 'acquisition',
@@ -132,6 +134,8 @@ def figure_sections(
     if not files:
         return [], ''
     why = ''
+    if not all(_PLAIN.fullmatch(path.name) for path in files.values()):
+        return _plain_sections(root, spec, files), why  # nireports does not escape names
     try:
         sections = _assembled(root, subject, run_uuid, spec)
         if sum(len(section.reportlets) for section in sections) == len(files):
@@ -219,7 +223,7 @@ def _plain_sections(root: Path, spec: dict[str, Any], files: Mapping[str, Path])
 
 
 def _content(path: Path, relative: Path, static: bool) -> str:
-    name = f'./{relative.as_posix()}'
+    name = f'./{quote(relative.as_posix())}'
     if path.suffix == '.html':
         return path.read_text(encoding='utf-8', errors='replace')
     if static:

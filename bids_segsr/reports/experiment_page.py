@@ -35,12 +35,12 @@ def write_experiment_page(result: Result, out: Path, protocol: str) -> Path:
         UserError: It cannot be written.
     """
     sections = {
-        escape(title): _table(table, f'{title}, mean and standard deviation over the images')
+        title: _table(table, f'{title}, mean and standard deviation over the images')
         for title, table in result.tables.items()
     }
     for name in result.figures:
         title = name.replace('_', ' ').capitalize()
-        sections[f'Figure: {escape(title)}'] = _figure(out / f'{name}.svg', title)
+        sections[f'Figure: {title}'] = _figure(out / f'{name}.svg', title)
     if len(result.tests):
         tests = result.tests.map(lambda v: f'{v:.4g}' if isinstance(v, float) else str(v))
         sections['Paired tests'] = (
@@ -55,7 +55,7 @@ def write_experiment_page(result: Result, out: Path, protocol: str) -> Path:
         '<details><summary>Models, data, simulated scan, machine</summary>'
         f'<pre tabindex="0">{escape(json.dumps(settings, indent=2))}</pre></details>'
     )
-    page = plain_page(f'Evaluation, {escape(protocol)}', sections)
+    page = plain_page(f'Evaluation, {protocol}', sections)
     return write_text(out / PAGE, page)
 
 

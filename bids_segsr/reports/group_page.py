@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from bids_segsr import __version__
 from bids_segsr.inference.qc import QUANTITIES
 from bids_segsr.inference.verdict import USABLE
 from bids_segsr.reports.cohort import OUTLIER_Z, SMALLEST_GROUP, Distribution
 from bids_segsr.reports.missing_results import LeftOut, left_out_html
-from bids_segsr.reports.page import data_text, formatted, style_and_script
+from bids_segsr.reports.page import data_text, formatted, rendered
 
 MOST_REPEATS = 100
 """Rows of the table of repeated scans; those that differ most come first."""
@@ -43,29 +41,22 @@ def group_page(
     Returns:
         HTML that asks for nothing but the pictures beside it.
     """
-    import jinja2
-
     facts = _facts(root, records, people, ratings)
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return (
-        environment.from_string(data_text('group.html')).render(
-            modality=modality,
-            version=__version__,
-            head='\n'.join(style_and_script()),
-            css=data_text('group.css'),
-            script=data_text('group.js'),
-            left_out=left_out_html(missing),
-            number_left_out=len(missing),
-            facts=json.dumps(facts, separators=(',', ':')).replace('<', '\\u003c'),
-            marked=len(records) >= SMALLEST_GROUP,
-            smallest=SMALLEST_GROUP,
-            outlier_z=OUTLIER_Z,
-            repeats=repeats(records),
-            counts=_rating_counts(ratings),
-            pictures=any(facts['pictures']),
-            people=any(column['group'] == 'Participant' for column in facts['columns']),
-        )
-        + '\n'
+    return rendered(
+        'group.html',
+        modality=modality,
+        css=data_text('group.css'),
+        script=data_text('group.js'),
+        left_out=left_out_html(missing),
+        number_left_out=len(missing),
+        facts=facts,
+        marked=len(records) >= SMALLEST_GROUP,
+        smallest=SMALLEST_GROUP,
+        outlier_z=OUTLIER_Z,
+        repeats=repeats(records),
+        counts=_rating_counts(ratings),
+        pictures=any(facts['pictures']),
+        people=any(column['group'] == 'Participant' for column in facts['columns']),
     )
 
 

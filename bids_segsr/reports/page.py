@@ -15,53 +15,34 @@ def data_text(name: str) -> str:
     return (resources.files('bids_segsr.reports') / 'data' / name).read_text(encoding='utf-8')
 
 
-def style_and_script() -> list[str]:
-    """Return the elements that bring Bootstrap (MIT licence) and our style into a page's head."""
-    licence = data_text('bootstrap-LICENSE.txt').strip()
-    css = data_text('bootstrap.min.css').removeprefix('@charset "UTF-8";')
-    return [
-        f'<!-- Bootstrap 5.2.3\n{licence}\n-->',
-        f'<style>{_without_map(css)}</style>',
-        f'<style>\n{data_text("report.css")}</style>',
-        f'<script>{_without_map(data_text("bootstrap.bundle.min.js"))}</script>',
-    ]
+def rendered(template: str, /, **values: Any) -> str:
+    """Fill a template of `reports/data`.
+
+    What is filled in is escaped, whoever named it; a template marks as safe what is HTML already.
+
+    Args:
+        template: Name of the file.
+        values: What it takes; `version` and `head`, the style and script of all pages, are known.
+
+    Returns:
+        HTML.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.policies['json.dumps_kwargs'] = {'separators': (',', ':')}
+    known = {'version': __version__, 'head': _style_and_script()}
+    return environment.from_string(data_text(template)).render({**known, **values}) + '\n'
 
 
 def plain_page(title: str, sections: Mapping[str, str]) -> str:
     """Return a page of sections that needs no other file.
 
     Args:
-        title: HTML.
-        sections: Heading to body, HTML.
+        title: Text.
+        sections: Heading, a text, to body, HTML.
     """
-    return '\n'.join(
-        [
-            '<!DOCTYPE html>',
-            '<html lang="en">',
-            '<head>',
-            '<meta charset="utf-8" />',
-            '<meta name="viewport" content="width=device-width, initial-scale=1" />',
-            f'<title>{title} - bids_segsr</title>',
-            *style_and_script(),
-            '</head>',
-            '<body>',
-            '<nav class="navbar navbar-dark fixed-top" aria-label="Page">'
-            '<div class="container-fluid">'
-            f'<span class="navbar-brand">{title} <span>bids_segsr</span></span></div></nav>',
-            '<main>',
-            f'<h1 class="visually-hidden">{title}</h1>',
-            *(
-                f'<section class="step">\n<h2>{heading}</h2>\n{body}\n</section>'
-                for heading, body in sections.items()
-            ),
-            '</main>',
-            f'<footer>bids_segsr {__version__}. For research use only: not for diagnosis.'
-            '</footer>',
-            '</body>',
-            '</html>',
-            '',
-        ]
-    )
+    return rendered('page.html', title=title, sections=sections)
 
 
 def formatted(value: Any) -> str:
@@ -77,3 +58,17 @@ def formatted(value: Any) -> str:
 def _without_map(text: str) -> str:
     # a browser would ask for the map, which is not there
     return re.sub(r'(?:/\*|//)# sourceMappingURL=\S+(?:\s*\*/)?', '', text).rstrip()
+
+
+def _style_and_script() -> str:
+    """Return the elements that bring Bootstrap (MIT licence) and our style into a page's head."""
+    licence = data_text('bootstrap-LICENSE.txt').strip()
+    css = data_text('bootstrap.min.css').removeprefix('@charset "UTF-8";')
+    return '\n'.join(
+        (
+            f'<!-- Bootstrap 5.2.3\n{licence}\n-->',
+            f'<style>{_without_map(css)}</style>',
+            f'<style>\n{data_text("report.css")}</style>',
+            f'<script>{_without_map(data_text("bootstrap.bundle.min.js"))}</script>',
+        )
+    )

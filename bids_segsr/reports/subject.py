@@ -26,7 +26,7 @@ from bids_segsr.reports.file_links import files_section, without_links
 from bids_segsr.reports.methods import methods_html
 from bids_segsr.reports.missing_results import STOPPED
 from bids_segsr.reports.model_html import model_html
-from bids_segsr.reports.page import data_text, style_and_script
+from bids_segsr.reports.page import data_text, rendered
 from bids_segsr.reports.rating import rating_section
 from bids_segsr.reports.run_errors import Problem, discreet, problems_html, read_problems
 from bids_segsr.reports.verdict_html import subject_records, verdicts_html
@@ -63,19 +63,15 @@ def generate_report(root: Path, subject: str, run_uuid: str, settings: object) -
     if failure:
         problems.append(Problem('Report', discreet(failure, folders)))
     errors = [_html_section('errors', 'Errors', problems_html(problems))] if problems else []
-    page = {
-        'title': f'sub-{escape(subject)} - bids_segsr',
-        'heading': f'Participant {escape(subject)}',
-        'header': [
-            f'<meta name="problems" content="{len(problems)}" />',
-            *style_and_script(),
-            f'<script>\n{data_text("print.js")}</script>',
-        ],
-        'navbar': [
-            f'<a class="navbar-brand" href="#content">sub-{escape(subject)} '
-            '<span>bids_segsr</span></a>'
-        ],
-        'sections': [
+    page = rendered(
+        'report.html',
+        subject=subject,
+        problems=len(problems),
+        print_script=data_text('print.js'),
+        script=data_text('subject.js'),
+        labelled=_labelled,
+        cohort=cohort_element(read_cohorts(root), records),
+        sections=[
             _html_section('verdict', 'Verdict', verdicts_html(records, images, problems)),
             *errors,
             *viewer_section(root, subject, images),
@@ -86,13 +82,8 @@ def generate_report(root: Path, subject: str, run_uuid: str, settings: object) -
             _html_section('model', 'Model', _model(values, records)),
             _html_section('about', 'About', _about(run_uuid, log_dir, values, folders)),
         ],
-        'footer': [
-            f'bids_segsr {__version__}. For research use only: not for diagnosis.',
-            cohort_element(read_cohorts(root), records),
-            f'<script>\n{data_text("subject.js")}</script>',
-        ],
-    }
-    return write_text(root / f'sub-{subject}.html', _rendered(page))
+    )
+    return write_text(root / f'sub-{subject}.html', page)
 
 
 def count_problems(report_html: Path) -> int:
@@ -129,15 +120,13 @@ def export_single_file(report_html: Path) -> Path:
     return write_text(report_html.with_name(f'{report_html.stem}_single.html'), text)
 
 
-def _rendered(page: Mapping[str, Any]) -> str:
-    import jinja2
-
-    environment = jinja2.Environment(
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=False,  # noqa: S701 - every piece is HTML that was escaped where it was made
-    )
-    return environment.from_string(data_text('report.tpl')).render(page) + '\n'
+def _labelled(content: str, title: str) -> str:
+    """Return what nireports or we made of a figure, HTML, with a name for those who do not see."""
+    name = escape(title)
+    for tag, attribute in (('<object class', 'aria-label'), ('<img class', 'alt')):
+        start = tag.partition(' ')[0]
+        content = content.replace(tag, f'{start} {attribute}="{name}" class')
+    return content.replace('Get figure file:', 'Open figure:')
 
 
 def _html_section(name: str, title: str, content: str) -> Section:

@@ -76,7 +76,6 @@ def write_report(run: Path, path: Path) -> Path:
         raise UserError(f'{run}: holds no run of segsr train') from None
     if not rows:
         raise UserError(f'{run}: the table {TABLE} is empty; train for longer')
-    name = escape(str(summary['recipe']))
     sections = {
         'Outcome': _outcome(rows, summary),
         'Scores': _scores(rows, summary),
@@ -86,7 +85,7 @@ def write_report(run: Path, path: Path) -> Path:
         'Data and machine': _machine(summary),
         'Recipe': f'<pre tabindex="0">{escape(recipe)}</pre>',
     }
-    return write_text(path, plain_page(f'Training of {name}', sections))
+    return write_text(path, plain_page(f'Training of {summary["recipe"]}', sections))
 
 
 def _outcome(rows: Sequence[Row], summary: Mapping[str, Any]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import gzip
 import io
-import json
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -18,7 +17,7 @@ import numpy as np
 from bids_segsr.reports.assembly import Image, Reportlet, Section
 from bids_segsr.reports.display_volume import Canonical, Source, box_around, read, window
 from bids_segsr.reports.figures import label_legend
-from bids_segsr.reports.page import data_text
+from bids_segsr.reports.page import data_text, rendered
 
 MOST_BYTES = 4_500_000
 """Of compressed volumes: 6 MB as text of the page."""
@@ -113,8 +112,6 @@ def viewer_page(volumes: Volumes, title: str) -> str:
         HTML without a link to anything. Volumes that are too large for a page (see `MOST_BYTES`)
         are shown with voxels of two, three, ... times the edge, which the page tells.
     """
-    import jinja2
-
     packed, step = _packed(volumes.layers())
     affine = volumes.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ np.full(3, (step - 1) / 2)
@@ -127,19 +124,15 @@ def viewer_page(volumes: Volumes, title: str) -> str:
         'labels': volumes.legend,
         'layers': list(packed),
     }
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return (
-        environment.from_string(data_text('viewer.html')).render(
-            title=title,
-            step=step,
-            packed={k: base64.b64encode(v).decode() for k, v in packed.items()},
-            labels=volumes.legend,
-            css=data_text('viewer.css'),
-            script=data_text('viewer.js'),
-            # `<` would end the script early
-            facts=json.dumps(facts).replace('<', '\\u003c'),
-        )
-        + '\n'
+    return rendered(
+        'viewer.html',
+        title=title,
+        step=step,
+        packed={k: base64.b64encode(v).decode() for k, v in packed.items()},
+        labels=volumes.legend,
+        css=data_text('viewer.css'),
+        script=data_text('viewer.js'),
+        facts=facts,
     )
 
 
