@@ -9,7 +9,7 @@ TEST_PROCESSES ?= 2
 RELEASE ?= /tmp/bids_segsr-release
 RELEASE_PIP ?= -c constraints.txt
 
-.PHONY: demo test test-units test-container lint format docs release-check clean
+.PHONY: demo train-demo test test-units test-container lint format docs release-check clean
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
@@ -35,6 +35,10 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 # a super-resolved image, a segmentation and a report from a thick-slice scan, into ./demo
 demo: $(VENV)/.installed
 	$(VENV)/bin/segsr demo $(DEMO)
+
+# a training of SegSRGAN on two small volumes, some minutes, up to its report, into ./train-demo
+train-demo: $(VENV)/.installed
+	$(VENV)/bin/segsr demo --train train-$(DEMO)
 
 test: test-units test-container
 

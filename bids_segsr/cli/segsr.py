@@ -11,6 +11,7 @@ from bids_segsr import __version__
 from bids_segsr.cli import completion, evaluate, models, predict_images, recipes, simulate, train
 from bids_segsr.cli.arguments import Parser
 from bids_segsr.cli.process import run_command
+from bids_segsr.exceptions import UserError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,12 +63,22 @@ def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     parser.set_defaults(func=_demo)
     parser.add_argument('output', type=Path, nargs='?', default=Path('demo'), help='folder')
+    parser.add_argument(
+        '--train',
+        action='store_true',
+        help='train the network of SegSRGAN (2020) on two small volumes instead, some minutes, up '
+        'to its report',
+    )
     parser.add_argument('--model', help='name or path of the model (default: the packaged one)')
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from bids_segsr.cli.demo import run_demo
+    from bids_segsr.cli.demo import run_demo, run_training_demo
 
+    if arguments.train:
+        if arguments.model:
+            raise UserError('--train --model: the first trains, the second runs; give one.')
+        return run_training_demo(arguments.output.absolute())
     return run_demo(arguments.output.absolute(), arguments.model)
 
 

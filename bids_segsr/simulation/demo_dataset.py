@@ -1,4 +1,4 @@
-"""The dataset of the demonstration: a scan with thick slices, whose truth is known."""
+"""The data of the demonstrations: a scan whose truth is known, and two volumes to train on."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bids_segsr.files import write_text
 from bids_segsr.imaging.degrade import degrade, thick_slice_grid
 from bids_segsr.imaging.volume import save_volume
 
@@ -60,3 +61,31 @@ def write_demo_dataset(root: Path, truth: np.ndarray, affine: np.ndarray) -> Non
         'to 1 x 1 x 3 mm with a Gaussian slice profile and 1 % noise for a demonstration.\n',
         encoding='utf-8',
     )
+
+
+def write_training_demo(folder: Path) -> Path:
+    """Write the halves of the ICBM 152 average and their gray matter: one trains, one validates.
+
+    Args:
+        folder: Where to; made if missing.
+
+    Returns:
+        The list, as `segsr train` takes it.
+    """
+    image, affine = icbm_template()
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        from nilearn.datasets import load_mni152_gm_template
+
+        gray = np.asarray(load_mni152_gm_template(resolution=1).dataobj) > 0.5
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = ['HR_image,Label_image,Base']
+    middle = image.shape[0] // 2
+    for side, base, start in (('left', 'Train', 0), ('right', 'Validation', middle)):
+        half = slice(start, start + middle)
+        placed = affine.copy()
+        placed[:3, 3] += affine[:3, 0] * start
+        save_volume(folder / f'{side}_T1w.nii.gz', image[half], placed)
+        save_volume(folder / f'{side}_gray.nii.gz', gray[half], placed)
+        rows.append(f'{side}_T1w.nii.gz,{side}_gray.nii.gz,{base}')
+    return write_text(folder / 'training.csv', '\n'.join(rows) + '\n')

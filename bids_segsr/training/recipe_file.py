@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from bids_segsr.exceptions import UserError
 from bids_segsr.strict_toml import parse, read_dataclass, toml_text
@@ -84,3 +86,30 @@ def source_text(name_or_path: str | Path) -> str:
     raise UserError(
         f'{name}: no such recipe{meant}; give a name of "segsr recipes list", or a TOML file'
     )
+
+
+def changed_recipe(recipe: Recipe, changes: Mapping[str, Any], name: str) -> Recipe:
+    """Return a recipe with some other values.
+
+    Args:
+        recipe: The recipe.
+        changes: Tables of a recipe with the values that differ.
+        name: For messages.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        UserError: A key is unknown, or a value of the wrong type or refused.
+    """
+    return read_dataclass(Recipe, merged(parse(recipe_text(recipe), name), changes), name)
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Put changes into a table of tables, value by value."""
+    found = dict(base)
+    for key, value in changes.items():
+        inner = found.get(key)
+        both = isinstance(inner, Mapping) and isinstance(value, Mapping)
+        found[key] = merged(inner, value) if both else value  # type: ignore[arg-type]
+    return found

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from geometry_phantoms import SHARED, oblique_affine
 
 from bids_segsr.cli.segsr import main
 from bids_segsr.imaging.volume import load_map, save_volume
+from bids_segsr.training.recipe_file import read_recipe
 
 
 @pytest.fixture
@@ -106,3 +108,20 @@ def test_help_imports_nothing_heavy(command):
     )
     assert 'HEAVY []' in result.stdout
     assert time.perf_counter() - start < 30
+
+
+def test_training_demo_is_the_network_of_the_article(tmp_path, monkeypatch, capsys):
+    runs = []
+    monkeypatch.setattr('bids_segsr.api.run_training_with_report', lambda *run: runs.append(run))
+    assert main(['demo', '--train', str(tmp_path / 'new')]) == 0
+    recipe, data, sets, out, _ = runs[0]
+    article = read_recipe('segsrgan-2020')
+    assert (recipe.network, recipe.loss) == (article.network, article.loss)
+    assert recipe.schedule.minutes <= 5
+    assert data.counts == {'train': 1, 'validation': 1, 'test': 0}
+    training, validation = sets(recipe, tmp_path / 'cache', torch.device('cpu'))
+    assert training[0]['target'].shape == (2, 32, 32, 32)
+    assert len(validation) >= recipe.validation.patches
+    assert f'Report: {out / "report.html"}' in capsys.readouterr().out
+    (tmp_path / 'other').write_text('')
+    assert main(['demo', '--train', str(tmp_path)]) == 1

@@ -21,7 +21,7 @@ from bids_segsr.imaging.degrade import ForwardModel
 from bids_segsr.inference.processing import Blending, Processing
 from bids_segsr.strict_toml import parse, read_dataclass
 from bids_segsr.training.recipe import Recipe
-from bids_segsr.training.recipe_file import read_recipe, recipe_text
+from bids_segsr.training.recipe_file import changed_recipe, merged, read_recipe
 from bids_segsr.zoo.find import split_blend
 
 _PACKAGE = 'bids_segsr.evaluation.reproduce'
@@ -227,23 +227,6 @@ def read_article(name: str) -> tuple[Article, list[PublishedScore]]:
     return article, scores
 
 
-def changed_recipe(recipe: Recipe, changes: Mapping[str, Any], name: str) -> Recipe:
-    """Return a recipe with some other values.
-
-    Args:
-        recipe: The recipe.
-        changes: Tables of a recipe with the values that differ.
-        name: For messages.
-
-    Returns:
-        The recipe.
-
-    Raises:
-        UserError: A key is unknown, or a value of the wrong type or refused.
-    """
-    return read_dataclass(Recipe, merged(parse(recipe_text(recipe), name), changes), name)
-
-
 def recipe_of(article: Article, training: str) -> Recipe:
     """Return the recipe of a training of an article."""
     own = article.trainings[training]
@@ -265,16 +248,6 @@ def needed_trainings(article: Article, scores: Sequence[PublishedScore]) -> list
         for name in score.trainings:
             need(name)
     return list(ordered)
-
-
-def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Put changes into a table of tables, value by value."""
-    found = dict(base)
-    for key, value in changes.items():
-        inner = found.get(key)
-        both = isinstance(inner, Mapping) and isinstance(value, Mapping)
-        found[key] = merged(inner, value) if both else value  # type: ignore[arg-type]
-    return found
 
 
 def _score(line: Mapping[str, str]) -> PublishedScore:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from bids_segsr.evaluation.reproduce.article import changed_recipe
 from bids_segsr.training.recipe import Network, Recipe
+from bids_segsr.training.recipe_file import changed_recipe
 
 PATCH = 16
 STEPS = 2
