@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_segsr.workflows.derivatives import init_derivatives_wf
-from bids_segsr.workflows.image import IMAGE_FIELDS, Resources, init_image_wf, map_gb
+from bids_segsr.workflows.image import IMAGE_FIELDS, Resources, init_image_wf
 from bids_segsr.workflows.reportlets import init_figures_wf
 from niworkflows.engine.workflows import LiterateWorkflow
 
@@ -18,20 +18,14 @@ from bids_segsr.bids.names import bids_uri, graph_name
 from bids_segsr.bids.sidecars import Provenance
 from bids_segsr.execution.preflight import model_for_scan
 from bids_segsr.imaging.resample import isotropic_grid
-from bids_segsr.imaging.volume import Volume, load_scan
+from bids_segsr.imaging.volume import load_scan
 from bids_segsr.inference import methods_text, steps
-from bids_segsr.inference.tiling import full_resolution_filters, peak_memory_gb
-from bids_segsr.zoo.find import BRAIN_MASK_MODEL, find_card
+from bids_segsr.inference.step_memory import map_gb, memory_of_steps
+from bids_segsr.zoo.find import find_card
 
 if TYPE_CHECKING:
     from bids_segsr.bids.query import Scan
     from bids_segsr.execution.settings import Settings
-
-LIBRARIES_GB = 0.7
-"""Interpreter, torch and MONAI, before the first voxel."""
-
-REGISTRATION_GB = 0.3
-"""ANTs with a template of 2 mm."""
 
 
 def init_bids_segsr_wf(graphs: Sequence[LiterateWorkflow]) -> LiterateWorkflow:
@@ -87,8 +81,7 @@ def init_single_image_wf(
     card = find_card(choice.model)
     processing, warnings = steps.settle(settings.processing, volume, scan.metadata)
     warnings += steps.expectations(card, processing, modality=modality, masked=masked)
-    resolution, (patch_size, _) = processing.resolution or 0.0, processing.patches
-    grid = isotropic_grid(volume.data.shape, volume.affine, resolution)
+    grid = isotropic_grid(volume.data.shape, volume.affine, processing.resolution or 0.0)
     provenance = Provenance(
         model={'Name': card.name, 'Version': card.version, 'SHA256': card.sha256},
         processing=asdict(processing),
@@ -107,16 +100,7 @@ def init_single_image_wf(
         ),
         resources=Resources(
             omp_nthreads=settings.omp_nthreads,
-            scan_gb=map_gb(volume.data.shape),
-            fine_gb=map_gb(grid.shape),
-            brain_mask_gb=brain_mask_gb(volume),
-            inference_gb=LIBRARIES_GB
-            + peak_memory_gb(
-                grid.shape,
-                patch_size,
-                filters=full_resolution_filters(card.architecture, card.options),
-                channels=len(card.channels),
-            ),
+            memory_gb=memory_of_steps(volume.data.shape, volume.affine, card, processing),
             use_gpu=use_gpu,
         ),
         methods=methods_text.image_text(
@@ -151,16 +135,6 @@ def init_single_image_wf(
             for field in IMAGE_FIELDS
         ])  # fmt: skip
     return workflow
-
-
-def brain_mask_gb(scan: Volume) -> float:
-    """Estimate the memory of the search for the brain in a scan, GB."""
-    card = find_card(BRAIN_MASK_MODEL)
-    shape = isotropic_grid(scan.data.shape, scan.affine, card.contract.spacing_mm[0]).shape
-    filters = full_resolution_filters(card.architecture, card.options)
-    network = peak_memory_gb(shape, 0, filters=filters, channels=len(card.channels))
-    needed = max(REGISTRATION_GB, network)
-    return LIBRARIES_GB + needed + 4 * map_gb(scan.data.shape)
 
 
 def _mask_uri(mask: Path | None, derivatives: dict[str, Path]) -> str | None:

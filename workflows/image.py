@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +19,6 @@ if TYPE_CHECKING:
 
     from bids_segsr.inference.processing import Processing
     from bids_segsr.zoo.card import ModelCard
-
-GB_PER_VOXEL = 4e-9
-"""Size of one float32 map, in GB a voxel."""
-
-ITK_GB = 0.25
-"""Interpreter and SimpleITK, before the first voxel."""
 
 IMAGE_FIELDS = {
     'scan': 'the scan, its header mended',
@@ -61,24 +55,13 @@ class Resources:
 
     Attributes:
         omp_nthreads: Threads.
-        scan_gb: Memory of one float32 map on the scan's grid.
-        fine_gb: Memory of one float32 map on the isotropic grid.
-        brain_mask_gb: Memory of the brain mask node.
-        inference_gb: Memory of the network node.
+        memory_gb: Memory by node (`inference.step_memory.memory_of_steps`).
         use_gpu: Whether the network node takes a GPU slot.
     """
 
     omp_nthreads: int
-    scan_gb: float
-    fine_gb: float
-    brain_mask_gb: float
-    inference_gb: float
+    memory_gb: Mapping[str, float]
     use_gpu: bool
-
-
-def map_gb(shape: tuple[int, ...]) -> float:
-    """Return the memory of one float32 map of this shape in GB."""
-    return math.prod(shape) * GB_PER_VOXEL
 
 
 def init_image_wf(
@@ -123,13 +106,13 @@ def init_image_wf(
     workflow = LiterateWorkflow(name=name)
     workflow.__desc__ = methods
     outputnode = pe.Node(niu.IdentityInterface(fields=list(IMAGE_FIELDS)), name='outputnode')
-    threads, scan_gb, fine_gb = resources.omp_nthreads, resources.scan_gb, resources.fine_gb
+    threads, memory_gb = resources.omp_nthreads, resources.memory_gb
 
-    conform = pe.Node(Conform(in_file=str(scan)), name='conform', mem_gb=ITK_GB + 3 * scan_gb)
+    conform = pe.Node(Conform(in_file=str(scan)), name='conform', mem_gb=memory_gb['conform'])
     bias_field = pe.Node(
         CorrectBiasField(processing=processing.choices('bias_correction'), num_threads=threads),
         name='bias_field',
-        mem_gb=ITK_GB + 8 * scan_gb,
+        mem_gb=memory_gb['bias_field'],
         n_procs=threads,
     )
     brain_mask = pe.Node(
@@ -141,7 +124,7 @@ def init_image_wf(
             num_threads=threads,
         ),
         name='brain_mask',
-        mem_gb=resources.brain_mask_gb,
+        mem_gb=memory_gb['brain_mask'],
         n_procs=threads,
     )
     if mask is not None:
@@ -150,7 +133,7 @@ def init_image_wf(
     interpolate = pe.Node(
         Interpolate(processing=processing.choices('resolution')),
         name='interpolate',
-        mem_gb=ITK_GB + 6 * fine_gb,
+        mem_gb=memory_gb['interpolate'],
     )
     superresolve = pe.Node(
         SuperResolve(
@@ -163,19 +146,19 @@ def init_image_wf(
             num_threads=threads,
         ),
         name='superresolve',
-        mem_gb=resources.inference_gb,
+        mem_gb=memory_gb['superresolve'],
         # a GPU node's n_procs counts GPU slots in Nipype's MultiProc
         n_procs=1 if resources.use_gpu else threads,
     )
     fidelity = pe.Node(
         FidelityCheck(processing=processing.choices('slice_thickness')),
         name='fidelity',
-        mem_gb=ITK_GB + 12 * fine_gb,
+        mem_gb=memory_gb['fidelity'],
     )
     collect_qc = pe.Node(
         CollectQC(facts=facts, names=list(card.regions)),
         name='collect_qc',
-        mem_gb=ITK_GB + 4 * fine_gb + 8 * scan_gb,
+        mem_gb=memory_gb['collect_qc'],
     )
 
     workflow.connect([
@@ -213,7 +196,7 @@ def init_image_wf(
                 card_json=card.to_json(),
             ),
             name='segment',
-            mem_gb=ITK_GB + (8 + 2 * len(card.channels)) * fine_gb,
+            mem_gb=memory_gb['segment'],
         )
         workflow.connect([
             (superresolve, segment, [('probability_files', 'probability_files')]),

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import NoReturn
 
 USAGE_ERROR = 2
+_GIGABYTES = {'': 1e-3, 'B': 1e-9, 'K': 1e-6, 'M': 1e-3, 'G': 1.0, 'T': 1e3}
 
 
 class Parser(argparse.ArgumentParser):
@@ -73,3 +74,16 @@ def flags(parser: argparse.ArgumentParser) -> Iterator[str]:
 def _suggestion(given: str, known: Iterable[str]) -> str:
     found = difflib.get_close_matches(given, set(known), n=1)
     return f'; did you mean {found[0]}?' if found else ''
+
+
+def gigabytes(text: str) -> float:
+    """Convert '16GB', '0.5T' or '16000' (MB) to GB, with decimal units as fMRIPrep does.
+
+    Raises:
+        ArgumentTypeError: If the text is no such amount.
+    """
+    match = re.fullmatch(r'(\d+(?:\.\d+)?)\s*([KMGT]?)(I?B)?', text.strip().upper())
+    if match is None:
+        raise argparse.ArgumentTypeError(f'{text!r} is no amount of memory such as 16GB')
+    amount, prefix, byte = match.groups()
+    return float(amount) * _GIGABYTES[prefix or byte or '']

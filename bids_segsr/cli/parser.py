@@ -12,13 +12,12 @@ from typing import Any
 
 from bids_segsr import __version__
 from bids_segsr.bids.filters import MODALITIES
-from bids_segsr.cli.arguments import Parser
+from bids_segsr.cli.arguments import Parser, gigabytes
 from bids_segsr.cli.processing_flags import add_processing_flags
 from bids_segsr.execution.folders import check_folders
 from bids_segsr.execution.settings import Settings, read_toml
 from bids_segsr.zoo.find import absolute_model
 
-GIGABYTES = {'': 1e-3, 'B': 1e-9, 'K': 1e-6, 'M': 1e-3, 'G': 1.0, 'T': 1e3}
 # Past this number the steps of one image gain little from more threads (fMRIPrep's bound as well).
 MOST_THREADS = 8
 # Flags that ask for one kind of run: a record of an earlier run does not ask for them again.
@@ -188,7 +187,7 @@ def _add_performance_flags(group: argparse._ArgumentGroup) -> None:
         '--mem',
         '--mem-mb',
         dest='mem_gb',
-        type=_gigabytes,
+        type=gigabytes,
         metavar='MEMORY',
         help='most memory of all processes, with unit (16GB, 500M); a plain number is MB '
         '(default: 90 %% of the memory of the machine, container or job)',
@@ -340,15 +339,6 @@ def _named_path(text: str) -> tuple[str, Path]:
     if name == 'raw':
         raise argparse.ArgumentTypeError('raw is the name of the input; take another NAME')
     return name, Path(path).absolute()
-
-
-def _gigabytes(text: str) -> float:
-    """Convert '16GB', '0.5T' or '16000' (MB) to GB, with decimal units as fMRIPrep does."""
-    match = re.fullmatch(r'(\d+(?:\.\d+)?)\s*([KMGT]?)(I?B)?', text.strip().upper())
-    if match is None:
-        raise argparse.ArgumentTypeError(f'{text!r} is no amount of memory such as 16GB')
-    amount, prefix, byte = match.groups()
-    return float(amount) * GIGABYTES[prefix or byte or '']
 
 
 def _hyphenated(argv: Sequence[str]) -> list[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_segsr.bids.participants import postmenstrual
+from bids_segsr.cli.arguments import gigabytes
 from bids_segsr.cli.process import complain, passing_caches
 from bids_segsr.cli.processing_flags import add_processing_flags
 from bids_segsr.exceptions import UserError
@@ -86,6 +87,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument('--no-report', action='store_true', help='leave the HTML report out')
     parser.add_argument(
         '-q', '--quiet', action='store_true', help='tell nothing but warnings and what failed'
+    )
+    parser.add_argument(
+        '--mem',
+        dest='mem_gb',
+        type=gigabytes,
+        metavar='MEMORY',
+        help='refuse an image that needs more memory than this, with unit (16GB, 500M); a plain '
+        'number is MB (default: the memory of the machine, container or job)',
     )
     add_processing_flags(parser, '--mask')
 
@@ -178,6 +187,7 @@ def _predict_one(
             model,
             processing,
             age=arguments.age,
+            mem_gb=arguments.mem_gb,
             free=free,
             tell=lambda text: line.say(f'segsr: {source.name}: {text}'),
             threads=len(os.sched_getaffinity(0)),

@@ -19,7 +19,6 @@ from bids_segsr.execution.logs import set_nipype_level
 from bids_segsr.execution.plugins import plugin_settings, runs_here, survivor
 from bids_segsr.execution.progress_line import NodeProgress, ProgressLine
 from bids_segsr.execution.settings import Settings
-from bids_segsr.memory import memory_limit
 from bids_segsr.reports.run_errors import Problem, one_line, read_crash
 
 logger = logging.getLogger(__name__)
@@ -120,14 +119,10 @@ def check_memory(workflow: Any, mem_gb: float | None) -> None:
     Raises:
         UserError: If a step does not fit.
     """
-    limit = memory_limit(mem_gb)
+    from bids_segsr.inference.step_memory import check_fits
+
     nodes = [workflow.get_node(name) for name in workflow.list_node_names()]
-    largest = max(nodes, key=lambda node: node.mem_gb)
-    if largest.mem_gb > limit.gb:
-        raise UserError(
-            f'step {largest.name} takes {largest.mem_gb:.3g} GB, and {limit.source} is '
-            f'{limit.gb:.3g} GB; give more memory or a coarser --resolution'
-        )
+    check_fits({node.name: node.mem_gb for node in nodes}, mem_gb)
 
 
 def uses_gpu(settings: Settings) -> bool:

@@ -25,6 +25,7 @@ from bids_segsr.inference.model_choice import choose_model, known_brain_ml
 from bids_segsr.inference.predict import Prediction
 from bids_segsr.inference.processing import Processing
 from bids_segsr.inference.qc import qc_json
+from bids_segsr.inference.step_memory import brain_mask_gb, check_fits, memory_of_steps
 from bids_segsr.inference.verdict import judge
 from bids_segsr.zoo.card import ModelCard
 from bids_segsr.zoo.contract import check_guides, check_restores
@@ -144,6 +145,7 @@ def process_image(
     processing: Processing,
     *,
     age: Age | None = None,
+    mem_gb: float | None = None,
     free: Callable[[Processing, ModelCard], None] = lambda *_: None,
     tell: Callable[[str], None] = logger.info,
     threads: int = 1,
@@ -156,6 +158,7 @@ def process_image(
         model: Generator and card, or what to load or choose them by (`model_choice`).
         processing: The choices.
         age: Of the person in the scanner, if known.
+        mem_gb: Memory that may be used, GB; None for what the machine, container or job allows.
         free: Given the settled choices and the card before any work, may refuse them.
         tell: Takes what a person should know, one line each.
         threads: Of the bias field.
@@ -165,15 +168,17 @@ def process_image(
         What was made of it; nothing is written.
 
     Raises:
-        UserError: The image, the mask, a guide, the model or a choice cannot be used.
+        UserError: The image, the mask, a guide, the model or a choice cannot be used, or a step
+            takes more memory than there is.
     """
     if not isinstance(model, str):
         _check_model(model, source)
     progress('reading', 0)
-    scan = steps.conform(source.image)
+    scan = steps.conform(source.image, mem_gb)
     existing = load_mask(source.mask, scan) if source.mask is not None else None
     reason = ''
     if isinstance(model, str):
+        check_fits({'brain_mask': brain_mask_gb(scan.data.shape, scan.affine)}, mem_gb)
         look = processing.skull_strip != 'force'
         measure = partial(known_brain_ml, scan, existing, look=look)
         choice = choose_model(model, source.modality, age, measure)
@@ -182,9 +187,10 @@ def process_image(
         if reason:
             tell(f'model {model.card.name}: {reason}')
     card = model.card
-    others = [load_scan(guide) for guide in source.guides]
+    others = [load_scan(guide, mem_gb) for guide in source.guides]
     settled, warnings = steps.settle(processing, scan, source.metadata())
     free(settled, card)
+    check_fits(memory_of_steps(scan.data.shape, scan.affine, card, settled), mem_gb)
     masked = existing is not None or settled.skull_strip != 'skip'
     warnings += steps.expectations(card, settled, modality=source.modality, masked=masked)
     for note in scan.notes:

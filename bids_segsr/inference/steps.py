@@ -103,15 +103,19 @@ class Check:
     qc: dict[str, Any]
 
 
-def conform(path: str | Path) -> Volume:
+def conform(path: str | Path, mem_gb: float | None = None) -> Volume:
     """Read a scan, check it, mend its header and let intensities begin at 0.
 
     Voxels keep their order and place.
 
+    Args:
+        path: NIfTI file, or folder of one DICOM series.
+        mem_gb: Memory that may be used, GB; None for what the machine or container allows.
+
     Raises:
         ImageError: It cannot be processed; names the file.
     """
-    return load_scan(path)
+    return load_scan(path, mem_gb)
 
 
 def settle(

@@ -13,7 +13,7 @@ import torch
 from geometry_phantoms import all_orientations, centre_of_mass, gaussian_blob, oblique_affine
 from torch import nn
 
-from bids_segsr.exceptions import ImageError
+from bids_segsr.exceptions import ImageError, UserError
 from bids_segsr.imaging.volume import save_volume
 from bids_segsr.inference import steps
 from bids_segsr.inference.one_image import Processed, Source, process_image, write_result
@@ -185,3 +185,14 @@ def test_slices_are_agreed_with_better_after_back_projection(tmp_path, model):
 def test_bad_image_names_the_file(tmp_path, model):
     with pytest.raises(ImageError, match=r'nothing\.nii'):
         process_image(Source(tmp_path / 'nothing.nii'), model, Processing())
+
+
+def test_a_step_that_does_not_fit_is_refused_before_any_work(tmp_path, model):
+    shape = (40, 40, 12)
+    path = save_volume(tmp_path / 'scan.nii', np.random.default_rng(0).uniform(1, 9, shape),
+                       np.diag([5.0, 5, 5, 1]))  # fmt: skip
+    steps_told = []
+    with pytest.raises(UserError, match=r'step superresolve takes [0-9.]+ GB, and --mem is 1 GB'):
+        process_image(Source(path), model, Processing(resolution=0.5), mem_gb=1,
+                      progress=lambda step, _: steps_told.append(step))  # fmt: skip
+    assert steps_told == ['reading']

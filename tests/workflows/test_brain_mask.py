@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 import torch
 from bids_segsr.workflows import base
-from bids_segsr.workflows.base import LIBRARIES_GB, brain_mask_gb, init_single_image_wf
+from bids_segsr.workflows.base import init_single_image_wf
 from test_brain_extraction import Bright, ball, model_of
 from test_card import make_card
 
 from bids_segsr.bids.query import Scan
 from bids_segsr.execution.settings import Settings
-from bids_segsr.imaging.volume import Volume, load_map, save_volume
+from bids_segsr.imaging.volume import load_map, save_volume
 from bids_segsr.inference import brain_extraction as brain_mask
 from bids_segsr.inference.processing import Processing
+from bids_segsr.inference.step_memory import LIBRARIES_GB, brain_mask_gb
 from bids_segsr.interfaces.imaging import BrainMask
 from bids_segsr.zoo.find import find_card
 
@@ -63,8 +64,7 @@ def test_node_gets_the_template_that_was_named(tmp_path, scan, template, monkeyp
 
 def test_memory_grows_with_the_field_of_view():
     small, large = (
-        brain_mask_gb(Volume(np.zeros(shape, np.float32), np.diag([1.0, 1, 3, 1])))
-        for shape in ((256, 256, 40), (400, 400, 80))
+        brain_mask_gb(shape, np.diag([1.0, 1, 3, 1])) for shape in ((256, 256, 40), (400, 400, 80))
     )
     assert small < large < 4
 
