@@ -77,6 +77,9 @@ def test_three_planes_show_voxels_and_keys_change_the_layer(
     page.keyboard.press('1')
     assert np.abs(pixels(page, 2).astype(int) - planes[2]).max() > 3
     assert page.inner_text('[aria-pressed=true]').startswith('Interpolated')
+    for width in (390, 720, 900):
+        page.set_viewport_size({'width': width, 'height': 900})
+        assert page.evaluate('document.documentElement.scrollWidth') <= width
     page.keyboard.press('3')
     residual = pixels(page, 2).astype(int)
     assert (residual[..., 0] > residual[..., 2] + 40).any()
