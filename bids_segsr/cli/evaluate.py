@@ -123,7 +123,7 @@ def _add_common_flags(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar='[NAME=]MODEL',
         help='name, path or blend A:B:0.6 of a model; SR+SEGMENTER for a pipeline of two; '
-        'nearest, bicubic: interpolations',
+        'nearest, bicubic: interpolations; lrtv: low-rank total variation',
     )
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='for the results')
     parser.add_argument(

@@ -15,11 +15,12 @@ from matplotlib.ticker import EngFormatter
 
 from bids_segsr.evaluation.pictures import Picture
 from bids_segsr.evaluation.scores import METRICS
-from bids_segsr.evaluation.systems import BICUBIC, IBP, NEAREST, SPLINE, TRUTH, UNTRAINED
+from bids_segsr.evaluation.systems import BICUBIC, IBP, LRTV, NEAREST, SPLINE, TRUTH, UNTRAINED
 
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000', '#F0E442')
 UNTRAINED_COLOURS = {
-    SPLINE: '#888888', IBP: '#444444', NEAREST: '#cccccc', BICUBIC: '#aaaaaa', TRUTH: '#000000',
+    SPLINE: '#888888', IBP: '#444444', NEAREST: '#cccccc', BICUBIC: '#aaaaaa', LRTV: '#666666',
+    TRUTH: '#000000',
 }  # fmt: skip
 DASHES = ('-', '--', ':', '-.')
 PANEL = 3.2

@@ -14,6 +14,7 @@ import numpy as np
 
 from bids_segsr.evaluation.cases import Case
 from bids_segsr.exceptions import UserError
+from bids_segsr.imaging import low_rank_total_variation
 from bids_segsr.imaging.back_projection import interpolated_back_projection
 from bids_segsr.imaging.degrade import ForwardModel
 from bids_segsr.imaging.resample import Grid
@@ -34,9 +35,11 @@ BASELINES = (SPLINE, IBP)
 NEAREST = 'nearest'
 BICUBIC = 'bicubic'
 """Nearest neighbour and cubic convolution, the baselines of mDCSRN (Table 2)."""
+LRTV = 'lrtv'
+"""Low-rank total variation, a baseline of ReCNN (Table 2)."""
 TRUTH = 'truth'
 """The true image itself, for measures without a reference (mDCSRN, Table 2)."""
-UNTRAINED = (*BASELINES, NEAREST, BICUBIC, TRUTH)
+UNTRAINED = (*BASELINES, NEAREST, BICUBIC, LRTV, TRUTH)
 """All systems without a network; the first two are always compared with."""
 _NAMED = re.compile(r'([^=/]+)=(.+)')
 
@@ -103,7 +106,7 @@ def read_systems(texts: Sequence[str]) -> list[System]:
     Args:
         texts: A model as `zoo.find.load_model` takes it (name, path, blend ``A:B:0.6``);
             ``SR+SEGMENTER`` for a pipeline of two; either after ``NAME=``. Also `nearest` and
-            `bicubic`, interpolations, and `truth`, the true image.
+            `bicubic`, interpolations, `lrtv` (Shi et al. 2015), and `truth`, the true image.
 
     Returns:
         The systems, `spline` and `ibp` first whether they were given or not.
@@ -167,6 +170,15 @@ def run_system(system: System, case: Case, processing: Processing) -> Output:
         image = case.interpolated_by('nearest' if system.name == NEAREST else 'bicubic')
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
         return Output(image, {}, seconds, cpu_seconds, 'cpu')
+    if system.name == LRTV:
+        started, cpu_started = time.perf_counter(), time.process_time()
+        spline = dataclasses.replace(case.acquisition, interpolation='cubic')
+        reference = case.reference
+        image = low_rank_total_variation.restore(
+            case.slices.data, reference.image.shape, reference.affine, spline
+        )
+        seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+        return Output(np.where(case.seen, image, 0), {}, seconds, cpu_seconds, 'cpu')
     if not system.models:
         return Output(case.interpolated, {}, case.seconds, case.cpu_seconds, 'cpu')
     guides = case.reference.guides

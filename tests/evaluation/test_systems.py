@@ -147,6 +147,15 @@ def test_a_model_that_finds_the_brain_is_refused(folder: Path) -> None:
             read_system(text)
 
 
+def test_low_rank_total_variation_sharpens(case: Case) -> None:
+    output = run_system(read_system('lrtv'), case, HOW)
+    truth, inside = case.reference.image, case.inside
+    assert psnr(truth, output.image, inside) > psnr(truth, case.interpolated, inside) + 0.1
+    assert output.structures == {}
+    assert output.seconds > 0
+    assert not output.image[~case.seen].any()
+
+
 def test_interpolations_of_mdcsrn(case: Case) -> None:
     nearest, bicubic = (
         run_system(read_system(name), case, HOW) for name in ('nearest', 'bicubic')
