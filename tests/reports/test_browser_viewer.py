@@ -77,9 +77,6 @@ def test_three_planes_show_voxels_and_keys_change_the_layer(
     page.keyboard.press('1')
     assert np.abs(pixels(page, 2).astype(int) - planes[2]).max() > 3
     assert page.inner_text('[aria-pressed=true]').startswith('Interpolated')
-    for width in (390, 720, 900):
-        page.set_viewport_size({'width': width, 'height': 900})
-        assert page.evaluate('document.documentElement.scrollWidth') <= width
     page.keyboard.press('3')
     residual = pixels(page, 2).astype(int)
     assert (residual[..., 0] > residual[..., 2] + 40).any()
@@ -88,6 +85,9 @@ def test_three_planes_show_voxels_and_keys_change_the_layer(
     np.testing.assert_array_equal(pixels(page, 2), planes[2])
     assert visit.complaints == []
     assert visit.requests == [viewer_page_file.as_uri()]
+    for width in (390, 720, 900):
+        page.set_viewport_size({'width': width, 'height': 900})
+        assert page.evaluate('document.documentElement.scrollWidth') <= width
 
 
 def test_crosshair_in_mm_scroll_and_zoom(viewer_page_file: Path, page: Any) -> None:  # noqa: F811
