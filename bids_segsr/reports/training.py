@@ -326,6 +326,9 @@ def _machine(summary: Mapping[str, Any]) -> str:
         f'{machine["threads"]} thread(s) each',
         'Software': f'torch {machine["torch"]}, Python {machine["python"]}, {machine["system"]}',
         'Time': _duration(summary['minutes']),
+        'Memory': f'{summary["memory_gb"]:.2f} GB at most'
+        if 'memory_gb' in summary
+        else 'not recorded',
         'Waiting for samples': f'{summary["wait_share"]:.1%} of the time of training',
     }
     listed = ''.join(f'<dt>{k}</dt><dd>{escape(str(v))}</dd>' for k, v in entries.items())

@@ -142,6 +142,7 @@ def test_a_list_of_images_becomes_a_model(recipe, images, tmp_path, capsys):
         assert (out / name).is_file()
     assert list((out / 'tensorboard').iterdir())
     summary = json.loads((out / 'run.json').read_text())
+    assert 0.1 < summary['memory_gb'] < 64
     assert summary['subjects']['validation'] == ['sub-2']
     assert summary['steps'] == 3
     model = load_model(out / 'model')

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import platform
+import resource
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -175,12 +176,20 @@ def write_summary(
         'best_step': progress.best_step,
         'kept_step': outcome.kept_step,
         'minutes': progress.seconds / 60,
+        'memory_gb': most_memory_gb(fabric.device),
         'wait_share': progress.all_waited / max(progress.all_trained, 1e-9),
         'scores': outcome.scores,
         'machine': machine(fabric),
         **details,
     }
     return write_text(out / SUMMARY_FILE, json.dumps(content, indent=2) + '\n')
+
+
+def most_memory_gb(device: torch.device) -> float:
+    """Return the most memory this process ever had in GB (1e9 bytes), of the GPU where it has one."""
+    if device.type == 'cuda':
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
 def machine(fabric: Fabric) -> dict[str, str | int]:
