@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import zlib
 from collections.abc import Mapping
@@ -17,10 +18,12 @@ from bids_segsr.imaging.back_projection import Slices
 from bids_segsr.imaging.conform import spacing_of, to_canonical
 from bids_segsr.imaging.degrade import ForwardModel, with_noise
 from bids_segsr.imaging.resample import Grid, resample_mask
-from bids_segsr.imaging.volume import Volume, load_map, load_mask, load_volume
+from bids_segsr.imaging.volume import Volume, load_fine, load_map, load_mask
 from bids_segsr.training.data.subjects import Subject, check_subjects
 from bids_segsr.zoo.card import ModelCard
 from bids_segsr.zoo.feeding import interpolated, shown
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,9 @@ def load_reference(subject: Subject, labels: Mapping[str, tuple[int, ...]]) -> R
     if subject.image is None:
         raise ImageError(f'{subject.name}: no high-resolution image to compare with; add one.')
     check_subjects([subject], subject.image)
-    volume = load_volume(subject.image)
+    volume = load_fine(subject.image)
+    for warning in volume.warnings:
+        logger.warning('%s: %s', subject.image, warning)
     if subject.mask is None:
         brain = binary_fill_holes(volume.data > 0)
     else:
@@ -143,7 +148,7 @@ def load_reference(subject: Subject, labels: Mapping[str, tuple[int, ...]]) -> R
         to_canonical(volume.data, volume.affine)[1],
         _canonical(brain, volume).astype(bool),
         structures,
-        tuple(_canonical(load_volume(path).data, volume) for path in subject.guides),
+        tuple(_canonical(load_fine(path).data, volume) for path in subject.guides),
     )
 
 

@@ -80,16 +80,36 @@ def load_scan(path: str | Path, mem_gb: float | None = None) -> Volume:
     """
     path = Path(path)
     volume = load_volume(path, mem_gb)
-    warnings = [*volume.warnings, *_check_geometry(volume, path)]
+    doubts = _check_geometry(volume, path)
+    volume = _settled(volume, path)
+    across = slice_axis(volume.spacing)
+    lost = lost_slices(volume.data, across)
     try:
-        data, told = settle(volume.data)
-        warnings += told
-        lost = lost_slices(data, slice_axis(volume.spacing))
-        data, told = fill_lost_slices(data, slice_axis(volume.spacing))
-        warnings += told
+        data, told = fill_lost_slices(volume.data, across)
     except ValueError as error:
-        raise ImageError(f'{path}: {error}; convert the image again.') from error
-    return replace(volume, data=data, warnings=tuple(warnings), lost_slices=len(lost))
+        raise _unusable(path, error) from error
+    warnings = (*doubts, *volume.warnings, *told)
+    return replace(volume, data=data, warnings=warnings, lost_slices=len(lost))
+
+
+def load_fine(path: str | Path, mem_gb: float | None = None) -> Volume:
+    """Read an image that was not acquired in thick slices, such as one to be trained on.
+
+    Beyond what `load_volume` does, intensities begin at 0 by the rule of scans
+    (`intensities.settle`).
+
+    Args:
+        path: A `.nii` or `.nii.gz` file, or a folder that holds one DICOM series.
+        mem_gb: Memory that may be used, GB; None for what the machine or container allows.
+
+    Returns:
+        The image in its stored axis order.
+
+    Raises:
+        ImageError: As `load_volume`, or intensities are out of range.
+    """
+    path = Path(path)
+    return _settled(load_volume(path, mem_gb), path)
 
 
 def load_volume(path: str | Path, mem_gb: float | None = None) -> Volume:
@@ -200,6 +220,18 @@ def save_volume(
 def _load_nifti(path: Path, mem_gb: float | None = None) -> Volume:
     data, placement = read_image(path, mem_gb)
     return Volume(data, placement.affine, placement.notes, placement.warnings)
+
+
+def _settled(volume: Volume, path: Path) -> Volume:
+    try:
+        data, told = settle(volume.data)
+    except ValueError as error:
+        raise _unusable(path, error) from error
+    return replace(volume, data=data, warnings=(*volume.warnings, *told))
+
+
+def _unusable(path: Path, error: ValueError) -> ImageError:
+    return ImageError(f'{path}: {error}; convert the image again.')
 
 
 def _check_geometry(volume: Volume, path: Path) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from bids_segsr.files import make_folder, write_text
 if TYPE_CHECKING:
     from bids_segsr.imaging.acquisition import Acquisition
     from bids_segsr.imaging.degrade import ForwardModel
+
+logger = logging.getLogger(__name__)
 
 AXES = {'sagittal': 0, 'coronal': 1, 'axial': 2}
 PROGRAM = 'bids_segsr simulate'
@@ -283,9 +286,11 @@ def simulate_image(
     from bids_segsr.imaging.acquisition import acquire, draw_acquisition
     from bids_segsr.imaging.conform import spacing_of, to_canonical
     from bids_segsr.imaging.degrade import with_noise
-    from bids_segsr.imaging.volume import load_volume, save_volume
+    from bids_segsr.imaging.volume import load_fine, save_volume
 
-    volume = load_volume(image.path)
+    volume = load_fine(image.path)
+    for warning in volume.warnings:
+        logger.warning('%s: %s', image.path, warning)
     data, affine = to_canonical(volume.data, volume.affine)
     # by its name, so that an image is the same whatever others are simulated with it
     name = name_of(image, '.nii.gz')

@@ -20,7 +20,7 @@ from bids_segsr.exceptions import ImageError
 from bids_segsr.imaging.brain_mask import foreground_mask, is_skull_stripped
 from bids_segsr.imaging.conform import acquired_axis
 from bids_segsr.imaging.resample import isotropic_grid, resample, resample_mask
-from bids_segsr.imaging.volume import load_volume
+from bids_segsr.imaging.volume import load_fine
 from bids_segsr.simulation.contrast import vary_real
 from bids_segsr.simulation.synthesis import Sample, Synthesis
 from bids_segsr.simulation.tables import CLASSES
@@ -64,7 +64,7 @@ def read_thin_axes(path: Path, resolution: float) -> ThinAxes:
     Raises:
         ImageError: The file cannot be read or holds no signal.
     """
-    scan = load_volume(path)
+    scan = load_fine(path)
     grid = isotropic_grid(scan.data.shape, scan.affine, resolution)
     image = np.maximum(resample(scan.data, scan.affine, grid), 0)
     if is_skull_stripped(scan.data):

@@ -14,7 +14,7 @@ from bids_segsr.evaluation.cases import Imaging, load_reference, make_case
 from bids_segsr.exceptions import ImageError
 from bids_segsr.imaging.acquisition import acquire, draw_acquisition, interpolate
 from bids_segsr.imaging.degrade import ForwardModel
-from bids_segsr.imaging.volume import save_volume
+from bids_segsr.imaging.volume import load_fine, save_volume
 from bids_segsr.training.data.subjects import Subject
 
 CORTEX = {'cortex': (1,), 'everything': (1, 2)}
@@ -37,6 +37,17 @@ def test_case_is_what_the_forward_model_gives(head: Subject) -> None:
     assert (case.acquisition.axis, case.resolution, case.across) == (2, 4.0, 0)
     assert set(reference.structures) == set(CORTEX)
     np.testing.assert_array_equal(reference.structures['everything'], reference.brain)
+
+
+def test_an_offset_of_the_truth_is_taken_off_as_from_a_scan(
+    head: Subject, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    image = load_fine(head.image)
+    path = save_volume(tmp_path / 'shifted.nii', image.data - 500, image.affine)
+    shifted = load_reference(dataclasses.replace(head, image=path), CORTEX)
+    known = load_reference(head, CORTEX).image
+    np.testing.assert_allclose(shifted.image, known - known.min(), atol=1e-3)
+    assert 'shifted.nii: ' in caplog.text
 
 
 def test_only_what_the_slices_cover_is_scored(head: Subject) -> None:

@@ -23,7 +23,7 @@ from bids_segsr.evaluation.reproduce.dhcp import CORTEX, Scan
 from bids_segsr.exceptions import ImageError, UserError
 from bids_segsr.files import complete, make_folder, write_text
 from bids_segsr.imaging.resample import isotropic_grid, resample
-from bids_segsr.imaging.volume import load_map, load_mask, load_volume, save_volume
+from bids_segsr.imaging.volume import load_fine, load_map, load_mask, save_volume
 
 FOLDER = 'data'
 TRAINING_LIST = 'training.csv'
@@ -106,7 +106,7 @@ def _files(
     file = folder / f'{member.name}.nii.gz'
     if not file.is_file():
         tell(f'{member.name}: to {dataset.spacing_mm:g} mm, {member.base}')
-        volume = load_volume(member.image)
+        volume = load_fine(member.image)
         grid = isotropic_grid(volume.data.shape, volume.affine, dataset.spacing_mm)
         _save(file, resample(volume.data, volume.affine, grid), grid.affine)
     return row | {'HR_image': file.name}
@@ -121,7 +121,7 @@ def _write_list(path: Path, rows: Iterable[Mapping[str, str]]) -> Path:
 
 
 def _write_brain(scan: Scan, image: Path, label: Path, mask: Path) -> None:
-    volume = load_volume(scan.image)
+    volume = load_fine(scan.image)
     brain = load_mask(scan.mask, volume)
     tissues = load_map(scan.tissues)
     if tissues.data.shape != volume.data.shape or not np.allclose(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,18 +26,20 @@ from bids_segsr.imaging.acquisition import (
 from bids_segsr.imaging.conform import spacing_of, to_canonical
 from bids_segsr.imaging.degrade import ForwardModel, with_noise
 from bids_segsr.imaging.nifti import image_stem
-from bids_segsr.imaging.volume import load_map, load_volume
+from bids_segsr.imaging.volume import load_fine, load_map
 from bids_segsr.networks.standardise import volume_scale
 from bids_segsr.training.data.subjects import Subject
 from bids_segsr.training.data_tables import NORMALISATIONS
 
-FORMAT = 3
+FORMAT = 4
 """Of the cache; another number leaves old files alone."""
 
 NOISE_DRAWS = 4
 """Of which the mean maximum of a noisy image is taken; it varies by some percent."""
 
 ELSEWHERE = 'choose another folder for decompressed volumes (--cache)'
+
+logger = logging.getLogger(__name__)
 
 Box = tuple[slice, slice, slice]
 
@@ -271,7 +274,9 @@ def _status(path: Path) -> str:
 
 
 def _load(path: Path, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    volume = load_volume(path) if kind == 'image' else load_map(path)
+    volume = load_fine(path) if kind == 'image' else load_map(path)
+    for warning in volume.warnings:
+        logger.warning('%s: %s', path, warning)
     data, affine = to_canonical(volume.data, volume.affine)
     whole = np.rint(data)
     if kind == 'label' and not (np.isfinite(data).all() and np.abs(data - whole).max() < 1e-3):

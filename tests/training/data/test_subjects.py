@@ -137,12 +137,23 @@ def test_volume_is_stored_once_and_anew_when_the_file_changes(files):
     before = stored.path.stat().st_mtime_ns
     assert store_volume(path, cache, 'image').path == stored.path
     assert stored.path.stat().st_mtime_ns == before
-    write(path, np.asarray(nib.load(path).dataobj) + np.int16(1))
+    write(path, np.asarray(nib.load(path).dataobj) * np.int16(2))
     os.utime(path, ns=(1, 1))
     changed = store_volume(path, cache, 'image')
     assert changed.path != stored.path
-    assert changed.maximum == stored.maximum + 1
+    assert changed.maximum == 2 * stored.maximum
     assert not list(cache.glob('.part-*'))
+
+
+def test_an_offset_is_taken_off_as_from_a_scan(files, caplog):
+    path, cache = files / 'sub-01_T2w.nii.gz', files / 'cache'
+    stored = store_volume(path, cache, 'image')
+    image = nib.load(path)
+    moved = write(files / 'moved.nii.gz', np.asarray(image.dataobj) - np.int16(300), image.affine)
+    shifted = store_volume(moved, cache, 'image')
+    np.testing.assert_array_equal(shifted.open(), stored.open())
+    assert shifted.foreground == stored.foreground
+    assert 'moved.nii.gz: 43% of the intensities are below 0' in caplog.text
 
 
 def test_cache_is_as_large_as_the_images(files):
