@@ -186,7 +186,7 @@ def write_summary(
 
 
 def most_memory_gb(device: torch.device) -> float:
-    """Return the most memory this process ever had in GB (1e9 bytes), of the GPU where it has one."""
+    """Return the most memory that this process ever had, GB; of the GPU where it has one."""
     if device.type == 'cuda':
         return torch.cuda.max_memory_allocated(device) / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
