@@ -26,6 +26,8 @@ class OneLineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of a record."""
+        if hasattr(record, 'program'):
+            return f'{record.program}: {record.getMessage()}'
         level = f'{record.levelname}: ' if record.levelno > IMPORTANT else ''
         text = f'{self.formatTime(record, "%H:%M:%S")} {level}{record.getMessage()}'
         if record.levelno <= logging.DEBUG and record.exc_info:
@@ -43,11 +45,20 @@ class _Terminal(logging.StreamHandler):
     def filter(self, record: logging.LogRecord) -> bool:
         # each failed step has a line of ours already
         nipype = record.name.startswith('nipype') and self._verbose <= 0
-        return not nipype and not getattr(record, 'told', False)
+        return not nipype
 
     def emit(self, record: logging.LogRecord) -> None:
         with tqdm.external_write_mode(file=self.stream):
             super().emit(record)
+
+
+def complain(line: str) -> None:
+    """Tell what is wrong with an image or a run: on the terminal as a line of the program.
+
+    Args:
+        line: The line.
+    """
+    logging.getLogger('bids_segsr').warning('%s', line, extra={'program': 'bids_segsr'})
 
 
 def log_level(verbose: int) -> int:

@@ -16,13 +16,18 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from bids_segsr.app import participant_level
 from bids_segsr.bids.locking import subject_lock
 from bids_segsr.bids.names import derivative_name, graph_name
 from bids_segsr.bids.query import Scan
 from bids_segsr.cli import app
 from bids_segsr.exceptions import ModelError, UserError
 from bids_segsr.execution.settings import Settings, read_toml
+from bids_segsr.inference.model_choice import choose_model
 from bids_segsr.reports.run_errors import read_problems
+
+# knows the names of the packaged models before stand-ins take their place
+assert choose_model
 
 CARD = SimpleNamespace(
     cortex_class=None,
@@ -179,7 +184,7 @@ def bench(
         module = ModuleType(name)
         module.__dict__.update(content)
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr(app, 'check_model', lambda *models: None)
+    monkeypatch.setattr(participant_level, 'check_model', lambda *models: None)
     return bench
 
 
@@ -237,13 +242,15 @@ def test_terminal_shows_no_traceback(bench: Bench) -> None:
         'import sys; sys.path.insert(0, sys.argv[1])\n'
         'from test_app import CARD, toy_graph, toy_workflow\n'
         'from bids_segsr.cli import app\n'
-        'app._with_model = lambda settings: (settings, CARD)\n'
-        'app._report = lambda runs: 0\n'
-        'app.check_model = lambda model: None\n'
+        'from bids_segsr.app import participant_level as level\n'
+        'from bids_segsr.app.outcome import Outcome\n'
+        'level._with_model = lambda settings: (settings, CARD)\n'
+        'level.write_reports = lambda runs: Outcome()\n'
+        'level.check_model = lambda model: None\n'
         'def build(settings, scans):\n'
-        '    app.configure_nipype(settings)\n'
+        '    level.configure_nipype(settings)\n'
         '    return toy_workflow([toy_graph(settings, scan, CARD) for scan in scans]), []\n'
-        'app._build = build\n'
+        'level._build = build\n'
         'sys.exit(app.main(sys.argv[2:]))'
     )
     here, home = str(Path(__file__).parent), bench.root / 'home'
@@ -281,7 +288,7 @@ def test_image_that_is_deleted_after_the_look_fails_alone(
 
     gone = bench.image('sub-01_T2w')
     bench.image('sub-02_T2w')
-    run_workflow = app.run_workflow
+    run_workflow = participant_level.run_workflow
 
     def build(settings: Settings, scan: Scan, **others: Any) -> Any:
         graph = toy_graph(settings, scan, CARD)
@@ -294,7 +301,7 @@ def test_image_that_is_deleted_after_the_look_fails_alone(
         return run_workflow(*given)
 
     monkeypatch.setattr(sys.modules['bids_segsr.workflows.base'], 'init_single_image_wf', build)
-    monkeypatch.setattr(app, 'run_workflow', delete)
+    monkeypatch.setattr(participant_level, 'run_workflow', delete)
     status, _, lines = bench.run()
 
     assert status == 1
@@ -700,7 +707,7 @@ def test_interrupt(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(app, 'run_workflow', interrupt)
+    monkeypatch.setattr(participant_level, 'run_workflow', interrupt)
     status, _, lines = bench.run()
 
     assert (status, len(lines)) == (130, 1)
@@ -711,7 +718,9 @@ def test_interrupt(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_sigterm_before_there_is_a_worker(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.image('sub-01_T2w')
-    monkeypatch.setattr(app, '_collect', lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(
+        participant_level, '_collect', lambda *_: os.kill(os.getpid(), signal.SIGTERM)
+    )
 
     status, _, lines = bench.run()
 

@@ -12,6 +12,7 @@ from bids_segsr.execution.logs import (
     FILE_HANDLER,
     HANDLER,
     IMPORTANT,
+    complain,
     log_level,
     log_to_file,
     start_logging,
@@ -68,12 +69,13 @@ def test_quiet_says_only_what_is_wrong_and_the_file_all(
     log.info('step')
     log.log(IMPORTANT, 'summary')
     log.warning('wrong')
-    log.warning('told by another way', extra={'told': True})
+    complain('of the program')
     logging.getLogger('nipype.workflow').info('node')
 
-    assert [line[9:] for line in capsys.readouterr().err.splitlines()] == ['WARNING: wrong']
+    first, second = capsys.readouterr().err.splitlines()
+    assert (first[9:], second) == ('WARNING: wrong', 'bids_segsr: of the program')
     written = [line.split(': ', 1)[1] for line in path.read_text().splitlines()]
-    assert written == ['step', 'summary', 'wrong', 'told by another way', 'node']
+    assert written == ['step', 'summary', 'wrong', 'of the program', 'node']
 
 
 def test_the_next_run_has_a_file_of_its_own(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""The App from its settings to results and reports, a module a level."""
