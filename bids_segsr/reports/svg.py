@@ -48,16 +48,19 @@ def finish(svg: str, title: str, states: tuple[str, str] | None = None) -> str:
 
 
 def _shorter_path(path: str) -> str:
-    pieces, at = [], (0.0, 0.0)
+    pieces: list[str] = []
+    at = (0.0, 0.0)
     for command, x, y in re.findall(r'([MLz])\s*(?:(-?[\d.e-]+)\s+(-?[\d.e-]+))?', path):
         if command == 'z':
             pieces.append('z')
             continue
         place = (round(float(x), 1), round(float(y), 1))
         if command == 'M':
-            pieces.append(f'M{place[0]:g} {place[1]:g}l')
+            pieces.append(f'M{place[0]:g} {place[1]:g}')
         else:
-            pieces.append(f'{place[0] - at[0]:.3g} {place[1] - at[1]:.3g}')
+            # a path may end where it moved to, as the line of a single point does
+            line = 'l' if pieces[-1].startswith('M') else ''
+            pieces.append(f'{line}{place[0] - at[0]:.3g} {place[1] - at[1]:.3g}')
         at = place
     return ' '.join(pieces)
 

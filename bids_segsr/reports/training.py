@@ -117,10 +117,13 @@ def _outcome(rows: Sequence[Row], summary: Mapping[str, Any]) -> str:
         f'{kept:,} (epoch {best["epoch"]:.3g}), {reason}, are the model: score '
         f'{best["score"]:.4g}. Scores: patches of the validation '
         f'subjects ({len(summary["subjects"]["validation"])}), low resolution simulated.</p>'
-        '<table class="table table-sm glance"><thead><tr><th></th>'
-        '<th class="number">at the start</th><th class="number">the model</th>'
-        '<th class="number">interpolation</th><th>model against interpolation</th></tr></thead>'
-        f'<tbody>{"".join(table)}</tbody></table>'
+        '<div class="scroller" tabindex="0" role="region" aria-label="Scores">'
+        '<table class="table table-sm glance"><thead><tr><td></td>'
+        '<th scope="col" class="number">at the start</th>'
+        '<th scope="col" class="number">the model</th>'
+        '<th scope="col" class="number">interpolation</th>'
+        '<th scope="col">model against interpolation</th></tr></thead>'
+        f'<tbody>{"".join(table)}</tbody></table></div>'
     )
 
 
@@ -246,7 +249,7 @@ def _chart(
         figure.legend(handles=drawn, loc='upper left', bbox_to_anchor=(0.785, 0.88))
         buffer = io.StringIO()
         figure.savefig(buffer, format='svg', metadata={'Date': None})
-    return f'<figure class="curves">{finish(buffer.getvalue(), title)}</figure>'
+    return f'<figure class="curves" tabindex="0">{finish(buffer.getvalue(), title)}</figure>'
 
 
 def _label(
@@ -301,8 +304,9 @@ def _pictures(folder: Path) -> str:
         for path in sorted(folder.glob(f'step-{step:08d}-*.png')):
             data = base64.b64encode(path.read_bytes()).decode()
             parts.append(
-                f'<figure><img src="data:image/png;base64,{data}" alt="Input, output, target, '
-                f'error and segmentations of a validation patch at step {step}" /></figure>'
+                f'<figure tabindex="0"><img src="data:image/png;base64,{data}" '
+                'alt="Input, output, target, error and segmentations of a validation patch at '
+                f'step {step}" /></figure>'
             )
     return '\n'.join(parts)
 

@@ -5,9 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
-from test_browser import CHROMIUM, browser, page, site  # noqa: F401 - fixtures
+from test_browser import CHROMIUM, Visit, browser, page, site  # noqa: F401 - fixtures
 from test_subject import VIEWER
+from test_training_report import run  # noqa: F401 - fixture
+
+from bids_segsr.evaluation.protocols import Result
+from bids_segsr.reports.experiment_page import write_experiment_page
+from bids_segsr.reports.training import write_report
 
 pytestmark = [
     pytest.mark.browser,
@@ -44,6 +51,34 @@ def test_viewer(tmp_path: Path, page: Any) -> None:  # noqa: F811
     page.goto(path.as_uri())
     page.wait_for_selector('#viewer:not([hidden])')
     assert serious(page) == []
+
+
+def evaluation_page(out: Path) -> Path:
+    """Write the page of an experiment of two systems, one of which failed on an image."""
+    table = pd.DataFrame({'': ['spline', 'ours'], 'PSNR (dB)': ['27.0 ± 0.5', '29.5 ± 0.4']})
+    tests = pd.DataFrame({'measure': ['psnr'], 'a': ['ours'], 'b': ['spline'], 'p': [0.01]})
+    figure, axes = plt.subplots()
+    axes.plot([0, 1], [27, 29.5])
+    figure.savefig(out / 'psnr_by_spacing.svg')
+    plt.close(figure)
+    (out / 'settings.json').write_text('{"measures": ["psnr"]}', encoding='utf-8')
+    result = Result(
+        table, table, tests, {'Table 8': table}, {'psnr_by_spacing': figure}, ('sub-02: empty',)
+    )
+    return write_experiment_page(result, out, 'compare')
+
+
+@pytest.mark.parametrize('width', [1400, 390])
+def test_training_and_evaluation(run: Path, tmp_path: Path, page: Any, width: int) -> None:  # noqa: F811
+    page.set_viewport_size({'width': width, 'height': 900})
+    training = write_report(run, tmp_path / 'training.html')
+    for path in (training, evaluation_page(tmp_path)):
+        visit = Visit(page, path)
+        assert visit.complaints == []
+        assert all(url.startswith(('file://', 'data:')) for url in visit.requests)
+        assert serious(page) == []
+        assert page.evaluate('document.documentElement.scrollWidth') <= width
+        assert page.locator('h1').count() == 1
 
 
 def test_a_fault_is_found(tmp_path: Path, page: Any) -> None:  # noqa: F811

@@ -17,7 +17,8 @@ from PIL import Image
 
 from bids_segsr.reports import display_volume as views
 from bids_segsr.reports import figures
-from bids_segsr.reports.svg import finish
+from bids_segsr.reports.svg import _shorter_path, finish
+
 
 SHAPE = (40, 44, 14)
 LIMIT = 1_500_000
@@ -295,3 +296,8 @@ def test_one_patch_has_no_disagreement_to_show(tmp_path: Path) -> None:
     text = out.read_text(encoding='utf-8')
     assert 'Entropy (bits)' in text
     assert 'Disagreement' not in text
+
+
+def test_paths_are_shorter_and_the_same() -> None:
+    assert _shorter_path('M 1 2 L 3.04 4 L 5 4 z M 7 7') == 'M1 2 l2 2 2 0 z M7 7'
+    assert _shorter_path('M 1.26 2 ') == 'M1.3 2'

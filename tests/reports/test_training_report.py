@@ -23,7 +23,7 @@ def run(tmp_path_factory):
 
 def test_page_holds_curves_pictures_and_recipe(run, tmp_path):
     page = write_report(run, tmp_path / 'report.html').read_text()
-    assert page.count('<figure class="curves">') == 5
+    assert page.count('<figure class="curves"') == 5
     for text in ('PSNR (dB)', 'Dice, cortex', 'minutes', 'Loss of the critic', 'penalty'):
         assert text in page
     rows = read_log(run / 'log.csv')
