@@ -17,8 +17,7 @@ from PIL import Image
 
 from bids_segsr.reports import display_volume as views
 from bids_segsr.reports import figures
-from bids_segsr.reports.svg import _shorter_path, finish
-
+from bids_segsr.reports.svg import finish
 
 SHAPE = (40, 44, 14)
 LIMIT = 1_500_000
@@ -262,7 +261,9 @@ def test_labels_are_escaped(tmp_path: Path) -> None:
 def test_paths_lose_digits_and_not_their_place() -> None:
     path = 'M 10.123456 20.987654 \nL 11.04 22.06 \nL 12.049 22.06 \nz\n'
     svg = finish(f'<svg viewBox="0 0 1 1"><path d="{path}"/></svg>', 'title')
-    assert 'd="M10.1 21l 0.9 1.1 1 0 z"' in svg
+    assert 'd="M10.1 21 l0.9 1.1 1 0 z"' in svg
+    # the line of a series of one point
+    assert 'd="M1.3 2"' in finish('<svg viewBox="0 0 1 1"><path d="M 1.26 2"/></svg>', 'title')
 
 
 def test_sides_and_scale_are_in_every_view(tmp_path: Path) -> None:
@@ -296,8 +297,3 @@ def test_one_patch_has_no_disagreement_to_show(tmp_path: Path) -> None:
     text = out.read_text(encoding='utf-8')
     assert 'Entropy (bits)' in text
     assert 'Disagreement' not in text
-
-
-def test_paths_are_shorter_and_the_same() -> None:
-    assert _shorter_path('M 1 2 L 3.04 4 L 5 4 z M 7 7') == 'M1 2 l2 2 2 0 z M7 7'
-    assert _shorter_path('M 1.26 2 ') == 'M1.3 2'
