@@ -37,7 +37,7 @@ from bids_segsr.zoo.store import TrainedModel
 
 ADULTS = ('adult-head/training_seg_16.nii.gz', 'adult-brain/brain4_labels.nii.gz')
 FETUSES = ('fetal/GA32_operated_dseg.nii.gz',)
-SCANS = ('adult-clinical/patient20_T1W.nii.gz',)
+SCANS = ('patient20_T1W',)
 SHARE = 0.5
 STEPS = (1, 2, 3, 5, 8)
 NOISES = (CONDITIONS[PLAIN].noise, CONDITIONS['noise 0.02'].noise)
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cases = (
         *simulated_cases(args.data / 'labels', ADULTS, FETUSES),
         fetal_average(args.data, 32),
-        *thin_axes(args.data, SCANS),
+        *thin_axes(args.data, SCANS, 'study2'),
     )
     for case in cases:
         for noise in NOISES:

@@ -21,15 +21,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pandas as pd
-import SimpleITK as sitk
 import torch
+from held_out import clinical_head
 from scipy import ndimage
 
 from bids_segsr.imaging.bias_field import correct_bias_field
 from bids_segsr.imaging.conform import spacing_of
 from bids_segsr.imaging.degrade import degrade, thick_slice_grid
 from bids_segsr.imaging.metrics import dice
-from bids_segsr.imaging.resample import from_sitk, to_sitk
 from bids_segsr.imaging.volume import Volume, load_mask, load_volume
 from bids_segsr.inference.brain_extraction import LEAST_CERTAINTY, predict_brain_mask
 from bids_segsr.simulation.heads import draw_levels, read_head
@@ -108,34 +107,6 @@ def clinical_heads(images: Path) -> Iterator[Case]:
         yield Case(
             'real adult T1w, T2w, FLAIR', f'patient01 {name}', corrected, scan.affine, brain
         )
-
-
-def clinical_head(images: Path, name: str, visit: str) -> tuple[Volume, np.ndarray]:
-    """Read a real scan of a patient and the patient's mask.
-
-    The mask lies in a space of its own: its transforms lead from a scan to the FLAIR of the same
-    visit, and from there to the mask.
-
-    Args:
-        images: Holds the scans, the masks and their transforms.
-        name: Of the scan: begins with the patient, ends with `T1W`, `T2W` or `FLAIR`.
-        visit: `study1` or `study2`.
-
-    Returns:
-        The scan as acquired, and the mask on its grid, bool.
-    """
-    folder = images / 'adult-clinical-masks'
-    patient, *_, sequence = name.split('_')
-    mask = sitk.ReadImage(str(folder / f'{patient}_brainmask.nii.gz'), sitk.sitkFloat32)
-    scan = load_volume(images / 'adult-clinical' / f'{name}.nii.gz')
-    names = ['FLAIR_to_common_space']
-    names += [] if sequence == 'FLAIR' else [f'{sequence}_intrastudy_to_FLAIR']
-    way = [
-        sitk.ReadTransform(str(folder / f'{patient}_{visit}_{n}.txt')).GetInverse() for n in names
-    ]
-    grid = to_sitk(scan.data, scan.affine)
-    inside = sitk.Resample(mask, grid, sitk.CompositeTransform(way), sitk.sitkLinear, 0.0)
-    return scan, from_sitk(inside)[0] > 0.5
 
 
 def fetal_stacks(images: Path) -> Iterator[Case]:

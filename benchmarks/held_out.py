@@ -12,6 +12,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import SimpleITK as sitk
 import torch
 from nilearn import datasets
 
@@ -19,8 +20,15 @@ from bids_segsr.imaging.acquisition import Acquisition, acquire
 from bids_segsr.imaging.back_projection import Slices
 from bids_segsr.imaging.bias_field import bias_field
 from bids_segsr.imaging.conform import acquired_axis
-from bids_segsr.imaging.resample import Grid, isotropic_grid, resample, resample_mask
-from bids_segsr.imaging.volume import load_volume
+from bids_segsr.imaging.resample import (
+    Grid,
+    from_sitk,
+    isotropic_grid,
+    resample,
+    resample_mask,
+    to_sitk,
+)
+from bids_segsr.imaging.volume import Volume, load_volume
 from bids_segsr.simulation.anatomy import read_anatomy
 from bids_segsr.simulation.contrast import paint
 from bids_segsr.simulation.synthesis import brain_of, classes_of
@@ -31,7 +39,7 @@ ADULTS = (
     'adult-brain/brain5_labels.nii.gz',
 )
 FETUSES = ('fetal/GA28_operated_dseg.nii.gz', 'fetal/GA33_operated_dseg.nii.gz')
-SCANS = tuple(f'adult-clinical/patient01_{suffix}.nii.gz' for suffix in ('T1W', 'T2W', 'FLAIR'))
+SCANS = tuple(f'patient01_{sequence}' for sequence in ('T1W', 'T2W', 'FLAIR'))
 """Real thick slices of a patient whom no training has seen."""
 FETAL_CLASSES = (0, 2, 4, 6, 3, 1, 5, 7, 2)
 """Index in CLASSES of the labels 0 to 8 of the fetal atlas."""
@@ -118,18 +126,50 @@ def fetal_average(data: Path, week: int) -> Case:
     )
 
 
-def thin_axes(data: Path, scans: Sequence[str]) -> Iterator[Case]:
-    """Thick-slice scans, whole heads, along each of the axes of their slices."""
+def thin_axes(data: Path, scans: Sequence[str], visit: str = 'study1') -> Iterator[Case]:
+    """Thick-slice scans along each of the axes of their slices: the brain alone, whole heads."""
     for name in scans:
-        scan = load_volume(data / 'images' / name)
+        scan, mask = clinical_head(data / 'images', name, visit)
         grid = isotropic_grid(scan.data.shape, scan.affine, 1.0)
         image = np.maximum(resample(scan.data, scan.affine, grid), 0)
+        brain = resample_mask(mask, scan.affine, grid)
         head = image > HEAD * np.percentile(image, 99)
+        group = f'real {name.split("_")[1]}, thin axes, 1 mm'
         for axis in range(3):
             if axis != acquired_axis(scan.affine, grid.affine):
-                group = f'real {name.split("_")[1].split(".")[0]}, thin axes, 1 mm, whole head'
-                label = f'{name.split("/")[1].split(".")[0]} {"ijk"[axis]}'
-                yield Case(group, label, image, head, None, 1.0, axis, masked=False)
+                label = f'{name} {"ijk"[axis]}'
+                yield Case(group, label, image, brain, None, 1.0, axis)
+                yield Case(
+                    f'{group}, whole head', label, image, head, None, 1.0, axis, masked=False
+                )
+
+
+def clinical_head(images: Path, name: str, visit: str = 'study1') -> tuple[Volume, np.ndarray]:
+    """Read a real scan of a patient and the patient's mask.
+
+    The mask lies in a space of its own: its transforms lead from a scan to the FLAIR of the same
+    visit, and from there to the mask.
+
+    Args:
+        images: Holds the scans, the masks and their transforms.
+        name: Of the scan: begins with the patient, ends with `T1W`, `T2W` or `FLAIR`.
+        visit: `study1` or `study2`.
+
+    Returns:
+        The scan as acquired, and the mask on its grid, bool.
+    """
+    folder = images / 'adult-clinical-masks'
+    patient, *_, sequence = name.split('_')
+    mask = sitk.ReadImage(str(folder / f'{patient}_brainmask.nii.gz'), sitk.sitkFloat32)
+    scan = load_volume(images / 'adult-clinical' / f'{name}.nii.gz')
+    names = ['FLAIR_to_common_space']
+    names += [] if sequence == 'FLAIR' else [f'{sequence}_intrastudy_to_FLAIR']
+    way = [
+        sitk.ReadTransform(str(folder / f'{patient}_{visit}_{n}.txt')).GetInverse() for n in names
+    ]
+    grid = to_sitk(scan.data, scan.affine)
+    inside = sitk.Resample(mask, grid, sitk.CompositeTransform(way), sitk.sitkLinear, 0.0)
+    return scan, from_sitk(inside)[0] > 0.5
 
 
 @dataclass(frozen=True)
