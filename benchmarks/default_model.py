@@ -16,8 +16,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,7 +40,11 @@ from bids_segsr.zoo.store import CARD_FILE, TrainedModel
 LIMIT = 1.96
 """Standard deviations from the mean to the limits of agreement (Bland and Altman 1986)."""
 
-NO_BETTER = 'The image is no better than interpolation with back-projection, without a network,'
+NO_BETTER = 'The image is no better than'
+BASELINES = {
+    'ibp': 'interpolation with back-projection, without a network',
+    'spline': 'plain interpolation',
+}
 
 NOTE = (
     'dB, SSIM and Dice inside the brain. *_spline: cubic B-spline interpolation; *_ibp: the same '
@@ -141,12 +146,12 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     return numbers.agg(['mean', 'std', 'count'])
 
 
-def card_scores(table: pd.DataFrame) -> list[dict[str, object]]:
+def card_scores(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Scores as they stand on a card: mean and, over several subjects, standard deviation."""
-    scores = []
+    scores: list[dict[str, Any]] = []
     for (condition, group), rows in table.groupby(['condition', 'group'], sort=False):
         where = group if condition == PLAIN else f'{group}, {condition}'
-        entry: dict[str, object] = {
+        entry: dict[str, Any] = {
             'on': where,
             'slices_mm': CONDITIONS[condition].distance,
             'subjects': len(rows),
@@ -169,17 +174,26 @@ def card_scores(table: pd.DataFrame) -> list[dict[str, object]]:
     return scores
 
 
-def no_better(table: pd.DataFrame) -> tuple[str, ...]:
-    """Tell where, on real images, the network is no gain over what needs none."""
-    plain = table[(table['condition'] == PLAIN) & table['group'].str.startswith('real')]
-    means = plain.groupby('group', sort=False).mean(numeric_only=True)
-    missed = [
-        f'{group} ({measure.upper()})'
-        for group, row in means.iterrows()
-        for measure in ('psnr', 'ssim')
-        if row[f'{measure}_network'] <= max(row[f'{measure}_ibp'], row[f'{measure}_spline'])
-    ]
-    return (f'{NO_BETTER} on {"; ".join(missed)}.',) if missed else ()
+def no_better(scores: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Tell where the network is no gain over what needs none.
+
+    Args:
+        scores: As they stand on the card (`card_scores`).
+
+    Returns:
+        A sentence for each way to do without a network that is as good somewhere.
+    """
+    told = []
+    for way, name in BASELINES.items():
+        missed = [
+            f'{score["on"]} ({measure.upper()})'
+            for score in scores
+            for measure in ('psnr', 'ssim')
+            if score[f'{measure}_network'] <= score[f'{measure}_{way}']
+        ]
+        if missed:
+            told.append(f'{NO_BETTER} {name}, on {"; ".join(missed)}.')
+    return told
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -218,10 +232,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with pd.option_context('display.max_columns', None, 'display.width', 250):
         print(summarise(table).round(3).T.to_string())
     if args.write_card:
-        scores = {'held_out': card_scores(table), 'note': NOTE}
+        held_out = card_scores(table)
+        scores = {'held_out': held_out, 'note': NOTE}
         kept = tuple(text for text in model.card.limitations if not text.startswith(NO_BETTER))
         card: ModelCard = dataclasses.replace(
-            model.card, scores=scores, limitations=(*no_better(table), *kept)
+            model.card, scores=scores, limitations=(*no_better(held_out), *kept)
         )
         (model.path.parent / CARD_FILE).write_text(card.to_json(), encoding='utf-8')
 
