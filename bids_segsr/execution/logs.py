@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
 from pathlib import Path
 from threading import RLock
 
@@ -61,6 +62,20 @@ def complain(line: str) -> None:
     logging.getLogger('bids_segsr').warning('%s', line, extra={'program': 'bids_segsr'})
 
 
+class _File(logging.FileHandler):
+    """Swallows what its disk has no room for: the run goes on, and the terminal tells it all."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - its name in logging
+        """Stay silent about a disk; the traceback of anything else is shown."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        """Close the file, whether or not what is left fits on its disk."""
+        with suppress(OSError):
+            super().close()
+
+
 def log_level(verbose: int) -> int:
     """Return the level of the log for the number of -v, as fMRIPrep does (25 - 5 n).
 
@@ -101,7 +116,7 @@ def log_to_file(path: Path) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(path, encoding='utf-8', delay=True)
+        handler = _File(path, encoding='utf-8', delay=True)
     except OSError:
         return
     handler.set_name(FILE_HANDLER)

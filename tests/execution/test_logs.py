@@ -90,3 +90,12 @@ def test_a_file_that_cannot_be_written_stops_nothing() -> None:
     start_logging(0)
     log_to_file(Path('/proc/nothing/run.log'))
     logging.getLogger('bids_segsr.x').warning('told')
+
+
+def test_a_disk_that_is_full_stops_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    start_logging(0)
+    log_to_file(Path('/dev/full'))
+    logging.getLogger('bids_segsr.x').warning('told')
+    start_logging(0)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith('told')
