@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_segsr.cli import reproduce
+from bids_segsr.cli import reproduce, scans_and_trainings
 from bids_segsr.cli.arguments import patch_size, structure_numbers
 from bids_segsr.cli.process import passing_caches
 from bids_segsr.exceptions import UserError
@@ -103,6 +103,8 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         help='default: 0 0.2 0.4 0.6 0.8 1',
     )
     add('cost', 'quality against time and parameters (mDCSRN, Table 2)')
+    scans_and_trainings.add_scans_parser(commands)
+    scans_and_trainings.add_trainings_parser(commands)
     reproduce.add_parser(commands)
     reproduce.add_data_parser(commands)
 

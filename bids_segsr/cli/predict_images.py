@@ -203,7 +203,7 @@ def _predict_one(
 
 def _sources(arguments: argparse.Namespace) -> list[Source]:
     """Return all images of the command line, with masks and guides."""
-    sources = [item for path in arguments.image for item in _listed(path)]
+    sources = [item for path in arguments.image for item in listed_images(path)]
     for name, given in (('mask', arguments.mask), ('guide', arguments.guide)):
         if given and len(sources) != 1:
             first = given if isinstance(given, Path) else given[0]
@@ -215,8 +215,15 @@ def _sources(arguments: argparse.Namespace) -> list[Source]:
     return sources
 
 
-def _listed(path: Path) -> list[Source]:
-    """Return the images that an argument stands for."""
+def listed_images(path: Path) -> list[Source]:
+    """Return the images that an argument stands for.
+
+    Args:
+        path: NIfTI file, folder of them or of one DICOM series, or CSV list.
+
+    Raises:
+        UserError: A list cannot be read.
+    """
     from bids_segsr.imaging.nifti import image_suffixes
     from bids_segsr.inference.one_image import Source
 

@@ -9,12 +9,15 @@ from bids_segsr.cli.arguments import patch_size
 from bids_segsr.inference.processing import BiasCorrection, Blending, SkullStrip, SkullStripTool
 
 
-def add_processing_flags(parser: argparse.ArgumentParser, mask: str) -> None:
+def add_processing_flags(
+    parser: argparse.ArgumentParser, mask: str, *, patches: bool = True
+) -> None:
     """Add a flag for every field of `Processing`; one that is not given leaves nothing behind.
 
     Args:
         parser: Where to.
         mask: How a brain mask is given to this command.
+        patches: Leave out size and step of the patches, which the command varies, where False.
     """
     group = parser.add_argument_group('Processing of an image', argument_default=argparse.SUPPRESS)
     group.add_argument(
@@ -60,19 +63,20 @@ def add_processing_flags(parser: argparse.ArgumentParser, mask: str) -> None:
         metavar='auto|cpu|cuda|cuda:N',
         help='where the network runs (default: auto, the GPU when there is one)',
     )
-    group.add_argument(
-        '--patch-size',
-        type=patch_size,
-        metavar='N|XxYxZ',
-        help='edge or edges of a patch in voxels, multiples of 4 (with --margin, any); 0: the '
-        'whole volume (default: 96)',
-    )
-    group.add_argument(
-        '--step',
-        type=int,
-        metavar='VOXELS',
-        help='distance of neighbouring patches (default: five sixths of a patch)',
-    )
+    if patches:
+        group.add_argument(
+            '--patch-size',
+            type=patch_size,
+            metavar='N|XxYxZ',
+            help='edge or edges of a patch in voxels, multiples of 4 (with --margin, any); 0: the '
+            'whole volume (default: 96)',
+        )
+        group.add_argument(
+            '--step',
+            type=int,
+            metavar='VOXELS',
+            help='distance of neighbouring patches (default: five sixths of a patch)',
+        )
     group.add_argument(
         '--blending',
         choices=get_args(Blending),

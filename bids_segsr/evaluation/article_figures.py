@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,31 @@ def draw_robustness(rows: pd.DataFrame, metrics: Sequence[str]) -> Figure:
     for ax in axes:
         ax.axhline(0, color='k', linewidth=0.5)
     _finish(figure, axes, 'Step (voxels)')
+    return figure
+
+
+def draw_trainings(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
+    """Dice and PSNR of several trainings against their epochs (SegSRGAN 2020, Figure 14).
+
+    Args:
+        runs: Name to the rows of its table (`training.loop.run_log.read_log`).
+
+    Returns:
+        One plot: PSNR in red on the left, Dice in blue on the right, a line style a training.
+    """
+    figure = Figure(figsize=(7.5, 4.2), layout='constrained')
+    left = figure.subplots()
+    right = left.twinx()
+    for (name, rows), dash in zip(runs.items(), itertools.cycle(DASHES), strict=False):
+        for ax, key, label, colour in (
+            (left, 'psnr', 'PSNR', COLOURS[1]), (right, 'dice', 'Dice', COLOURS[0]),
+        ):  # fmt: skip
+            known = [(row['epoch'], row[key]) for row in rows if np.isfinite(row.get(key, np.nan))]
+            if known:
+                ax.plot(*zip(*known, strict=True), color=colour, ls=dash, label=f'{label}, {name}')
+    left.set(xlabel='Epoch', ylabel=METRICS['psnr'].label)
+    right.set(ylabel='Dice', ylim=(0, 1))
+    _finish(figure, [left, right], 'Epoch')
     return figure
 
 

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -14,6 +15,7 @@ from bids_segsr.evaluation.article_tables import paired_tests, paper_table, summ
 from bids_segsr.evaluation.pictures import load_picture
 from bids_segsr.evaluation.run import Job, Rows, Settings, run_jobs
 from bids_segsr.evaluation.scores import METRICS
+from bids_segsr.evaluation.surface_picture import draw_surfaces
 from bids_segsr.evaluation.systems import BASELINES, IBP, SPLINE, TRUTH, UNTRAINED, System
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.degrade import ForwardModel
@@ -81,7 +83,8 @@ def compare(systems: Sequence[System], datasets: Datasets, settings: Settings) -
     rows, metrics = _run(systems, datasets, settings)
     tables = {'Comparison': paper_table(rows.table, ['system'], (*metrics, *COST))}
     drawings = {'comparison': figures.draw_distributions(rows.table, metrics)}
-    return _result(rows, tables, drawings | _pictures(rows.table, settings, 'system'))
+    drawings |= _pictures(rows.table, settings, 'system') | _surfaces(rows.table, settings)
+    return _result(rows, tables, drawings)
 
 
 def ablation(systems: Sequence[System], datasets: Datasets, settings: Settings) -> Result:
@@ -365,6 +368,22 @@ def _pictures(rows: pd.DataFrame, settings: Settings, name: str) -> dict[str, Fi
                 figures.draw_pictures(held)
             )
     return drawings
+
+
+def _surfaces(rows: pd.DataFrame, settings: Settings) -> dict[str, Figure]:
+    """Draw the first structure of the first image, true and as found (SegSRGAN, Figure 16)."""
+    if not len(rows):
+        return {}
+    own = rows[rows['subject'] == rows['subject'].iloc[0]].drop_duplicates('key')
+    named: list[tuple[str, np.ndarray, Sequence[float]]] = []
+    for _, row in own.iterrows():
+        picture = load_picture(settings.out, row['key'])
+        if picture is None or picture.mask is None or picture.true_mask is None:
+            continue
+        if not named:
+            named.append(('truth', picture.true_mask, picture.spacing))
+        named.append((row['system'], picture.mask, picture.spacing))
+    return {'surfaces': draw_surfaces(named)} if named else {}
 
 
 def _gains(rows: pd.DataFrame, baseline: str) -> pd.DataFrame:

@@ -100,7 +100,10 @@ def test_compare(root: Path, heads: list[Subject], tmp_path: Path) -> None:
     assert table.loc['one', 'PSNR (dB)'] == f'{mean:.2f} ± {sd:.2f}'
     assert len(result.tests[result.tests['metric'] == 'psnr']) == 6
     assert pd.read_csv(tmp_path / 'rows.tsv', sep='\t')['value'].equals(result.rows['value'])
-    check_figures(result, tmp_path, 'comparison', 'pictures')
+    check_figures(result, tmp_path, 'comparison', 'pictures', 'surfaces')
+    panels = [ax.get_title() for ax in result.figures['surfaces'].axes if ax.get_title()]
+    assert panels[0] == 'truth'
+    assert len(panels) > 1
 
 
 def test_a_second_run_keeps_what_is_there(

@@ -1,0 +1,124 @@
+"""Scans without truth, surfaces, and the curves of several trainings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from geometry_phantoms import oblique_affine
+from training_phantoms import DATA, tiny_recipe
+
+from bids_segsr.cli.segsr import main
+from bids_segsr.evaluation.article_figures import draw_trainings
+from bids_segsr.evaluation.surface_picture import draw_surfaces, surface
+from bids_segsr.imaging.volume import save_volume
+from bids_segsr.networks import create
+from bids_segsr.training.loop.model_card import Outcome, write_model
+from bids_segsr.training.loop.progress import Progress
+
+
+def ball(shape, centre, radius):
+    index = np.stack(np.meshgrid(*map(np.arange, shape), indexing='ij'), -1)
+    return np.linalg.norm(index - np.array(centre), axis=-1) <= radius
+
+
+def test_surface_of_a_ball():
+    mask = ball((40, 40, 40), (15, 20, 25), 10)
+    triangles = surface(mask, (1.0, 1.0, 2.0))
+    corners = triangles.reshape(-1, 3) / (1, 1, 2) - (15, 20, 25)
+    np.testing.assert_allclose(np.linalg.norm(corners, axis=1), 10.2, atol=0.6)
+    assert not len(surface(np.zeros((5, 5, 5), bool), (1, 1, 1)))
+    figure = draw_surfaces([('ball', mask, (1, 1, 2)), ('nothing', mask & False, (1, 1, 1))])
+    figure.canvas.draw()
+    assert [ax.get_title() for ax in figure.axes if ax.get_title()] == ['ball', 'nothing']
+
+
+def test_curves_of_several_trainings():
+    runs = {
+        'with GAN': [
+            {'epoch': 0, 'psnr': 20.0, 'dice': 0.0},
+            {'epoch': 1, 'psnr': 21.0, 'dice': 0.5},
+        ],
+        'without': [{'epoch': 0, 'psnr': 19.0, 'dice': np.nan}, {'epoch': 1, 'psnr': 22.0}],
+    }
+    figure = draw_trainings(runs)
+    lines = {line.get_label(): line for ax in figure.axes for line in ax.get_lines()}
+    assert set(lines) == {'PSNR, with GAN', 'Dice, with GAN', 'PSNR, without'}
+    assert list(lines['PSNR, without'].get_ydata()) == [19.0, 22.0]
+    styles = {label: line.get_linestyle() for label, line in lines.items()}
+    assert styles['PSNR, with GAN'] == styles['Dice, with GAN'] != styles['PSNR, without']
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    recipe = tiny_recipe()
+    network = create(recipe.network.architecture, **recipe.network.options)
+    write_model(tmp_path / 'model', network, recipe, DATA, Outcome(Progress(), None))
+    return tmp_path / 'model'
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    folder = tmp_path / 'scans'
+    folder.mkdir()
+    for number in range(2):
+        rng = np.random.default_rng(number)
+        data = 100 + 300 * ball((24, 22, 8), (12, 11, 4), 7) + rng.uniform(0, 50, (24, 22, 8))
+        save_volume(
+            folder / f'{number}_T2w.nii.gz', data.astype(np.float32), oblique_affine((1, 1, 3))
+        )
+    return folder
+
+
+def test_pieces_of_the_cortex_by_model_patch_and_step(model, scans, tmp_path, capsys):
+    out = tmp_path / 'out'
+    words = [
+        'evaluate', 'scans', '--data', scans, '--models', f'ours={model}', '--out', out,
+        '--patch-size', '16,24', '--steps', 8, 16, '--skull-strip', 'skip', '--device', 'cpu',
+        '--bias-correction', 'none', '--pristine', scans / '0_T2w.nii.gz',
+    ]  # fmt: skip
+    assert main(list(map(str, words))) == 0
+    text, told = capsys.readouterr()
+    assert 'Pieces of the cortex' in text
+    rows = pd.read_csv(out / 'rows.tsv', sep='\t', keep_default_na=False, dtype=str)
+    assert set(rows['metric']) == {'ncc', 'euler', 'piqe', 'niqe', 'seconds'}
+    pieces = rows[rows['metric'] == 'ncc']
+    assert len(pieces) == 2 * 2 * 2  # scans, patch sizes, steps
+    assert set(zip(pieces['patch'], pieces['step'], strict=True)) == {
+        ('16', '8'), ('16', '16'), ('24', '8'), ('24', '16'),
+    }  # fmt: skip
+    assert set(rows[rows['system'] == 'spline']['metric']) == {'piqe', 'niqe', 'seconds'}
+    for name in ('surfaces.png', 'ncc.svg', 'report.html'):
+        assert (out / name).is_file()
+    assert json.loads((out / 'settings.json').read_text())['patch_sizes'] == [16, 24]
+    assert main(list(map(str, words))) == 0
+    again, silent = capsys.readouterr()
+    assert again == text
+    assert 'pieces of cortex' in told
+    assert 'pieces of cortex' not in silent
+
+
+def test_a_broken_scan_leaves_the_others(model, scans, tmp_path, capsys):
+    (scans / '0_T2w.nii.gz').write_bytes(b'')
+    words = ['evaluate', 'scans', '--data', scans, '--models', model, '--out', tmp_path / 'out']
+    words += ['--skull-strip', 'skip', '--device', 'cpu', '--bias-correction', 'none']
+    assert main(list(map(str, words))) == 1
+    assert capsys.readouterr().err.count('0_T2w.nii.gz: the file is empty') == 1
+    rows = pd.read_csv(tmp_path / 'out' / 'rows.tsv', sep='\t')
+    assert set(rows['subject']) == {'1_T2w'}
+
+
+def test_folders_of_trainings_are_drawn(tmp_path, capsys):
+    for name in ('one', 'two'):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'log.csv').write_text('step,epoch,psnr,dice\n0,0,20,0.1\n9,1,22,0.4\n')
+    runs = [str(tmp_path / 'one'), f'second={tmp_path / "two"}']
+    assert main(['evaluate', 'trainings', *runs, '--out', str(tmp_path / 'out')]) == 0
+    assert 'second' in (tmp_path / 'out' / 'trainings.svg').read_text()
+    assert main(['evaluate', 'trainings', str(tmp_path), '--out', str(tmp_path / 'out')]) == 1
+    assert 'holds no run' in capsys.readouterr().err
