@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import socket
 from pathlib import Path
 
 import nibabel as nib
@@ -331,6 +332,38 @@ def test_registration_of_a_templateflow_template(tmp_path, monkeypatch):
     assert dice(mask, brain) > 0.93
     again, _ = find_brain_mask(scan, affine, template='Phantom', suffix='T2w')
     np.testing.assert_array_equal(mask, again)
+
+
+def test_templates_are_found_offline_in_an_archive_that_stays_as_it_is(tmp_path, monkeypatch):
+    """Empty files stand for what was not fetched; cohorts lie in folders of their own."""
+    monkeypatch.setenv('TEMPLATEFLOW_HOME', str(tmp_path))
+    monkeypatch.setattr(socket.socket, 'connect', lambda *_: pytest.fail('asked a network'))
+    fetched = [
+        'tpl-Infant/cohort-2/tpl-Infant_cohort-2_res-1_desc-brain_mask.nii.gz',
+        'tpl-Infant/cohort-2/tpl-Infant_cohort-2_res-1_T1w.nii.gz',
+        'tpl-Adult/tpl-Adult_res-02_desc-brain_mask.nii.gz',
+        'tpl-Adult/tpl-Adult_res-02_T1w.nii.gz',
+        'tpl-Adult/tpl-Adult_res-02_T2w.nii.gz',
+    ]
+    empty = [
+        'tpl-Infant/cohort-1/tpl-Infant_cohort-1_res-1_desc-brain_mask.nii.gz',
+        'tpl-Adult/tpl-Adult_res-01_desc-brain_mask.nii.gz',
+        'tpl-Adult/tpl-Adult_res-01_T2w.nii.gz',
+    ]
+    for name in (*fetched, *empty):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b'some' if name in fetched else b'')
+    before = sorted(tmp_path.rglob('*'))
+    for name, suffix, image in (
+        ('Infant:cohort-2', 'T2w', fetched[1]),
+        ('Adult', 'T1w', fetched[3]),
+        ('Adult', 'T2w', fetched[4]),
+    ):
+        assert find_template(name, suffix)[0] == tmp_path / image
+    for name in ('Infant:cohort-1', 'Infant', 'Nobody'):
+        with pytest.raises(UserError, match=f'template {name}, which is not in'):
+            find_template(name, 'T2w')
+    assert sorted(tmp_path.rglob('*')) == before
 
 
 @pytest.mark.slow

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
 from bids_segsr.exceptions import ModelError
+from bids_segsr.zoo import card
 from bids_segsr.zoo.card import InputContract, ModelCard, read_card
 
 
@@ -143,3 +147,12 @@ def test_cards_are_read_without_torch():
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0
+
+
+def test_packaged_cards_name_modules_that_there_are():
+    cards = (Path(card.__file__).parent / 'models').rglob('card.json')
+    named = {
+        name for path in cards for name in re.findall(r'bids_segsr(?:\.\w+)+', path.read_text())
+    }
+    assert named
+    assert [name for name in sorted(named) if find_spec(name) is None] == []
