@@ -22,6 +22,7 @@ from bids_segsr.interfaces.reports import (
     UncertaintyReport,
     Viewer,
 )
+from bids_segsr.reports.summary_html import SHOWN_METADATA
 
 if TYPE_CHECKING:
     from bids_segsr.bids.query import Scan
@@ -59,7 +60,8 @@ def init_figures_wf(
     """
     workflow = LiterateWorkflow(name=name)
     inputnode = pe.Node(niu.IdentityInterface(fields=list(IMAGE_FIELDS)), name='inputnode')
-    summary = ImageSummary(file_name=file_name)
+    told = {key: scan.metadata[key] for key in SHOWN_METADATA if key in scan.metadata}
+    summary = ImageSummary(file_name=file_name, metadata=told)
     figures = {
         'summary': (
             summary,

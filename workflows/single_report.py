@@ -40,7 +40,8 @@ def write_report(result: Processed, files: dict[str, Path], target: Path, method
 
     subject = re.sub('[^A-Za-z0-9]', '', result.source.name.removeprefix('sub-')) or 'image'
     suffix = result.source.modality or 'image'
-    scan = Scan(result.source.image, {'subject': subject, 'suffix': suffix, 'datatype': 'anat'})
+    entities = {'subject': subject, 'suffix': suffix, 'datatype': 'anat'}
+    scan = Scan(result.source.image, entities, result.source.metadata())
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder, 'report')
         workflow = init_figures_wf(

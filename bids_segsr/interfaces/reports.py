@@ -234,6 +234,7 @@ class _ImageSummaryInputSpec(BaseInterfaceInputSpec):
     qc_file = File(exists=True, mandatory=True, desc='QC JSON of the image')
     scan_file = File(exists=True, mandatory=True, desc='scan')
     fine_file = File(exists=True, mandatory=True, desc='super-resolved image')
+    metadata = traits.Dict(desc='what its sidecars tell of the scan')
 
 
 class ImageSummary(SimpleInterface):
@@ -252,6 +253,7 @@ class ImageSummary(SimpleInterface):
         scan = nib.load(self.inputs.scan_file)
         text = image_summary(
             file=self.inputs.file_name,
+            metadata=dict(self.inputs.metadata),
             qc=_read(self.inputs.qc_file),
             shape=scan.shape[:3],
             fine_shape=nib.load(self.inputs.fine_file).shape[:3],

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
 from bids_segsr.inference.qc import QUANTITIES, Entry
 from bids_segsr.reports.page import formatted
 from bids_segsr.zoo.contract import mask_note
+
+SHOWN_METADATA = (
+    *('Manufacturer', 'ManufacturersModelName', 'MagneticFieldStrength', 'MRAcquisitionType'),
+    *('PulseSequenceType', 'ScanningSequence', 'EchoTime', 'RepetitionTime', 'InversionTime'),
+    *('FlipAngle', 'EchoTrainLength', 'SpacingBetweenSlices'),
+)
+"""Fields of a sidecar that a reader judges a scan by."""
 
 _AXES = ('left\N{EN DASH}right', 'posterior\N{EN DASH}anterior', 'inferior\N{EN DASH}superior')
 
@@ -50,6 +57,7 @@ def image_summary(
     *,
     file: str,
     qc: Mapping[str, Any],
+    metadata: Mapping[str, Any] | None = None,
     shape: Sequence[int] | None = None,
     fine_shape: Sequence[int] | None = None,
     slice_direction: int | None = None,
@@ -59,6 +67,7 @@ def image_summary(
     Args:
         file: Path of the scan relative to its dataset.
         qc: Content of the QC JSON.
+        metadata: What the sidecars tell; `SHOWN_METADATA` are taken of it.
         shape: Voxels of the scan along its array axes.
         fine_shape: Voxels of the super-resolved image.
         slice_direction: Canonical axis (0 right, 1 anterior, 2 superior) closest to the slice
@@ -72,6 +81,7 @@ def image_summary(
         ('File', f'<code>{escape(file)}</code>'),
         ('Grid', _grid(shape, spacing)),
         ('Slices', _slices(qc, slice_direction)),
+        *_acquisition(metadata or {}),
     ]
     notes = [str(note) for note in qc.get('header_notes') or []]
     resolution = qc.get('resolution_mm')
@@ -120,6 +130,38 @@ def _slices(qc: Mapping[str, Any], direction: int | None) -> str:
     thickness = qc.get('slice_thickness_mm')
     thick = f', {escape(formatted(thickness))} mm thick' if thickness is not None else ''
     return f'along array axis {axis}{where}{thick}'
+
+
+def _acquisition(metadata: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    def words(*keys: str) -> str:
+        return ' '.join(str(metadata[key]) for key in keys if metadata.get(key))
+
+    def number(key: str, unit: str, scale: float = 1) -> str:
+        value = metadata.get(key)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return ''
+        return f'{formatted(scale * float(value))} {unit}'.strip()
+
+    scanner = [
+        words('Manufacturer', 'ManufacturersModelName'),
+        number('MagneticFieldStrength', 'T'),
+    ]
+    sequence = [words('MRAcquisitionType', 'PulseSequenceType') or words('ScanningSequence')]
+    times = [
+        f'{name} {text}'
+        for name, text in (
+            ('TE', number('EchoTime', 'ms', 1000)),
+            ('TR', number('RepetitionTime', 'ms', 1000)),
+            ('TI', number('InversionTime', 'ms', 1000)),
+            ('flip angle', number('FlipAngle', '\N{DEGREE SIGN}').replace(' ', '')),
+            ('echo train', number('EchoTrainLength', '')),
+            ('distance of slices', number('SpacingBetweenSlices', 'mm')),
+        )
+        if text
+    ]
+    for name, parts in (('Scanner', scanner), ('Sequence', [*sequence, *times])):
+        if told := ', '.join(filter(None, parts)):
+            yield name, escape(told)
 
 
 def _list(items: Iterable[Any]) -> str:

@@ -104,6 +104,7 @@ def test_fragments(files: dict[str, str], tmp_path: Path) -> None:
     summary = run(
         reports.ImageSummary(
             file_name='sub-01/anat/sub-01_T2w.nii.gz',
+            metadata={'Manufacturer': 'Siemens', 'EchoTime': 0.158},
             qc_file=files['qc'],
             scan_file=files['scan'],
             fine_file=files['fine'],
@@ -113,6 +114,8 @@ def test_fragments(files: dict[str, str], tmp_path: Path) -> None:
     assert '40 \N{MULTIPLICATION SIGN} 44 \N{MULTIPLICATION SIGN} 14 voxels' in summary
     assert '40 \N{MULTIPLICATION SIGN} 44 \N{MULTIPLICATION SIGN} 42 voxels' in summary
     assert 'inferior\N{EN DASH}superior' in summary
+    assert '<dt>Scanner</dt><dd>Siemens</dd>' in summary
+    assert 'TE 158 ms' in summary
 
 
 def test_viewer_and_its_thumbnail(files: dict[str, str], tmp_path: Path) -> None:

@@ -439,6 +439,27 @@ def test_summary_tells_what_was_done_with_a_scan() -> None:
     assert 'Look at the mask' in summary('sub-01', {**QC, 'skull_strip': 'network brain-mask 3'})
 
 
+def test_scanner_and_sequence_are_told_and_no_plumbing() -> None:
+    told = image_summary(
+        file='x',
+        qc=QC,
+        metadata={
+            'Manufacturer': 'GE <b>',
+            'MagneticFieldStrength': 1.5,
+            'ScanningSequence': 'SE',
+            'EchoTime': 0.0995,
+            'RepetitionTime': 4,
+            'FlipAngle': 90,
+            'InversionTime': 'n/a',
+            'ConversionSoftware': 'dcm2niix',
+        },
+    )
+    assert '<dt>Scanner</dt><dd>GE &lt;b&gt;, 1.5 T</dd>' in told
+    assert '<dd>SE, TE 99.5 ms, TR 4000 ms, flip angle 90\N{DEGREE SIGN}</dd>' in told
+    assert 'dcm2niix' not in told
+    assert 'Scanner' not in image_summary(file='x', qc=QC, metadata={'EchoTime': True})
+
+
 def test_model_is_told_as_on_its_card() -> None:
     text = model_html(CARD)
     assert 'label maps &lt;synthetic contrasts&gt;' in text
