@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_segsr.cli import reproduce, scans_and_trainings
 from bids_segsr.cli.arguments import patch_size, structure_numbers
-from bids_segsr.cli.process import passing_caches
+from bids_segsr.environment import passing_caches
 from bids_segsr.exceptions import UserError
 
 if TYPE_CHECKING:

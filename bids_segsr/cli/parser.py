@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from bids_segsr import __version__
 from bids_segsr.bids.filters import MODALITIES
 from bids_segsr.cli.arguments import Parser, gigabytes
 from bids_segsr.cli.processing_flags import add_processing_flags
+from bids_segsr.environment import count_cores
 from bids_segsr.execution.folders import check_folders
 from bids_segsr.execution.settings import Settings, read_toml
 from bids_segsr.zoo.find import absolute_model
@@ -57,7 +57,7 @@ def parse_settings(argv: Sequence[str] | None = None) -> Settings:
         if not given.get('reports_only'):
             values.pop('run_uuid', None)
     values.update(given)
-    values.setdefault('nprocs', len(os.sched_getaffinity(0)))
+    values.setdefault('nprocs', count_cores())
     values.setdefault('omp_nthreads', min(values['nprocs'], MOST_THREADS))
     # The steps run in folders of their own, where a relative path means something else.
     if values.get('model'):

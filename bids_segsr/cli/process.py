@@ -7,7 +7,6 @@ import os
 import pwd
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -71,14 +70,6 @@ def ensure_home() -> None:
         pwd.getpwuid(os.getuid())
     except KeyError:
         os.environ.setdefault('LOGNAME', f'uid{os.getuid()}')
-
-
-@contextmanager
-def passing_caches() -> Iterator[None]:
-    """Let matplotlib, which MONAI and ANTs import, cache its fonts elsewhere than at home."""
-    with tempfile.TemporaryDirectory() as cache:
-        os.environ.setdefault('MPLCONFIGDIR', cache)
-        yield
 
 
 @contextmanager

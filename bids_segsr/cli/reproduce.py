@@ -6,7 +6,8 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from bids_segsr.cli.process import complain, passing_caches
+from bids_segsr.cli.process import complain
+from bids_segsr.environment import passing_caches
 
 ARTICLES = 'segsrgan-2020, segsrgan-2019, recnn, mdcsrn or rrdg'
 REHEARSAL = 'A rehearsal: networks of no size that learnt nothing; the numbers mean nothing.'

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_segsr.cli.arguments import patch_size
-from bids_segsr.cli.process import passing_caches
 from bids_segsr.cli.processing_flags import add_processing_flags
+from bids_segsr.environment import passing_caches
 from bids_segsr.exceptions import UserError
 
 if TYPE_CHECKING:

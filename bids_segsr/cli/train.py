@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from pathlib import Path
 
 from bids_segsr.cli.arguments import structure_numbers
-from bids_segsr.cli.process import passing_caches
 from bids_segsr.cli.recipes import ListRecipes
+from bids_segsr.environment import passing_caches, spare_cores
 from bids_segsr.exceptions import UserError
 from bids_segsr.zoo.find import find_card
 
@@ -99,9 +98,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def _train(arguments: argparse.Namespace) -> int:
     with passing_caches():
-        # Else each of the processes that make samples multiplies matrices on all cores; read when
-        # NumPy is imported, which is later.
-        os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
+        spare_cores()
         return _train_all(arguments)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_segsr.bids.names import label_of_node
+from bids_segsr.environment import bound_threads, keep_caches_in
 from bids_segsr.exceptions import INTERRUPTED, Terminated, UserError
 from bids_segsr.execution.logs import set_nipype_level
 from bids_segsr.execution.plugins import plugin_settings, runs_here, survivor
@@ -25,12 +26,6 @@ logger = logging.getLogger(__name__)
 
 WHOLE_WORKFLOW = 'the workflow'
 """What a problem is about that belongs to no image."""
-THREAD_VARIABLES = (
-    'OMP_NUM_THREADS',
-    'OPENBLAS_NUM_THREADS',
-    'MKL_NUM_THREADS',
-    'ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS',
-)
 COUNT_GPUS = 'import torch; print(torch.cuda.device_count() if torch.cuda.is_available() else 0)'
 
 
@@ -43,14 +38,8 @@ def prepare_environment(settings: Settings) -> None:
     Args:
         settings: The settings of the run.
     """
-    for name in THREAD_VARIABLES:
-        os.environ[name] = str(settings.omp_nthreads)
-    os.environ['NO_ET'] = os.environ['NIPYPE_NO_ET'] = '1'
-    cache = settings.work_dir / '.cache'
-    os.environ.setdefault('NIPYPE_CONFIG_DIR', str(cache / 'nipype'))
-    os.environ.setdefault('MPLCONFIGDIR', str(cache / 'matplotlib'))
-    if not (Path.home() / '.cache' / 'templateflow').is_dir():
-        os.environ.setdefault('TEMPLATEFLOW_HOME', str(cache / 'templateflow'))
+    bound_threads(settings.omp_nthreads)
+    keep_caches_in(settings.work_dir / '.cache')
 
 
 def count_gpus() -> int:

@@ -93,26 +93,12 @@ def test_plugin_file_with_mistakes(tmp_path: Path, text: str, message: str) -> N
 def test_environment_bounds_threads_and_spares_the_home(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, 'environ', {'HOME': str(tmp_path / 'home'), 'MPLCONFIGDIR': '/mpl'})
+    monkeypatch.setattr(os, 'environ', {'HOME': str(tmp_path / 'home')})
 
     prepare_environment(settings_of(tmp_path, omp_nthreads=2))
 
     assert os.environ['OMP_NUM_THREADS'] == '2'
-    assert os.environ['ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS'] == '2'
-    assert os.environ['NIPYPE_NO_ET'] == '1'
-    assert os.environ['MPLCONFIGDIR'] == '/mpl'
-    assert os.environ['TEMPLATEFLOW_HOME'].startswith(str(tmp_path / 'work'))
-
-
-def test_existing_templateflow_folder_is_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / '.cache' / 'templateflow').mkdir(parents=True)
-    monkeypatch.setattr(os, 'environ', {'HOME': str(tmp_path)})
-
-    prepare_environment(settings_of(tmp_path))
-
-    assert 'TEMPLATEFLOW_HOME' not in os.environ
+    assert os.environ['NIPYPE_CONFIG_DIR'].startswith(str(tmp_path / 'work'))
 
 
 @pytest.mark.parametrize(

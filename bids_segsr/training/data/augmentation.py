@@ -8,14 +8,14 @@ which draws from torch's global generator; that is seeded for each sample and re
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from bids_segsr.environment import seeded
 from bids_segsr.imaging.degrade import with_noise
 from bids_segsr.training.data_tables import Augmentation
 
@@ -109,7 +109,7 @@ def deform(
     if len(labels):
         parts['labels'] = tio.LabelMap(tensor=torch.from_numpy(labels), affine=affine)
     extent = np.array(images.shape[1:]) * np.array(spacing)
-    with _seeded(rng):
+    with seeded(rng):
         subject = tio.Subject(parts)
         for name in changes.shape:
             subject = _deformation(name, extent)(subject)
@@ -178,7 +178,7 @@ def add_artefacts(
         'spike': tio.RandomSpike(intensity=SPIKE_INTENSITY),
     }
     tensor = torch.from_numpy(np.ascontiguousarray(low[None], dtype=np.float32))
-    with _seeded(rng):
+    with seeded(rng):
         image = tio.ScalarImage(tensor=tensor, affine=np.diag([*spacing, 1.0]))
         for name in changes.artefacts:
             image = transforms[name](image)
@@ -194,20 +194,3 @@ def _deformation(name: str, extent: np.ndarray) -> torchio.Transform:
     # a third of the distance of the control points does not fold
     displacement = extent / (CONTROL_POINTS - 2) / 3
     return tio.RandomElasticDeformation(CONTROL_POINTS, tuple(displacement), **how)
-
-
-@contextmanager
-def _seeded(rng: np.random.Generator) -> Iterator[None]:
-    """Seed what TorchIO draws from; one thread, as the number of threads changes the last bits."""
-    import SimpleITK as sitk
-
-    threads = torch.get_num_threads(), sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
-    torch.set_num_threads(1)
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(rng.integers(2**63 - 1)))
-            yield
-    finally:
-        torch.set_num_threads(threads[0])
-        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads[1])

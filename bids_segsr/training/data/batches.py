@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
-import random
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from bids_segsr.environment import set_threads
 from bids_segsr.training.data.patches import Patch
 
 CRITIC_OFFSET = 2**40
@@ -188,26 +188,9 @@ def penalty_shares(index: Tensor, seed: int) -> Tensor:
     return torch.tensor(np.array(drawn), device=index.device).view(-1, 1, 1, 1, 1)
 
 
-def seed_update(seed: int, step: int, critic_step: int, rank: int) -> None:
-    """Seed all global sources of random numbers, so that none has a state worth keeping.
-
-    Args:
-        seed: Of the training.
-        step: Generator updates so far.
-        critic_step: Critic updates so far.
-        rank: Number of the process.
-    """
-    words = np.random.SeedSequence([seed, step, critic_step, rank]).generate_state(3)
-    torch.manual_seed(int(words[0]))
-    np.random.seed(int(words[1]))  # noqa: NPY002 - layers of others may draw from it
-    random.seed(int(words[2]))
-
-
 def _start_worker(_: int) -> None:
     # Ctrl-C and a scheduler's SIGTERM go to all processes: the trainer still needs its samples
     # until the step is over, and ends its workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    import SimpleITK as sitk
-
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    set_threads(1)

@@ -19,6 +19,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from tqdm import tqdm
 
+from bids_segsr.environment import seed_all
 from bids_segsr.exceptions import UserError
 from bids_segsr.files import write_text
 from bids_segsr.training.data.batches import (
@@ -26,7 +27,6 @@ from bids_segsr.training.data.batches import (
     Shares,
     TrainingOrder,
     make_loader,
-    seed_update,
 )
 from bids_segsr.training.data.data_summary import TrainingData, changed_file
 from bids_segsr.training.loop.adversarial import generator_adversarial
@@ -210,7 +210,7 @@ class Trainer:
         """Make the next update; returns whether it was one of the generator."""
         progress = self.progress
         started, self.updater.waited = time.monotonic(), 0.0
-        seed_update(self.recipe.seed, progress.step, progress.critic_step, self.fabric.global_rank)
+        seed_all(self.recipe.seed, progress.step, progress.critic_step, self.fabric.global_rank)
         self._set_rates()
         self.networks.train()
         of_generator = progress.critic_in_step >= self._critic_updates(progress.step)

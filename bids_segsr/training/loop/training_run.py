@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +10,7 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
+from bids_segsr.environment import count_cores, set_threads
 from bids_segsr.files import make_folder
 from bids_segsr.inference.predict import resolve_device
 from bids_segsr.training.data.batches import PatchSource
@@ -178,9 +178,8 @@ def label_map_sets(folder: Path) -> Sets:
 
 def _share_threads(fabric: Fabric) -> None:
     if fabric.world_size > 1 and fabric.device.type == 'cpu':
-        torch.set_num_threads(max(1, torch.get_num_threads() // fabric.world_size))
+        set_threads(max(1, torch.get_num_threads() // fabric.world_size))
 
 
 def _workers(processes: int) -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-    return max(1, min(8, (cores or 1) // processes - 1))
+    return max(1, min(8, count_cores() // processes - 1))

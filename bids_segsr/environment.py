@@ -1,0 +1,110 @@
+"""Threads, caches and seeds of this process, all of which libraries keep outside of our reach."""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+THREAD_VARIABLES = (
+    'OMP_NUM_THREADS',
+    'OPENBLAS_NUM_THREADS',
+    'MKL_NUM_THREADS',
+    'ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS',
+)
+
+
+def count_cores() -> int:
+    """Return how many cores this process may run on."""
+    if hasattr(os, 'sched_getaffinity'):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def bound_threads(number: int) -> None:
+    """Bound the threads of libraries that are not imported yet, and of processes started later."""
+    for name in THREAD_VARIABLES:
+        os.environ[name] = str(number)
+
+
+def spare_cores() -> None:
+    """Let NumPy, which is not imported yet, multiply matrices on one core.
+
+    Else each of the processes that make samples does it on all of them.
+    """
+    os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
+
+
+def set_threads(number: int) -> None:
+    """Bound the threads of torch and SimpleITK, which are imported."""
+    import SimpleITK as sitk
+    import torch
+
+    torch.set_num_threads(number)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(number)
+
+
+@contextmanager
+def passing_caches() -> Iterator[None]:
+    """Let matplotlib, which MONAI and ANTs import, cache its fonts elsewhere than at home."""
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ.setdefault('MPLCONFIGDIR', cache)
+        yield
+
+
+def keep_caches_in(folder: Path) -> None:
+    """Let Nipype, matplotlib and TemplateFlow write below a folder, and send nothing.
+
+    The home folder may be read-only in a container. An archive of templates that is there is used.
+
+    Args:
+        folder: Made when they need it.
+    """
+    os.environ['NO_ET'] = os.environ['NIPYPE_NO_ET'] = '1'
+    os.environ.setdefault('NIPYPE_CONFIG_DIR', str(folder / 'nipype'))
+    os.environ.setdefault('MPLCONFIGDIR', str(folder / 'matplotlib'))
+    if not (Path.home() / '.cache' / 'templateflow').is_dir():
+        os.environ.setdefault('TEMPLATEFLOW_HOME', str(folder / 'templateflow'))
+
+
+def seed_all(*numbers: int) -> None:
+    """Seed all global sources of random numbers, so that none has a state worth keeping.
+
+    Args:
+        numbers: What the seeds follow from.
+    """
+    import numpy as np
+    import torch
+
+    words = np.random.SeedSequence(numbers).generate_state(3)
+    torch.manual_seed(int(words[0]))
+    np.random.seed(int(words[1]))  # noqa: NPY002 - layers of others may draw from it
+    random.seed(int(words[2]))
+
+
+@contextmanager
+def seeded(rng: np.random.Generator) -> Iterator[None]:
+    """Seed torch's global source for a while; one thread, for their number changes the last bits.
+
+    Args:
+        rng: What the seed is drawn from.
+    """
+    import SimpleITK as sitk
+    import torch
+
+    threads = torch.get_num_threads(), sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    set_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(rng.integers(2**63 - 1)))
+            yield
+    finally:
+        torch.set_num_threads(threads[0])
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads[1])
