@@ -64,7 +64,7 @@ docs: $(VENV)/.installed-docs
 release-check: $(VENV)/.installed-release
 	rm -rf dist build $(RELEASE)
 	$(VENV)/bin/python -m build
-	$(VENV)/bin/twine check --strict dist/*
+	$(VENV)/bin/python -m twine check --strict dist/*
 	$(PYTHON) -m venv $(RELEASE)/venv
 	$(RELEASE)/venv/bin/python -m pip install --quiet $(RELEASE_PIP) dist/*.whl
 	cd $(RELEASE) && venv/bin/bids_segsr --version && venv/bin/segsr models verify && venv/bin/segsr recipes list

@@ -33,16 +33,27 @@ class Parser(argparse.ArgumentParser):
         return ''
 
 
+MOST_IN_A_RANGE = 10_000
+"""A label image has fewer structures; a slip of the finger would fill the memory."""
+
+
 def structure_numbers(text: str) -> tuple[str, tuple[int, ...]]:
-    """Convert NAME=NUMBER[,NUMBER...]; `argparse` calls it.
+    """Convert NAME=NUMBER[,NUMBER...], where a number may be a range; `argparse` calls it.
 
     Raises:
         ArgumentTypeError: If the text has another form.
     """
     name, _, numbers = text.partition('=')
-    if not name or not re.fullmatch(r'\d+(?:,\d+)*', numbers):
-        raise argparse.ArgumentTypeError(f'{text}: give NAME=NUMBER[,NUMBER...]')
-    return name, tuple(int(number) for number in numbers.split(','))
+    found: list[int] = []
+    for part in numbers.split(','):
+        match = re.fullmatch(r'(\d{1,9})(?:-(\d{1,9}))?', part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if not name or not 0 <= last - first < MOST_IN_A_RANGE:
+            raise argparse.ArgumentTypeError(
+                f'{text}: give NAME=NUMBER[,NUMBER...], such as cortex=1001-1035,2001-2035'
+            )
+        found += range(first, last + 1)
+    return name, tuple(found)
 
 
 def patch_size(text: str) -> int | tuple[int, int, int]:

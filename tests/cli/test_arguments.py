@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bids_segsr.cli import completion, parser, segsr
+from bids_segsr.cli.arguments import structure_numbers
 from bids_segsr.training.recipe_file import recipe_names
 
 
@@ -133,3 +135,19 @@ def test_a_model_is_told_on_one_screen(capsys: pytest.CaptureFixture[str]) -> No
     assert len(told['--full']) > 150
     (row,) = [line for line in told[''] if 'ICBM 152' in line]
     assert row.split()[-3:] == ['29.35', '30.32', '31.07']
+
+
+def test_numbers_of_a_structure_may_be_ranges() -> None:
+    assert structure_numbers('cortex=2') == ('cortex', (2,))
+    assert structure_numbers('cortex=1001-1003,7,9-9') == ('cortex', (1001, 1002, 1003, 7, 9))
+    for wrong in (
+        'cortex',
+        'cortex=',
+        '=1',
+        'cortex=1,',
+        'cortex=3-1',
+        'cortex=a',
+        'x=0-99999999',
+    ):
+        with pytest.raises(argparse.ArgumentTypeError, match=r'such as cortex=1001-1035'):
+            structure_numbers(wrong)
