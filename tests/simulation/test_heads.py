@@ -518,7 +518,7 @@ def mixed(folder, tmp_path):
 def test_real_and_painted_heads_are_mixed(mixed):
     dataset = mixed()
     assert [head.labelling for head in dataset.heads] == ['adult', 'adult', 'fetal-brain']
-    assert dataset.shares.tolist() == pytest.approx([0.1, 0.1, 0.8])
+    assert dataset.order.shares.tolist() == pytest.approx([0.1, 0.1, 0.8])
     again = mixed()
     for index in (0, 1, 2, 1 << 41):
         for key, value in dataset[index].items():

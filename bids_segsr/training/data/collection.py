@@ -22,7 +22,7 @@ from bids_segsr.imaging.degrade import ForwardModel
 from bids_segsr.simulation.heads import SLICE_MM
 from bids_segsr.simulation.tables import LABELLINGS
 from bids_segsr.training.data.data_summary import DataFile, TrainingData
-from bids_segsr.training.data.label_patches import find_label_maps
+from bids_segsr.training.data.label_maps import find_label_maps
 from bids_segsr.training.data.label_volumes import LabelFacts, label_facts
 from bids_segsr.training.data.subjects import (
     Split,

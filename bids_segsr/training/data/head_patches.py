@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,6 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from bids_segsr.exceptions import UserError
 from bids_segsr.files import complete
 from bids_segsr.imaging.components import bounding_box
 from bids_segsr.imaging.conform import spacing_of
@@ -21,11 +19,10 @@ from bids_segsr.inference.brain_extraction import FAR
 from bids_segsr.networks.standardise import volume_scale
 from bids_segsr.simulation.heads import Head, make_head, read_head, read_scan
 from bids_segsr.simulation.tables import MASKED
-from bids_segsr.training.data.label_patches import (
-    EPOCH,
-    VALIDATION_VOLUMES,
+from bids_segsr.training.data.label_maps import (
     LabelMap,
-    file_facts,
+    LabelMapOrder,
+    cache_key,
     find_label_maps,
 )
 from bids_segsr.training.data.patches import Patch
@@ -126,14 +123,11 @@ class HeadDataset(Dataset[Patch]):
         self.seed = seed
         self.in_order = in_order
         self.patch_size = sampling.patch_size
-        shares = np.array([head.share for head in heads])
-        self.shares = shares / shares.sum()
+        self.order = LabelMapOrder([head.share for head in heads], sampling, in_order=in_order)
 
     def __len__(self) -> int:
         """Patches of an epoch."""
-        if self.in_order:
-            return VALIDATION_VOLUMES * len(self.heads)
-        return self.sampling.patches_per_epoch or EPOCH
+        return len(self.order)
 
     def __getitem__(self, index: int) -> Patch:
         """Make a sample.
@@ -147,10 +141,7 @@ class HeadDataset(Dataset[Patch]):
         if self.in_order:
             index %= len(self)
         rng = np.random.default_rng([self.seed, index])
-        if self.in_order:
-            number = index // VALIDATION_VOLUMES
-        else:
-            number = int(rng.choice(len(self.heads), p=self.shares))
+        number = self.order.label_map(index, rng)
         far = rng.random() < FAR_SHARE
         head = self.heads[number].open()
         spacing = self.spacing_mm * (FAR if far else 1)
@@ -209,9 +200,7 @@ def make_head_dataset(
 def _store(label_map: LabelMap, cache: Path) -> StoredHead:
     """Read a label map, or a scan and its mask, and keep the voxels in the cache."""
     source, path = label_map.source, label_map.path
-    if label_map.image is not None and not label_map.image.is_file():
-        raise UserError(f'{label_map.image}: no such file, the image of {path}; see [heads].')
-    key = hashlib.sha256(repr(file_facts(label_map)).encode()).hexdigest()[:16]
+    key = cache_key(label_map, 'heads')
     file, scan = cache / f'head-{key}.npy', cache / f'scan-of-head-{key}.npy'
     if not file.exists():
         if label_map.image is not None:

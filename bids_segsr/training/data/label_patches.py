@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from fnmatch import fnmatch
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +16,7 @@ from torch.utils.data import Dataset
 
 from bids_segsr.exceptions import UserError
 from bids_segsr.files import complete
-from bids_segsr.imaging.conform import acquired_axis, spacing_of
+from bids_segsr.imaging.conform import acquired_axis
 from bids_segsr.imaging.degrade import ForwardModel
 from bids_segsr.networks.standardise import volume_scale
 from bids_segsr.simulation.anatomy import Anatomy, as_tensor, read_anatomy
@@ -25,9 +24,16 @@ from bids_segsr.simulation.synthesis import Sample, Synthesis, make_sample
 from bids_segsr.simulation.tables import CLASSES, AcquisitionRanges
 from bids_segsr.simulation.thick_slices import BackProjection
 from bids_segsr.simulation.thin_axes import ThinAxes, make_thin_sample, read_thin_axes
+from bids_segsr.training.data.label_maps import (
+    LabelMap,
+    LabelMapOrder,
+    cache_key,
+    file_facts,
+    find_label_maps,
+)
 from bids_segsr.training.data.patches import TRIES, Patch
 from bids_segsr.training.data.shared_volumes import DeviceVolumes, SharedVolumes
-from bids_segsr.training.data_tables import UNLABELLED, Heads, LabelMaps, LabelSource, Sampling
+from bids_segsr.training.data_tables import UNLABELLED, LabelMaps, Sampling
 from bids_segsr.training.recipe import Recipe
 
 WINDOW = 32
@@ -35,34 +41,6 @@ WINDOW = 32
 
 LEAST_BRAIN = 0.02
 """Share of a patch that shows one."""
-
-EPOCH = 1000
-"""Patches of an epoch where the recipe does not say."""
-
-VALIDATION_VOLUMES = 4
-"""Fixed patches of every map that the training is followed on."""
-
-VALIDATION_SHARE = 0.1
-"""Share of the maps for that, where the recipe names none."""
-
-
-@dataclass(frozen=True)
-class LabelMap:
-    """A label map on disk.
-
-    Attributes:
-        path: NIfTI file.
-        source: Its kind.
-        share: Its share of the samples.
-        spacing: Its finest spacing in mm.
-        image: Real image on its grid, or None.
-    """
-
-    path: Path
-    source: LabelSource
-    share: float
-    spacing: float
-    image: Path | None = None
 
 
 class LabelMapDataset(Dataset[Patch]):
@@ -119,7 +97,7 @@ class LabelMapDataset(Dataset[Patch]):
         self.in_order = in_order
         self.patch_size = sampling.patch_size
         shares = np.array([label_map.share for label_map in label_maps])
-        self.shares = shares / shares.sum()
+        self.order = LabelMapOrder(shares.tolist(), sampling, in_order=in_order)
         maps = [file_facts(label_map) for label_map in label_maps]
         key = repr((maps, synthesis, sampling, self.channels, seed, in_order, shares))
         folder = cache / f'volumes-{hashlib.sha256(key.encode()).hexdigest()[:16]}'
@@ -145,9 +123,7 @@ class LabelMapDataset(Dataset[Patch]):
 
     def __len__(self) -> int:
         """Patches of an epoch."""
-        if self.in_order:
-            return VALIDATION_VOLUMES * len(self.label_maps)
-        return self.sampling.patches_per_epoch or EPOCH
+        return len(self.order)
 
     def __getitem__(self, index: int) -> Patch:
         """Make a sample.
@@ -182,10 +158,7 @@ class LabelMapDataset(Dataset[Patch]):
         """Make a volume: (channels, i, j, k) float32; input, target channels, slice distance."""
         rng = np.random.default_rng([self.seed, 2, number])
         edge = self.patch_size if self.in_order else 2 * self.patch_size
-        if self.in_order:
-            chosen = number // VALIDATION_VOLUMES
-        else:
-            chosen = int(rng.choice(len(self.label_maps), p=self.shares))
+        chosen = self.order.label_map(number, rng)
         label_map, anatomy = self.label_maps[chosen], self.anatomies[chosen]
         shape = (edge, edge, self.patch_size)
         # a validation asks for patches while its network runs in half precision
@@ -256,63 +229,10 @@ def make_label_map_dataset(
     )
 
 
-def find_label_maps(
-    settings: LabelMaps | Heads, folder: Path, table: str = 'label_maps'
-) -> dict[str, list[LabelMap]]:
-    """List the label maps of a folder.
-
-    Args:
-        settings: Which ones.
-        folder: Where.
-        table: Table of the recipe that says so.
-
-    Returns:
-        Those to train on ('train') and those to follow the training ('validation'), sorted.
-
-    Raises:
-        UserError: A source without files, or too few of them.
-    """
-    found: dict[str, list[LabelMap]] = {'train': [], 'validation': []}
-    for source in settings.sources:
-        paths = sorted(path for path in folder.glob(source.pattern) if path.is_file())
-        paths = [path for path in paths if not _matches(path, settings.hold_out)]
-        validation = [path for path in paths if _matches(path, settings.validation)]
-        if not settings.validation:
-            validation = paths[len(paths) - max(round(VALIDATION_SHARE * len(paths)), 1) :]
-        training = [path for path in paths if path not in validation]
-        if not training:
-            raise UserError(
-                f'{folder}: no label map to train on fits {source.pattern!r} '
-                f'({len(paths)} found, {len(validation)} of them for validation); '
-                f'give more, or other patterns in [{table}].'
-            )
-        for split, part in (('train', training), ('validation', validation)):
-            for path in part:
-                spacing = source.spacing_mm or min(spacing_of(load_header(path).affine))
-                image = source.image_of(path, folder)
-                share = source.share / len(part)
-                found[split].append(LabelMap(path, source, share, spacing, image))
-    if not found['validation']:
-        raise UserError(f'{folder}: no label map fits {table}.validation; give other patterns.')
-    return found
-
-
-def _matches(path: Path, patterns: Sequence[str]) -> bool:
-    return any(fnmatch(path.name, pattern) for pattern in patterns)
-
-
-def file_facts(label_map: LabelMap) -> tuple[object, ...]:
-    """Say what tells the files of a label map, and their use, apart."""
-    files = [path for path in (label_map.path, label_map.image) if path is not None]
-    return (*((path.resolve(), path.stat().st_mtime_ns) for path in files), label_map.source)
-
-
 def _read(label_map: LabelMap, cache: Path) -> Anatomy | ThinAxes:
     """Read a label map or a scan, its voxels mapped into memory from the cache."""
     source, path = label_map.source, label_map.path
-    if label_map.image is not None and not label_map.image.is_file():
-        raise UserError(f'{label_map.image}: no such file, the image of {path}; see [label_maps].')
-    key = hashlib.sha256(repr(file_facts(label_map)).encode()).hexdigest()[:16]
+    key = cache_key(label_map, 'label_maps')
     if source.labelling == UNLABELLED:
         axis = acquired_axis(load_header(path).affine, np.eye(4))
         file = cache / f'scan-{key}.npy'

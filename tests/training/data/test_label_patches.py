@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.degrade import ForwardModel
 from bids_segsr.simulation.tables import AcquisitionRanges, Deformation
-from bids_segsr.training.data.label_patches import find_label_maps, make_label_map_dataset
+from bids_segsr.training.data.label_maps import LabelMapOrder, find_label_maps
+from bids_segsr.training.data.label_patches import make_label_map_dataset
 from bids_segsr.training.data.shared_volumes import DeviceVolumes, SharedVolumes
 from bids_segsr.training.data_tables import LabelMaps, LabelSource, Sampling
 
@@ -282,3 +283,13 @@ def test_patches_show_a_brain_where_their_volume_does(made):
     patches.volumes = SimpleNamespace(get=lambda number: volume)
     shown = [float((patches[index]['image'] != 0).float().mean()) for index in range(40)]
     assert min(shown) >= 0.02
+
+
+def test_label_maps_come_in_order_or_by_their_shares():
+    sampling = Sampling(patches_per_epoch=30)
+    fixed = LabelMapOrder([1.0, 3.0], sampling, in_order=True)
+    rng = np.random.default_rng(0)
+    assert [fixed.label_map(n, rng) for n in range(len(fixed))] == [0] * 4 + [1] * 4
+    drawn = LabelMapOrder([1.0, 3.0], sampling, in_order=False)
+    assert len(drawn) == 30
+    assert np.mean([drawn.label_map(n, rng) for n in range(4000)]) == pytest.approx(0.75, abs=0.03)
