@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -44,7 +46,8 @@ def make_folder(path: Path, elsewhere: str = ELSEWHERE) -> Path:
 def complete(path: Path, elsewhere: str = ELSEWHERE) -> Iterator[Path]:
     """Write a file, so that a reader sees the old or the new one and no part of it.
 
-    A run that is killed while it writes leaves the old file, or none.
+    A run that is killed while it writes leaves the old file, or none; what it had begun is removed
+    by the next one that writes into this folder.
 
     Args:
         path: The file; its folder is made.
@@ -57,8 +60,9 @@ def complete(path: Path, elsewhere: str = ELSEWHERE) -> Iterator[Path]:
         UserError: If the file cannot be written.
     """
     make_folder(path.parent, elsewhere)
+    _remove_abandoned(path.parent)
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=PART) as folder:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=PART) as folder, _held(folder):
             part = Path(folder) / path.name
             yield part
             part.replace(path)
@@ -145,6 +149,34 @@ def locked(path: Path, taken: str | None = None, seconds: float = 0) -> Iterator
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def _held(folder: str | Path) -> Iterator[bool]:
+    """Hold a folder for this process, which lets go of it however it ends.
+
+    Yields:
+        Whether it could be held: not by another process, and its file system knows locks.
+    """
+    held, number = False, None
+    try:
+        with suppress(OSError):
+            number = os.open(folder, os.O_RDONLY)
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = True
+        yield held
+    finally:
+        if number is not None:
+            os.close(number)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what killed processes have begun in a folder; one that lives holds what it writes."""
+    for part in folder.glob(f'{PART}*'):
+        # one that is empty may be a moment old, and not held yet
+        with _held(part) as mine, suppress(OSError):
+            if mine and any(part.iterdir()):
+                shutil.rmtree(part)
 
 
 def _holds(path: Path, content: bytes) -> bool:

@@ -56,8 +56,13 @@ def test_a_kill_leaves_the_old_file(tmp_path: Path) -> None:
     ended = subprocess.run([sys.executable, '-c', code, str(path)], check=False)
     assert ended.returncode == -signal.SIGKILL
     assert path.read_text() == 'old'
-    write_text(path, 'new')
+    assert len(list(tmp_path.iterdir())) == 2
+    with complete(tmp_path / 'b.txt') as part:
+        part.write_text('being written')
+        write_text(path, 'new')
+        assert part.exists()
     assert path.read_text() == 'new'
+    assert sorted(tmp_path.iterdir()) == [path, tmp_path / 'b.txt']
 
 
 def test_files_follow_the_umask(tmp_path: Path) -> None:

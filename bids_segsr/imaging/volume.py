@@ -11,6 +11,7 @@ import numpy as np
 from nibabel.affines import apply_affine
 
 from bids_segsr.exceptions import ImageError
+from bids_segsr.files import complete
 from bids_segsr.imaging.conform import slice_axis, spacing_of
 from bids_segsr.imaging.dicom import read_series
 from bids_segsr.imaging.intensities import fill_lost_slices, lost_slices, settle
@@ -198,7 +199,10 @@ def save_volume(
         dtype: Stored type where the rule above is not wanted.
 
     Returns:
-        The path.
+        The path; the file is complete or not there.
+
+    Raises:
+        UserError: It cannot be written.
     """
     data = np.asarray(data)
     if dtype is None:
@@ -213,8 +217,10 @@ def save_volume(
     image.set_qform(affine, code=1)
     image.header.set_xyzt_units('mm')
     image.header.set_slope_inter(1, 0)
-    nib.save(image, path)
-    return Path(path)
+    path = Path(path)
+    with complete(path) as part:
+        nib.save(image, part)
+    return path
 
 
 def _load_nifti(path: Path, mem_gb: float | None = None) -> Volume:

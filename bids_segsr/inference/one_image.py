@@ -292,17 +292,11 @@ def write_result(result: Processed, outputs: dict[str, Path]) -> dict[str, Path]
         }
         if found.regions is not None:
             on_fine['regions'] = found.regions
-    try:
-        written = {
-            key: save_volume(outputs[key], data, affine)
-            for maps, affine in ((on_scan, result.scan.affine), (on_fine, result.fine.affine))
-            for key, data in maps.items()
-        }
-    except OSError as error:
-        raise UserError(
-            f'{outputs["preproc"].parent}: cannot be written ({error.strerror}); '
-            'choose an output folder that you may write to'
-        ) from error
+    written = {
+        key: save_volume(outputs[key], data, affine)
+        for maps, affine in ((on_scan, result.scan.affine), (on_fine, result.fine.affine))
+        for key, data in maps.items()
+    }
     if 'regions' in written:
         names = dict(enumerate(result.card.regions, start=1))
         written['table'] = write_text(outputs['table'], dseg_table(names))

@@ -16,7 +16,7 @@ from bids_segsr import __version__
 from bids_segsr.bids.description import BIDS_VERSION
 from bids_segsr.bids.names import derivative_name
 from bids_segsr.exceptions import UserError
-from bids_segsr.files import make_folder, write_text
+from bids_segsr.files import write_text
 
 if TYPE_CHECKING:
     from bids_segsr.imaging.acquisition import Acquisition
@@ -301,11 +301,7 @@ def simulate_image(
         acquisition = dataclasses.replace(acquisition, spacing=grid.spacing)
     sd = settings['noise'] * float(low.max())
     low = with_noise(low, sd, rng)
-    make_folder((root / name).parent)
-    try:
-        save_volume(root / name, low, grid.affine)
-    except OSError as error:
-        raise UserError(f'{root / name}: cannot be written ({error.strerror}).') from None
+    save_volume(root / name, low, grid.affine)
     sidecar = make_sidecar(image, acquisition, spacing_of(affine), sd, settings)
     write_json(root / name_of(image, '.json'), sidecar)
     return root / name

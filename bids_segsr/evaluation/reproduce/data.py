@@ -21,7 +21,7 @@ from bids_segsr.evaluation.reproduce.datasets import (
 )
 from bids_segsr.evaluation.reproduce.dhcp import CORTEX, Scan
 from bids_segsr.exceptions import ImageError, UserError
-from bids_segsr.files import complete, make_folder, write_text
+from bids_segsr.files import make_folder, write_text
 from bids_segsr.imaging.resample import isotropic_grid, resample
 from bids_segsr.imaging.volume import load_fine, load_map, load_mask, save_volume
 
@@ -108,7 +108,7 @@ def _files(
         tell(f'{member.name}: to {dataset.spacing_mm:g} mm, {member.base}')
         volume = load_fine(member.image)
         grid = isotropic_grid(volume.data.shape, volume.affine, dataset.spacing_mm)
-        _save(file, resample(volume.data, volume.affine, grid), grid.affine)
+        save_volume(file, resample(volume.data, volume.affine, grid), grid.affine)
     return row | {'HR_image': file.name}
 
 
@@ -131,12 +131,6 @@ def _write_brain(scan: Scan, image: Path, label: Path, mask: Path) -> None:
     cortex = np.rint(tissues.data) == CORTEX
     if not cortex.any():
         raise ImageError(f'{scan.tissues}: holds no cortex (label {CORTEX}); get it anew.')
-    _save(image, np.where(brain, volume.data, np.float32(0)), volume.affine)
-    _save(label, cortex, volume.affine)
-    _save(mask, brain, volume.affine)
-
-
-def _save(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
-    # an interrupted run must not leave half a file behind that the next one takes for whole
-    with complete(path) as part:
-        save_volume(part, array, affine)
+    save_volume(image, np.where(brain, volume.data, np.float32(0)), volume.affine)
+    save_volume(label, cortex, volume.affine)
+    save_volume(mask, brain, volume.affine)
