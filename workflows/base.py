@@ -19,7 +19,7 @@ from bids_segsr.bids.sidecars import Provenance
 from bids_segsr.execution.preflight import model_for_scan
 from bids_segsr.imaging.resample import isotropic_grid
 from bids_segsr.imaging.volume import load_scan
-from bids_segsr.inference import methods_text, steps
+from bids_segsr.inference import methods_text, qc_numbers, steps
 from bids_segsr.inference.step_memory import map_gb, memory_of_steps
 from bids_segsr.zoo.find import find_card
 
@@ -95,7 +95,7 @@ def init_single_image_wf(
         processing=processing,
         card=card,
         model=choice.model,
-        facts=steps.known_facts(
+        facts=qc_numbers.known_facts(
             scan.label, card, processing, warnings, age, volume.lost_slices, choice.reason
         ),
         resources=Resources(

@@ -20,7 +20,7 @@ from bids_segsr.exceptions import UserError
 from bids_segsr.files import write_text
 from bids_segsr.imaging.nifti import image_stem
 from bids_segsr.imaging.volume import Volume, load_mask, load_scan, save_volume
-from bids_segsr.inference import steps
+from bids_segsr.inference import qc_numbers, steps
 from bids_segsr.inference.model_choice import choose_model, known_brain_ml
 from bids_segsr.inference.predict import Prediction
 from bids_segsr.inference.processing import Processing
@@ -136,7 +136,7 @@ class Processed:
     @property
     def masked(self) -> bool:
         """Whether there is a brain mask."""
-        return self.method != steps.SKIPPED
+        return self.method != qc_numbers.SKIPPED
 
 
 def process_image(
@@ -228,10 +228,12 @@ def process_image(
         maps = {'entropy': prediction.entropy, 'disagreement': prediction.disagreement}
     progress('fidelity check', 0)
     checked = steps.check(prediction.image, fine, corrected, settled)
-    facts = steps.known_facts(source.name, card, settled, warnings, age, scan.lost_slices, reason)
+    facts = qc_numbers.known_facts(
+        source.name, card, settled, warnings, age, scan.lost_slices, reason
+    )
     if source.guides:
         facts['guides'] = [path.name for path in source.guides]
-    qc = steps.quality(
+    qc = qc_numbers.quality(
         facts=facts,
         corrected=corrected,
         mask=fine.mask,

@@ -75,7 +75,7 @@ class _CollectQCOutputSpec(TraitedSpec):
 
 
 class CollectQC(SimpleInterface):
-    """Make the QC record of one image (see `bids_segsr.inference.steps.quality`)."""
+    """Make the QC record of one image (see `bids_segsr.inference.qc_numbers.quality`)."""
 
     input_spec = _CollectQCInputSpec
     output_spec = _CollectQCOutputSpec
@@ -86,11 +86,11 @@ class CollectQC(SimpleInterface):
         import numpy as np
 
         from bids_segsr.imaging.volume import load_map, load_volume
-        from bids_segsr.inference import steps
         from bids_segsr.inference.qc import qc_json
+        from bids_segsr.inference.qc_numbers import quality
 
         mask = load_map(self.inputs.mask_file)
-        record = steps.quality(
+        record = quality(
             facts=self.inputs.facts,
             corrected=replace(
                 load_volume(self.inputs.scan_file), notes=tuple(self.inputs.header_notes)

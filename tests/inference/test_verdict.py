@@ -118,7 +118,7 @@ def test_what_has_failed_stays_failed_beside_others() -> None:
 
 def record_of(mask: np.ndarray, scan: np.ndarray, method: str = 'given', **maps: Any) -> Any:
     from bids_segsr.imaging.volume import Volume
-    from bids_segsr.inference.steps import quality
+    from bids_segsr.inference.qc_numbers import quality
 
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
     return quality(

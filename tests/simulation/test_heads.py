@@ -240,7 +240,7 @@ def made(folder, tmp_path):
 
 def test_patch_is_like_one_from_images(made):
     dataset = made()
-    assert (len(dataset), dataset.n_guides, dataset.channels) == (8, 0, ('intensity', 'brain'))
+    assert (len(dataset), dataset.channels) == (8, ('intensity', 'brain'))
     batch = next(iter(DataLoader(dataset, 4)))
     assert batch['image'].shape == (4, 1, 16, 16, 16)
     assert batch['target'].shape == (4, 2, 16, 16, 16)

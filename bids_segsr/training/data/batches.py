@@ -33,7 +33,6 @@ class PatchSource(Protocol):
     """What the engine asks of a data set: patches that depend on their number alone."""
 
     channels: tuple[str, ...]
-    n_guides: int
     on_device: bool
     """Whether the training process itself makes the patches, where the network is."""
 

@@ -101,11 +101,9 @@ class HeadDataset(Dataset[Patch]):
     Attributes:
         patch_size: Edge of the patches.
         channels: Names of the target channels.
-        n_guides: 0: label maps have none.
     """
 
     channels: tuple[str, ...] = HEAD_CHANNELS
-    n_guides = 0
     on_device = False
 
     def __init__(

@@ -66,10 +66,7 @@ class LabelMapDataset(Dataset[Patch]):
     Attributes:
         patch_size: Edge of the patches.
         channels: Names of the target channels.
-        n_guides: 0: label maps have none.
     """
-
-    n_guides = 0
 
     def __init__(
         self,

@@ -79,7 +79,6 @@ class PatchDataset(Dataset[Patch]):
     Attributes:
         patch_size: Edge of the patches.
         channels: Names of the target channels.
-        n_guides: Channels of `image` after the first.
 
     Raises:
         ImageError: An image is smaller than a patch, or has no label map where one is needed.
@@ -109,7 +108,6 @@ class PatchDataset(Dataset[Patch]):
         self.in_order = in_order
         self.powers = powers
         self.patch_size = sampling.patch_size
-        self.n_guides = len(subjects[0].guides)
         self.on_device = False
         for subject in subjects:
             check_image(

@@ -95,7 +95,7 @@ def test_any_folder_will_do(folder):
 def test_patch_is_like_one_from_images(made):
     dataset = made()
     assert len(dataset) == 20
-    assert (dataset.patch_size, dataset.n_guides) == (16, 0)
+    assert dataset.patch_size == 16
     batch = next(iter(DataLoader(dataset, 4)))
     assert batch['image'].shape == (4, 1, 16, 16, 16)
     assert batch['target'].shape == (4, 3, 16, 16, 16)

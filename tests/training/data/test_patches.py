@@ -111,7 +111,7 @@ def test_patch_is_that_of_the_whole_simulated_volume(made, subjects, forward):
 def test_patch_has_the_types_of_the_contract(made):
     dataset = made()
     patch = dataset[3]
-    assert (dataset.patch_size, dataset.n_guides) == (16, 1)
+    assert dataset.patch_size == 16
     assert dataset.channels == ('intensity', 'cortex', 'rest', 'ventricles')
     assert patch['image'].shape == (2, 16, 16, 16)
     assert patch['target'].shape == (4, 16, 16, 16)
