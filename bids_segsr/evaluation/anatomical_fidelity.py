@@ -41,12 +41,14 @@ class AnatomicalFidelity:
     jaccard: float
 
 
-def load_parcellation(path: Path) -> Network:
+def load_parcellation(path: Path, device: str = 'cpu') -> Network:
     """Load a network given as TorchScript or ONNX.
 
     Args:
         path: `.onnx`, or a TorchScript archive. The network takes an image (1, 1, X, Y, Z), and
             gives one or more maps (1, C, ...): the feature maps to compare, class scores last.
+        device: Where it runs: `cpu`, `cuda` or `cuda:N`; ONNX on a GPU needs onnxruntime-gpu,
+            and runs on the CPU without.
 
     Returns:
         Function from an image (X, Y, Z) to its outputs (C, ...).
@@ -57,8 +59,8 @@ def load_parcellation(path: Path) -> Network:
     if not path.is_file():
         raise ModelError(f'{path}: no such file; give a TorchScript or ONNX file.')
     if path.suffix.lower() == '.onnx':
-        return _load_onnx(path)
-    return _load_torchscript(path)
+        return _load_onnx(path, device)
+    return _load_torchscript(path, device)
 
 
 def prepare(
@@ -115,14 +117,14 @@ def anatomical_fidelity(truth: list[np.ndarray], other: list[np.ndarray]) -> Ana
     )
 
 
-def _load_torchscript(path: Path) -> Network:
+def _load_torchscript(path: Path, device: str) -> Network:
     import torch
 
     # A pickle that can run any program looks different: TorchScript carries its code as text.
     if not zipfile.is_zipfile(path) or not _has_code(path):
         raise ModelError(f'{path}: no TorchScript file; write it with torch.jit.save, or as ONNX.')
     try:
-        module = torch.jit.load(str(path), map_location='cpu').eval()
+        module = torch.jit.load(str(path), map_location=device).eval()
     except RuntimeError as error:
         reason = str(error).strip().partition('\n')[0]
         raise ModelError(f'{path}: cannot be loaded ({reason})') from error
@@ -130,14 +132,14 @@ def _load_torchscript(path: Path) -> Network:
     @torch.inference_mode()
     def run(image: np.ndarray) -> list[np.ndarray]:
         try:
-            found = module(torch.from_numpy(image)[None, None])
+            found = module(torch.from_numpy(image)[None, None].to(device))
         except RuntimeError as error:
             raise ModelError(
                 f'{path}: does not take an image (1, 1, X, Y, Z) of shape {image.shape}; '
                 'give a network that does.'
             ) from error
         outputs = [found] if torch.is_tensor(found) else list(found)
-        return [output[0].numpy() for output in outputs]
+        return [output[0].cpu().numpy() for output in outputs]
 
     return run
 
@@ -147,15 +149,21 @@ def _has_code(path: Path) -> bool:
         return any('/code/' in name for name in archive.namelist())
 
 
-def _load_onnx(path: Path) -> Network:
+def _load_onnx(path: Path, device: str) -> Network:
     try:
         import onnxruntime
     except ImportError as error:
         raise ModelError(
             f'{path}: ONNX files need the package onnxruntime: pip install onnxruntime'
         ) from error
+    wanted = ['CPUExecutionProvider']
+    if (
+        device.startswith('cuda')
+        and 'CUDAExecutionProvider' in onnxruntime.get_available_providers()
+    ):
+        wanted.insert(0, 'CUDAExecutionProvider')
     try:
-        session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+        session = onnxruntime.InferenceSession(str(path), providers=wanted)
     except Exception as error:  # onnxruntime's errors have no common base of their own
         reason = str(error).strip().partition('\n')[0]
         raise ModelError(f'{path}: cannot be loaded ({reason})') from error

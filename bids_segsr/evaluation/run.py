@@ -130,7 +130,9 @@ def run_jobs(
         raise UserError('no row of the list has Base "Test"; mark the images to test on.')
     natural, parcellation = None, None
     if settings.parcellation is not None:
-        parcellation = load_parcellation(settings.parcellation)
+        parcellation = load_parcellation(
+            settings.parcellation, resolve_device(settings.processing.device)
+        )
     if 'niqe' in metrics:
         natural = _natural_model(datasets, settings)
     scorer = Scorer(metrics, natural, parcellation, settings.parcellation_spacing_mm)
