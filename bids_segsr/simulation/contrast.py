@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bids_segsr.simulation.anatomy import AnatomySample, smooth_field
+from bids_segsr.simulation.deformation import AnatomySample, smooth_field
 from bids_segsr.simulation.tables import (
     CONTRASTS,
     OUTSIDE,

@@ -29,10 +29,9 @@ from bids_segsr.simulation.anatomy import (
     indices,
     label_numbers,
     read_labels,
-    rotation,
-    smooth_field,
 )
 from bids_segsr.simulation.contrast import draw_contrast
+from bids_segsr.simulation.deformation import rotation, smooth_field
 from bids_segsr.simulation.tables import OUTSIDE, TISSUES, Appearance
 
 BRAIN = Appearance(random_share=0.15, jitter=0.07)

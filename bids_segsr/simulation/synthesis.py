@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bids_segsr.simulation.anatomy import Anatomy, AnatomySample, sample_anatomy
+from bids_segsr.simulation.anatomy import Anatomy
 from bids_segsr.simulation.contrast import draw_contrast, paint_sample, vary_real
+from bids_segsr.simulation.deformation import AnatomySample, sample_anatomy
 from bids_segsr.simulation.tables import (
     CLASSES,
     OUTSIDE,

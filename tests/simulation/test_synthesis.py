@@ -14,10 +14,10 @@ from bids_segsr.simulation.anatomy import (
     capsules,
     deep_nearness,
     read_anatomy,
-    sample_anatomy,
     sulci,
 )
 from bids_segsr.simulation.contrast import Contrast, draw_contrast, paint, paint_sample
+from bids_segsr.simulation.deformation import sample_anatomy
 from bids_segsr.simulation.synthesis import Synthesis, brain_of, make_sample, with_sulci
 from bids_segsr.simulation.tables import (
     CLASSES,
