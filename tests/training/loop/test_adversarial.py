@@ -44,6 +44,21 @@ def test_losses_of_a_linear_critic():
     )
 
 
+@pytest.mark.parametrize(
+    ('given', 'summed'),
+    [(torch.bfloat16, torch.float32), (torch.float16, torch.float32), (torch.float64,) * 2],
+)
+def test_scores_of_half_precision_are_summed_in_single(given, summed):
+    class Rounding(LinearCritic):
+        def forward(self, x):
+            return super().forward(x).to(given)
+
+    critic = Rounding(torch.full((2, 4, 4, 4), 0.5))
+    assert generator_adversarial(critic, patches(1)).dtype == summed
+    terms = critic_loss(critic, patches(0), patches(1), 10.0)
+    assert {terms[name].dtype for name in ('real', 'fake')} == {summed}
+
+
 def test_penalty_is_taken_on_the_line_between_a_pair():
     seen = []
 
