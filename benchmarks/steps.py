@@ -22,9 +22,9 @@ import psutil
 import torch
 from compare_commits import SIZES, make_subject, write_scan
 
-from bids_segsr.api import Result
 from bids_segsr.inference import one_image, predict, steps
 from bids_segsr.inference.processing import Processing
+from bids_segsr.result import Result
 from bids_segsr.zoo import feeding
 from bids_segsr.zoo.find import DEFAULT_MODEL, load_model
 

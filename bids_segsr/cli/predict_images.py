@@ -26,8 +26,8 @@ from bids_segsr.inference.processing import CHOICES, Processing
 from bids_segsr.reports.run_errors import one_line
 
 if TYPE_CHECKING:
-    from bids_segsr.api import Result
     from bids_segsr.inference.one_image import Source
+    from bids_segsr.result import Result
     from bids_segsr.zoo.card import ModelCard
     from bids_segsr.zoo.store import TrainedModel
 
@@ -174,8 +174,8 @@ def _predict_one(
     arguments: argparse.Namespace,
     line: ProgressLine,
 ) -> Result:
-    from bids_segsr.api import Result
     from bids_segsr.inference.one_image import process_image
+    from bids_segsr.result import Result
 
     def free(settled: Processing, card: ModelCard) -> None:
         """Refuse to overwrite before any work."""
