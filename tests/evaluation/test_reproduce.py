@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -38,6 +39,8 @@ from bids_segsr.evaluation.reproduce.datasets import (
 )
 from bids_segsr.evaluation.reproduce.dhcp import find_scans
 from bids_segsr.evaluation.reproduce.rehearsal import SMALL, rehearsed
+from bids_segsr.evaluation.reproduce.reproduction import How, plan_reproduction
+from bids_segsr.evaluation.reproduce.reproduction import reproduce as reproduce_article
 from bids_segsr.evaluation.systems import System
 from bids_segsr.exceptions import ImageError, UserError
 from bids_segsr.networks import create
@@ -442,6 +445,29 @@ def test_measures_are_those_that_can_be_had():
 def test_systems_without_their_trainings_are_left_out():
     _, published = read_article('mdcsrn')
     assert set(make_systems(published, {})) == {'nearest', 'bicubic', 'truth'}
+
+
+def test_table_7_takes_the_weights_of_the_last_epoch(tmp_path, few_participants, monkeypatch):
+    root = make_release(tmp_path / 'dhcp', 1, few_participants)
+    plan = plan_reproduction('segsrgan-2020', [str(root)], tables=['7', '8'])
+    assert plan.trainings == [
+        'segsrgan-2020-no-gan', 'segsrgan-2020-augmented', 'segsrgan-2020', 'recnn-20l-3mm',
+    ]  # fmt: skip
+    loaded = {}
+
+    def systems(published, models):
+        loaded.update(models)
+        return {}  # so that nothing is scored
+
+    monkeypatch.setattr('bids_segsr.evaluation.reproduce.comparison.make_systems', systems)
+    monkeypatch.setattr('bids_segsr.zoo.find.load_model', lambda path: path)
+    done = SimpleNamespace(stopped_by=None)
+    how = How(tmp_path / 'out', device='cpu', rehearse=True, tell=lambda line: None)
+    assert reproduce_article(plan, how, lambda *_: done).text == ''
+    for name in ('segsrgan-2020-no-gan', 'segsrgan-2020-augmented'):
+        assert loaded[f'{name}@last'] == str(how.out / name / 'checkpoints' / 'last')
+        assert loaded[name] == str(how.out / name / 'model')
+    assert set(loaded) == {*plan.trainings, *(f'{name}@last' for name in plan.trainings[:2])}
 
 
 def row(system, condition, metric, value, subject='a', structure=''):

@@ -27,6 +27,9 @@ from bids_segsr.zoo.find import split_blend
 _PACKAGE = 'bids_segsr.evaluation.reproduce'
 _FOLDER = 'articles'
 
+LAST_WEIGHTS = '@last'
+"""Behind a training: the weights of its last step, whatever its recipe keeps."""
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -126,9 +129,9 @@ class PublishedScore:
     Attributes:
         table: Its table or figure in the article.
         row: Label of its row.
-        system: What makes it: a training, several joined by ``+`` (a pipeline), a blend
-            ``A:B:0.6``, or a system without a network; empty for a method that is not part of
-            this package.
+        system: What makes it: a training, ``TRAINING@last`` for its last weights, several joined
+            by ``+`` (a pipeline), a blend ``A:B:0.6``, or a system without a network; empty for a
+            method that is not part of this package.
         metric: Key of `evaluation.scores.METRICS`, or of `Article.unmeasured`.
         data: Test images.
         condition: Key of `Article.conditions`.
@@ -150,6 +153,11 @@ class PublishedScore:
     @property
     def trainings(self) -> tuple[str, ...]:
         """Trainings that the system is made of."""
+        return tuple(name.removesuffix(LAST_WEIGHTS) for name in self.weights)
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """The same, with LAST_WEIGHTS behind those of which the last weights are meant."""
         if self.system in ('', *UNTRAINED):
             return ()
         blend = split_blend(self.system)

@@ -45,7 +45,7 @@ def make_systems(
 
     Args:
         published: Numbers of the article.
-        models: Training to the model that came of it.
+        models: Training to the model that came of it, or with LAST_WEIGHTS to its last weights.
 
     Returns:
         Name in the column ``system`` to the system: what needs no training, single models, blends
@@ -56,8 +56,8 @@ def make_systems(
         name = number.system
         if name in UNTRAINED:
             systems[name] = System(name)
-        elif name and name not in systems and all(part in models for part in number.trainings):
-            own = tuple(models[part] for part in number.trainings)
+        elif name and name not in systems and all(part in models for part in number.weights):
+            own = tuple(models[part] for part in number.weights)
             blend = split_blend(name)
             if blend:
                 own = (blend_models(own[0], own[1], blend[2]),)

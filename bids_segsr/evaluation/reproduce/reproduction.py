@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_segsr.evaluation.reproduce.article import (
+    LAST_WEIGHTS,
     Article,
     PublishedScore,
     needed_trainings,
@@ -152,6 +153,7 @@ def reproduce(plan: Plan, how: How, train: Trainer) -> Reproduction | None:
     from bids_segsr.evaluation.reproduce.comparison import as_frame, compare, printed
     from bids_segsr.evaluation.reproduce.data import write_lists
     from bids_segsr.files import write_text
+    from bids_segsr.training.loop.engine import LAST
     from bids_segsr.zoo.find import load_model
 
     article, out = plan.article, how.out
@@ -169,6 +171,8 @@ def reproduce(plan: Plan, how: How, train: Trainer) -> Reproduction | None:
             how.tell(f'{name}: stopped; the same command goes on from there')
             return None
         models[name] = load_model(str(model))
+        if any(f'{name}{LAST_WEIGHTS}' in number.weights for number in plan.published):
+            models[f'{name}{LAST_WEIGHTS}'] = load_model(str(out / name / LAST))
     rows, failures = _score(how, article, plan.published, models, lists)
     compared = compare(plan.published, article, rows)
     tables = as_frame(compared).to_csv(sep='\t', index=False, na_rep='n/a')
@@ -243,6 +247,7 @@ def _score(
     import pandas as pd
 
     from bids_segsr.evaluation.reproduce.comparison import make_jobs, make_systems, metrics_of
+    from bids_segsr.evaluation.result_rows import FIXED_COLUMNS, VALUE_COLUMNS
     from bids_segsr.evaluation.run import Settings, run_jobs
     from bids_segsr.inference.processing import Processing
     from bids_segsr.training.data.subjects import read_csv
@@ -266,7 +271,8 @@ def _score(
         rows = run_jobs({data: read_csv(test)}, jobs, settings)
         frames.append(rows.table)
         failures += rows.failures
-    return (pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()), failures
+    nothing = pd.DataFrame(columns=[*FIXED_COLUMNS, 'condition', *VALUE_COLUMNS])
+    return (pd.concat(frames, ignore_index=True) if frames else nothing), failures
 
 
 def _trained(
