@@ -14,6 +14,9 @@ from nibabel.spatialimages import HeaderDataError
 SHEAR_TOLERANCE = 1e-4
 """Largest cosine between two voxel axes that still counts as orthogonal."""
 
+NOTABLE_SHEAR = 0.05
+"""Cosine between two voxel axes (3 degrees) from which sizes are in doubt."""
+
 DISAGREEMENT_TOLERANCE_MM = 1e-2
 """Largest distance of a corner voxel under sform and qform that still counts as agreement."""
 
@@ -135,9 +138,16 @@ def mend_affine(header: nib.Nifti1Header, shape: Sequence[int]) -> Placement:
     orthogonal = _orthogonalise(affine, shape)
     if _is_sheared(affine):
         moved = _corner_distance(affine, orthogonal, shape) * unit
-        notes.append(
+        # sizes and places are known no better than that
+        told = warnings if _is_sheared(affine, NOTABLE_SHEAR) else notes
+        told.append(
             f'The voxel axes were sheared and were made orthogonal (corners moved by up to '
             f'{moved:.3g} mm).'
+        )
+    if np.array_equal(np.abs(affine), np.eye(4)):
+        warnings.append(
+            'The header was never filled in (voxels of 1 mm, the first one at the origin): sizes '
+            'may be wrong, and left and right.'
         )
     return Placement(_scaled(orthogonal, unit), tuple(notes), tuple(warnings))
 
@@ -260,11 +270,11 @@ def _is_invertible(affine: np.ndarray) -> bool:
     return bool((lengths > 1e-6).all() and abs(np.linalg.det(linear / lengths)) > 1e-3)
 
 
-def _is_sheared(affine: np.ndarray | None) -> bool:
+def _is_sheared(affine: np.ndarray | None, tolerance: float = SHEAR_TOLERANCE) -> bool:
     if affine is None:
         return False
     axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    return bool(np.abs(axes.T @ axes - np.eye(3)).max() > SHEAR_TOLERANCE)
+    return bool(np.abs(axes.T @ axes - np.eye(3)).max() > tolerance)
 
 
 def _orthogonalise(affine: np.ndarray, shape: Sequence[int]) -> np.ndarray:

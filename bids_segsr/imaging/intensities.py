@@ -24,6 +24,9 @@ MAGNITUDES = (1e-15, 1e15)
 NOISE_SHARE = 0.01
 """Share of voxels below 0 that noise and interpolation leave behind; more are an offset."""
 
+MOST_LABELS = 10
+"""Different values of a mask or a map of tissues; the noise of any scan makes more."""
+
 LONGEST_GAP = 2
 """Neighbouring slices without signal that are filled."""
 
@@ -42,7 +45,7 @@ def outer_background(data: np.ndarray) -> float | None:
     Returns:
         The value, or None where the background is not empty.
     """
-    faces = [np.take(data, plane, axis=axis) for axis in range(3) for plane in (0, -1)]
+    faces = _faces(data)
     background = np.median(np.concatenate([face.ravel() for face in faces]))
     if (data == background).mean() < BACKGROUND_SHARE:
         return None
@@ -57,8 +60,9 @@ def settle(data: np.ndarray) -> tuple[np.ndarray, list[str]]:
     N4 takes logarithms, networks divide by a mean or a maximum, and what is outside the brain is
     set to 0: an offset would make the background the brightest of all. What is below 0 in less
     than 1 % of the voxels is noise, or swings of an interpolation, and becomes 0. More is an
-    offset, and all intensities are shifted by it. Single voxels more than a thousand times as
-    bright as the 99th percentile are clipped to that.
+    offset, and all intensities are shifted by it; but a background that lies further below a brain
+    without negative values than that brain spans is a filling (-1000), and the brain stays.
+    Single voxels more than a thousand times as bright as the 99th percentile are clipped to that.
 
     Args:
         data: Finite intensities of three axes, not all alike.
@@ -68,17 +72,26 @@ def settle(data: np.ndarray) -> tuple[np.ndarray, list[str]]:
         for.
 
     Raises:
-        ValueError: More than 0.1 % of the voxels are that far beyond, or the brightest is outside
-            1e-15 to 1e15.
+        ValueError: More than 0.1 % of the voxels are that far beyond, the brightest is outside
+            1e-15 to 1e15, or nothing is above 0 and the outside is brighter than the inside.
     """
     warnings: list[str] = []
     data = np.asarray(data, dtype=np.float32)
+    outside = float(np.median(np.concatenate([face.ravel() for face in _faces(data)])))
+    if data.max() <= 0 and outside > data.mean(dtype=np.float64):
+        raise ValueError(
+            'no voxel is above 0, and what lies outside is brighter than the inside: the '
+            'intensities are inverted, or were shifted before the brain was cut out'
+        )
     background = outer_background(data)
     if background is None:
         return _shifted(_clipped(data, warnings), warnings), warnings
     brain = data != np.float32(background)
     values = _clipped(data[brain], warnings)
-    if background < values.min():
+    darkest, brightest = float(values.min()), float(values.max())
+    if background < 0 <= darkest and darkest - background > brightest - darkest:
+        warnings.append(f'The empty background is {background:g}, a filling: it was set to 0.')
+    elif background < darkest:
         values = values - np.float32(background)
         if background:
             warnings.append(
@@ -92,6 +105,23 @@ def settle(data: np.ndarray) -> tuple[np.ndarray, list[str]]:
     settled = np.zeros_like(data)
     settled[brain] = values
     return settled, warnings
+
+
+def few_values(data: np.ndarray) -> int | None:
+    """Count the values of a map of labels, which a scan is not.
+
+    Args:
+        data: Image of three axes.
+
+    Returns:
+        How many different values there are; None where there are more than `MOST_LABELS`.
+    """
+    flat = data.ravel()
+    for step in (max(flat.size // 10_000, 1), 1):
+        count = np.unique(flat[::step]).size
+        if count > MOST_LABELS:
+            return None
+    return int(count)
 
 
 def lost_slices(data: np.ndarray, axis: int) -> list[int]:
@@ -152,6 +182,10 @@ def fill_lost_slices(data: np.ndarray, axis: int) -> tuple[np.ndarray, list[str]
             filled[k] = (1 - share) * slices[before] + share * slices[after]
         warnings.append(f'{told}: filled from the neighbours.')
     return np.ascontiguousarray(np.moveaxis(filled, 0, axis)), warnings
+
+
+def _faces(data: np.ndarray) -> list[np.ndarray]:
+    return [np.take(data, plane, axis=axis) for axis in range(3) for plane in (0, -1)]
 
 
 def _clipped(data: np.ndarray, warnings: list[str]) -> np.ndarray:

@@ -14,7 +14,7 @@ from bids_segsr.exceptions import ImageError
 from bids_segsr.files import complete
 from bids_segsr.imaging.conform import slice_axis, spacing_of
 from bids_segsr.imaging.dicom import read_series
-from bids_segsr.imaging.intensities import fill_lost_slices, lost_slices, settle
+from bids_segsr.imaging.intensities import few_values, fill_lost_slices, lost_slices, settle
 from bids_segsr.imaging.nifti import read_image
 
 FEWEST_VOXELS = 3
@@ -29,6 +29,9 @@ FIELDS_OF_VIEW_MM = (10.0, 1000.0)
 SMALL_FIELD_OF_VIEW_MM = 40.0
 """Extent in plane below which no whole brain can be in view: at 20 weeks of gestation the head
 is some 47 mm wide."""
+
+GRID_TOLERANCE_MM = 0.1
+"""How far a corner of a mask may lie from that of its image."""
 
 FURTHEST_MM = 10_000.0
 """Largest distance from the origin: beyond, a float32 header cannot hold a thousandth of a mm."""
@@ -82,6 +85,9 @@ def load_scan(path: str | Path, mem_gb: float | None = None) -> Volume:
     path = Path(path)
     volume = load_volume(path, mem_gb)
     doubts = _check_geometry(volume, path)
+    count = few_values(volume.data)
+    if count is not None:
+        doubts.append(f'The image holds {count} different values: a mask or labels, and no scan?')
     volume = _settled(volume, path)
     across = slice_axis(volume.spacing)
     lost = lost_slices(volume.data, across)
@@ -161,18 +167,21 @@ def load_mask(path: str | Path, like: Volume) -> np.ndarray:
     found = _load_nifti(path)
     data, affine = found.data, found.affine
     corners = np.stack(np.meshgrid(*[(0, n - 1) for n in like.data.shape]), -1).reshape(-1, 3)
-    if data.shape != like.data.shape or not np.allclose(
-        apply_affine(affine, corners),
-        apply_affine(like.affine, corners),
-        atol=0.1,
-    ):
+    apart = np.abs(apply_affine(affine, corners) - apply_affine(like.affine, corners)).max()
+    if data.shape != like.data.shape or not apart <= GRID_TOLERANCE_MM:
+        told = f'shape {data.shape}'
+        if data.shape == like.data.shape:
+            told = f'of the same shape, up to {apart:.3g} mm away'
         raise ImageError(
-            f'{path}: the mask lies on another grid (shape {data.shape}) than its image '
+            f'{path}: the mask lies on another grid ({told}) than its image '
             f'(shape {like.data.shape}); resample it to the image, or leave it out.'
         )
     mask = data > 0.5
     if not mask.any():
-        raise ImageError(f'{path}: the mask is empty; mend it, or leave it out.')
+        raise ImageError(
+            f'{path}: the mask is empty (no voxel above 0.5, the largest is {np.nanmax(data):g}); '
+            'mend it, or leave it out.'
+        )
     return mask
 
 

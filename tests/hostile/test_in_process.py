@@ -16,7 +16,7 @@ from outcome import Tally
 from torch import nn
 
 from bids_segsr.bids.query import collect_scans, open_layout
-from bids_segsr.cli.predict_images import _listed
+from bids_segsr.cli.predict_images import listed_images
 from bids_segsr.execution.preflight import preflight
 from bids_segsr.execution.settings import read_toml
 from bids_segsr.imaging.volume import load_map, load_scan
@@ -190,7 +190,7 @@ def test_lists(tmp_path: Path, seed: int) -> None:
     for number in range(60):
         rng = random.Random(f'lists {seed} {number}')
         path = tmp_path / f'{number}.csv'
-        reader, text = rng.choice(((read_csv, train), (_listed, predict)))
+        reader, text = rng.choice(((read_csv, train), (listed_images, predict)))
         path.write_bytes(mutations.mutated_text(rng, text))
         tally.run(f'list {number}', lambda path=path, reader=reader: reader(path) and None)
     tally.check()

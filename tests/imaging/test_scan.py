@@ -133,6 +133,11 @@ def test_one_form_alone_is_no_contradiction(path):
     assert 'left and right may be wrong' in scan.warnings[0]
 
 
+def test_a_header_that_was_never_filled_in_is_told(path):
+    scan = load_scan(write(path, sform=np.eye(4), qform=np.eye(4)))
+    assert 'never filled in' in scan.warnings[-1]
+
+
 def test_a_place_beyond_the_precision_of_a_header(path):
     far = AFFINE.copy()
     far[0, 3] = 1e6
@@ -146,6 +151,24 @@ def test_an_offset_of_a_stripped_scan_is_taken_off(path, offset):
     np.testing.assert_allclose(scan.data, phantom(), atol=1e-3)
     assert is_skull_stripped(scan.data)
     assert f'background is {offset}' in scan.warnings[0]
+
+
+def test_a_filling_below_the_brain_is_no_offset(path):
+    scan = load_scan(write(path, np.where(phantom() > 0, phantom(), -1000)))
+    np.testing.assert_array_equal(scan.data, phantom())
+    assert 'background is -1000, a filling' in scan.warnings[0]
+
+
+@pytest.mark.parametrize('image', [phantom, head])
+def test_inverted_intensities_are_refused(path, image):
+    with pytest.raises(ImageError, match='inverted'):
+        load_scan(write(path, -image()))
+
+
+@pytest.mark.parametrize('levels', [1, 5])
+def test_a_mask_or_labels_given_as_a_scan_are_told(path, levels):
+    labels = np.rint(levels * phantom() / phantom().max())
+    assert 'a mask or labels' in load_scan(write(path, labels)).warnings[0]
 
 
 def test_an_offset_of_a_whole_head_is_taken_off(path):

@@ -168,6 +168,13 @@ def test_sheared_sform_gives_way_to_the_qform():
     assert 'sheared' in notes[0]
 
 
+def test_a_large_shear_is_a_warning():
+    sheared = oblique_affine((1.0, 1.0, 3.0))
+    sheared[:3, 2] += 0.2 * sheared[:3, 0]
+    placement = mend_affine(header_with(sheared, None), SHAPE)
+    assert 'sheared' in placement.warnings[0]
+
+
 def test_sheared_sform_alone_is_made_orthogonal_about_the_centre():
     affine = oblique_affine((1.0, 1.0, 3.0), (5, 0, 10))
     sheared = affine.copy()
