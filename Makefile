@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DEMO ?= demo
+TRAIN_DEMO ?= train-demo
 # Test processes at a time; each computes on one core.
 TEST_PROCESSES ?= 2
 # Where and how a wheel is tried.
@@ -38,7 +39,7 @@ demo: $(VENV)/.installed
 
 # a training of SegSRGAN on two small volumes, some minutes, up to its report, into ./train-demo
 train-demo: $(VENV)/.installed
-	$(VENV)/bin/segsr demo --train train-$(DEMO)
+	$(VENV)/bin/segsr demo --train $(TRAIN_DEMO)
 
 test: test-units test-container
 

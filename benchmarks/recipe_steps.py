@@ -12,8 +12,9 @@ import argparse
 import dataclasses
 import json
 import math
-import multiprocessing
 import platform
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -58,8 +59,8 @@ class Patches:
         return Patch(image=image, target=target, resolution=torch.tensor(3.0))
 
 
-def measure(name: str, device: str, answer: multiprocessing.SimpleQueue[str]) -> None:
-    """Take the updates of a recipe, and put what they cost into a queue, as JSON."""
+def measure(name: str, device: str) -> dict[str, float]:
+    """Take the updates of a recipe, and return seconds an update and GB."""
     recipe = read_recipe(name)
     if recipe.task.super_resolved_by is not None:
         task = dataclasses.replace(recipe.task, input='interpolated', super_resolved_by=None)
@@ -84,7 +85,7 @@ def measure(name: str, device: str, answer: multiprocessing.SimpleQueue[str]) ->
         seconds = time.perf_counter() - started
     if not all(map(math.isfinite, losses)):
         raise ValueError(f'{name}: loss {losses}')
-    answer.put(json.dumps({'seconds': seconds / UPDATES, 'gb': most_memory_gb(fabric.device)}))
+    return {'seconds': seconds / UPDATES, 'gb': most_memory_gb(fabric.device)}
 
 
 def main() -> None:
@@ -93,27 +94,34 @@ def main() -> None:
     parser.add_argument('recipes', nargs='*', default=recipe_names())
     parser.add_argument('--device', default='auto')
     parser.add_argument('--minutes', type=float, default=5.0)
+    parser.add_argument('--alone', action='store_true', help='one recipe in this process, as JSON')
     arguments = parser.parse_args()
     device = resolve_device(arguments.device)
+    if arguments.alone:
+        print(json.dumps(measure(arguments.recipes[0], device)))
+        return
     cuda = device.startswith('cuda')
     where = torch.cuda.get_device_name() if cuda else processor_name()
     threads = torch.get_num_threads()
     print(f'{where}, {threads} threads, torch {torch.__version__}, {platform.system()}\n')
-    print('| recipe | batch | patch | s an update | GB |\n|---|--:|--:|--:|--:|')
-    context = multiprocessing.get_context('spawn')
+    print('| recipe | batch | patch | s an update | GB |\n|---|--:|--:|--:|--:|', flush=True)
     for name in arguments.recipes:
         recipe = read_recipe(name)
-        answer = context.SimpleQueue()
-        process = context.Process(target=measure, args=(name, device, answer))
-        process.start()
-        process.join(60 * arguments.minutes)
-        late = process.is_alive()
-        process.kill()
-        process.join()
-        found = None if answer.empty() else json.loads(answer.get())
-        cells = ('more than the time given' if late else 'failed', '')
-        if found:
-            cells = (f'{found["seconds"]:.2f}', f'{found["gb"]:.1f}')
+        command = [sys.executable, __file__, name, '--device', device, '--alone']
+        try:
+            done = subprocess.run(
+                command,
+                check=False,
+                capture_output=True,
+                text=True,
+                timeout=60 * arguments.minutes,
+            )
+            cells = ('failed', '')
+            if done.returncode == 0:
+                found = json.loads(done.stdout)
+                cells = (f'{found["seconds"]:.2f}', f'{found["gb"]:.1f}')
+        except subprocess.TimeoutExpired:
+            cells = ('more than the time given', '')
         size = recipe.sampling.patch_size
         line = (name, str(recipe.schedule.batch_size), f'{size}³', *cells)
         print(f'| {" | ".join(line)} |', flush=True)
