@@ -107,7 +107,7 @@ def _collect(settings: Settings, subjects: Sequence[str]) -> Collection:
     filters = load_filters(settings.bids_filter_file) if settings.bids_filter_file else {}
     chosen = collect_scans(
         open_layout(settings.bids_dir, settings.bids_database_dir, subjects),
-        participants=subjects,
+        participants=settings.participant_label,
         sessions=settings.session_label,
         modality=settings.modality,
         filters=filters,

@@ -25,10 +25,12 @@ class AnatomicalFile:
     Attributes:
         path: The file.
         folders: `sub` and `ses` of its folders.
+        misplaced: Why it cannot lie there, or be called so; empty for most.
     """
 
     path: Path
     folders: dict[str, str]
+    misplaced: str = ''
 
     @cached_property
     def pairs(self) -> dict[str, str] | None:
@@ -63,6 +65,8 @@ class AnatomicalFile:
         for entity, label in self.folders.items():
             if not LABEL.fullmatch(label):
                 return f'{entity}-{label}: no BIDS label (letters and digits only); rename it'
+        if self.misplaced:
+            return self.misplaced
         if self.pairs is None:
             return (
                 'no BIDS name (entity-label pairs of letters and digits, then the suffix); '
@@ -88,22 +92,62 @@ def anatomical_files(root: Path, subjects: Iterable[str]) -> Iterator[Anatomical
     Yields:
         The files, and links to files whether or not they lead anywhere, sorted.
     """
+    for holder, labels in _holders(root, subjects):
+        for path in sorted(_entries(holder / 'anat')):
+            if not path.name.startswith('.') and not path.is_dir():
+                yield AnatomicalFile(path, labels)
+
+
+def misplaced_images(
+    root: Path, subjects: Iterable[str], modality: str
+) -> Iterator[AnatomicalFile]:
+    """List what is meant to be an image, and which no reader of BIDS would find.
+
+    Args:
+        root: Root of a dataset.
+        subjects: Labels without `sub-`.
+        modality: BIDS suffix of the images.
+
+    Yields:
+        Files beside the folder `anat` or in one that is spelt otherwise, with a suffix or
+        extension in other letters, and folders called as an image.
+    """
+    wanted = tuple(f'_{modality}{extension}' for extension in EXTENSIONS)
+    lower = tuple(ending.lower() for ending in wanted)
+    for holder, labels in _holders(root, subjects):
+        for path in sorted(_entries(holder)):
+            if path.name.lower().endswith(lower):
+                yield AnatomicalFile(path, labels, 'lies in no folder "anat"; move it there')
+            if path.name.lower() != 'anat':
+                continue
+            for image in sorted(_entries(path)):
+                if not image.name.lower().endswith(lower) or image.name.startswith('.'):
+                    continue
+                if path.name != 'anat':
+                    why = f'lies in "{path.name}"; BIDS calls the folder "anat"'
+                elif not image.name.endswith(wanted):
+                    why = f'BIDS names end with {" or ".join(wanted)}, in these letters; rename it'
+                elif image.is_dir():
+                    why = 'a folder, no file; put the image in its place'
+                else:
+                    continue
+                yield AnatomicalFile(image, labels, why)
+
+
+def _holders(root: Path, subjects: Iterable[str]) -> Iterator[tuple[Path, dict[str, str]]]:
+    """Yield the folders of participants and sessions, with their labels."""
     for subject in subjects:
         folder = root / f'sub-{subject}'
-        sessions = sorted(path for path in _entries(folder) if path.name.startswith('ses-'))
-        for holder, labels in (
-            (folder, {'sub': subject}),
-            *((path, {'sub': subject, 'ses': path.name[4:]}) for path in sessions),
-        ):
-            for path in sorted(_entries(holder / 'anat')):
-                if not path.name.startswith('.') and not path.is_dir():
-                    yield AnatomicalFile(path, labels)
+        yield folder, {'sub': subject}
+        for path in sorted(_entries(folder)):
+            if path.name.startswith('ses-'):
+                yield path, {'sub': subject, 'ses': path.name[4:]}
 
 
 def read_bidsignore(root: Path) -> list[str]:
     """Return the patterns of `.bidsignore`, which are those of `.gitignore`."""
     try:
-        text = (root / '.bidsignore').read_text(encoding='utf-8', errors='replace')
+        text = (root / '.bidsignore').read_text(encoding='utf-8-sig', errors='replace')
     except OSError:
         return []
     lines = (line.strip() for line in text.splitlines())

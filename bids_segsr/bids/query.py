@@ -17,6 +17,7 @@ from bids_segsr.bids.listing import (
     AnatomicalFile,
     anatomical_files,
     is_ignored,
+    misplaced_images,
     read_bidsignore,
 )
 from bids_segsr.bids.masks import find_mask, mask_datasets, missing_mask
@@ -304,6 +305,8 @@ def collect_scans(
         for file in on_disk.values()
         if (why := file.trouble) is not None
     ]
+    if not participants:
+        unusable += _misspelt_participants(bids_dir)
     query: dict[str, Any] = {'subject': list(subjects), 'suffix': modality, 'datatype': 'anat'}
     query |= {'extension': list(EXTENSIONS)}
     chosen = (filters or {}).get(modality.lower(), {})
@@ -319,7 +322,14 @@ def collect_scans(
         logger.warning('sub-%s: no %s image is chosen; nothing to do', subject, modality)
     names: dict[str, list[AnatomicalFile]] = {}
     for image in images:
-        names.setdefault(scan_label(found[image.path]), []).append(image)
+        label = scan_label(found[image.path])
+        lost = [key for key in image.pairs or () if f'_{key}-' not in f'_{label}']
+        if lost:
+            told = f'{image.path}: {lost[0]}- is no entity of an anatomical image; rename it'
+            name = str(image.path.relative_to(bids_dir))
+            unusable.append(Unusable(name, image.folders['sub'], told))
+        else:
+            names.setdefault(label, []).append(image)
     scans = []
     for label, same in names.items():
         image, entities = same[0], found[same[0].path]
@@ -340,15 +350,27 @@ def _images_on_disk(
 ) -> Iterable[AnatomicalFile]:
     """Yield the images of a modality, by whatever name, that are to be taken."""
     patterns = read_bidsignore(bids_dir)
-    for file in anatomical_files(bids_dir, subjects):
-        if not file.path.name.endswith(tuple(modality + extension for extension in EXTENSIONS)):
-            continue
+    endings = tuple(modality + extension for extension in EXTENSIONS)
+    named = (f for f in anatomical_files(bids_dir, subjects) if f.path.name.endswith(endings))
+    for file in (*named, *misplaced_images(bids_dir, subjects, modality)):
         if is_ignored(PurePosixPath(file.path.relative_to(bids_dir)), patterns):
             logger.info('%s: left out by .bidsignore', file.path)
         elif (part := (file.pairs or {}).get('part')) in NO_MAGNITUDE:
             logger.info('%s: holds no intensities (part-%s)', file.path, part)
         else:
             yield file
+
+
+def _misspelt_participants(bids_dir: Path) -> list[Unusable]:
+    """Tell of folders that are meant to be participants'."""
+    patterns = read_bidsignore(bids_dir)
+    return [
+        Unusable(f'{path.name}/', '', f'{path}: BIDS writes sub- in small letters; rename it')
+        for path in sorted(bids_dir.glob('[Ss][Uu][Bb]-*'))
+        if path.is_dir()
+        and not path.name.startswith('sub-')
+        and not is_ignored(PurePosixPath(path.name), patterns)
+    ]
 
 
 def _check_sessions(bids_dir: Path, subjects: Iterable[str], sessions: Sequence[str]) -> None:
@@ -379,6 +401,8 @@ def _no_image(
     where = f'{layout.root}: no {modality} image of {_named([f"sub-{s}" for s in subjects])}'
     if modality in found and filtered:
         return f'{where} passes the filters; mend --bids-filter-file'
+    if modality in found:
+        return f'{where} is left by .bidsignore, or all are parts of complex images'
     if not found:
         return f'{where}; there is no anatomical image at all'
     return f'{where}; found are {", ".join(sorted(found))} (choose with --modality)'

@@ -139,8 +139,8 @@ def mend_affine(header: nib.Nifti1Header, shape: Sequence[int]) -> Placement:
     if _is_sheared(affine):
         moved = _corner_distance(affine, orthogonal, shape) * unit
         # sizes and places are known no better than that
-        told = warnings if _is_sheared(affine, NOTABLE_SHEAR) else notes
-        told.append(
+        remarks = warnings if _is_sheared(affine, NOTABLE_SHEAR) else notes
+        remarks.append(
             f'The voxel axes were sheared and were made orthogonal (corners moved by up to '
             f'{moved:.3g} mm).'
         )

@@ -824,10 +824,12 @@ def test_names_that_fit_nothing_are_failures(bench: Bench) -> None:
     bench.image('sub-01_T2w')
     write_image(bench.raw / 'sub-01_pre' / 'anat' / 'sub-01_pre_T2w.nii.gz')
     write_image(bench.raw / 'sub-02' / 'anat' / 'sub-01_T2w.nii.gz')
+    write_image(bench.raw / 'Sub-03' / 'anat' / 'Sub-03_T2w.nii.gz')
     for flags in (('--dry-run',), ()):
         status, _, lines = bench.run(*flags)
         assert status == 1
         assert any('sub-01_pre: no BIDS label' in line for line in lines)
+        assert any('Sub-03: BIDS writes sub- in small letters' in line for line in lines)
         assert any('sub-01 in the name, but sub-02 in the folder' in line for line in lines)
     (log,) = bench.logs('02')
     assert 'sub-01_T2w.nii.gz' in (log / 'errors.json').read_text(encoding='utf-8')
