@@ -25,8 +25,8 @@ from playwright.sync_api import Page, sync_playwright
 from bids_segsr.simulation.demo_dataset import SUBJECT
 
 PHONE = {'width': 390, 'height': 844}
-SETTLED = 2000
-"""Milliseconds after which viewers have unpacked their volumes."""
+SETTLED = 1500
+"""Milliseconds after which a page has drawn everything."""
 
 
 def shot(page: Page, **options: Any) -> Image.Image:
@@ -40,6 +40,9 @@ def opened(page: Page, path: Path, width: int, height: int) -> Page:
     page.set_viewport_size({'width': width, 'height': height})
     page.goto(path.resolve().as_uri())
     page.wait_for_load_state('networkidle')
+    if page.locator('iframe.viewer').count():
+        viewer = page.frame_locator('iframe.viewer').first
+        viewer.locator('#viewer:not([hidden])').wait_for()
     return page
 
 

@@ -245,7 +245,9 @@
     if (found.length) box.classList.add('marked');
     if (pictures[i]) box.append(make('img', { src: './' + pictures[i].split('/').map(encodeURIComponent).join('/'), loading: 'lazy', alt: names[i] + ' in three planes' }));
     box.append(make('b', {}, names[i]));
-    if (found.length) box.append(make('em', {}, found.map((n) => (columns[n].key === 'verdict' ? values[n][i] : columns[n].name)).join(', ')));
+    const words = found.map((n) => (columns[n].key === 'verdict' ? values[n][i] : columns[n].name)), most = 3;
+    const more = words.length > most ? ' and ' + (words.length - most) + ' more' : '';
+    if (found.length) box.append(make('em', { title: words.join(', ') }, words.slice(0, most).join(', ') + more));
     return box;
   }
   function list() {

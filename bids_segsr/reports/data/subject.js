@@ -18,7 +18,7 @@
     item.appendChild(back);
     document.querySelector('#sections .navbar-nav').prepend(item);
   });
-  function share(percent) { return percent < 1 ? 'the least' : percent > 99 ? 'the most' : 'above ' + Math.round(percent) + '\u00a0%'; }
+  function share(place) { return place[0] <= place[1] ? 'the least' : place[0] >= place[5] ? 'the most' : 'above ' + Math.round(place[6]) + '\u00a0%'; }
   function strip(place) { // least to most, the middle half and the median of the cohort, and this image
     var least = Math.min(place[0], place[1]), most = Math.max(place[0], place[5]);
     var x = function (value) { return most > least ? (4 + 112 * (value - least) / (most - least)).toFixed(1) : '60'; };
@@ -44,7 +44,7 @@
       cell.title = 'median ' + place[3] + ', middle half ' + place[2] + ' to ' + place[4] + ', all ' + place[1] + ' to ' + place[5] + (place[7] ? '; an outlier' : '');
       cell.innerHTML = strip(place);
       var words = document.createElement('span');
-      words.textContent = share(place[6]);
+      words.textContent = share(place);
       if (place[7]) { words.className = 'out'; }
       cell.appendChild(words);
     });
