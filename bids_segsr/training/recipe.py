@@ -28,11 +28,14 @@ class Network:
         options: Its options.
         start_near_identity: Shrink the last kernels of a residual generator, so that it begins as
             good as interpolation.
+        starts_from: Recipe whose trained generator this training goes on from; one that begins
+            with random weights instead is warned of.
     """
 
     architecture: str
     options: dict[str, Any] = field(default_factory=dict)
     start_near_identity: bool = False
+    starts_from: str | None = None
 
     @property
     def conditional(self) -> bool:

@@ -16,6 +16,7 @@ from bids_segsr.training.data.patches import make_dataset
 from bids_segsr.training.data.subjects import Subject
 from bids_segsr.training.loop.distributed import make_fabric
 from bids_segsr.training.loop.engine import Trainer
+from bids_segsr.training.loop.training_run import Run, describe_run
 from bids_segsr.training.recipe_file import changed_recipe, read_recipe, recipe_names
 
 OWN = ('brain-mask', 'default-model', 'segsrgan-newborn')
@@ -251,3 +252,19 @@ def test_recipes_differ_only_where_they_say_so():
     assert augmented.adversarial
     same = {'loss': augmented.loss, 'critic': augmented.critic, 'name': augmented.name}
     assert dataclasses.replace(ablation, **same) == augmented
+
+
+@pytest.mark.parametrize(('name', 'first'), [('mdcsrn-gan', 'mdcsrn-b8u4'), ('rrdg-gan', 'rrdg')])
+def test_a_gan_training_says_what_it_goes_on_from(name, first):
+    recipe = read_recipe(name)
+    assert recipe.network.starts_from == first
+    before = read_recipe(first)
+    assert (recipe.network.architecture, recipe.network.options) == (
+        before.network.architecture,
+        before.network.options,
+    )
+    told = describe_run(recipe, DATA, Run(device='cpu'))['start']
+    assert (
+        told == f'random weights; the recipe goes on from a trained {first}: give it with --init'
+    )
+    assert describe_run(before, DATA, Run(device='cpu'))['start'] == 'random weights'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,9 +26,11 @@ from bids_segsr.training.loop.engine import Trainer
 from bids_segsr.training.loop.forward_pass import check_start, make_network
 from bids_segsr.training.loop.model_card import Outcome
 from bids_segsr.training.loop.optimisers import freeze
-from bids_segsr.training.loop.run_folder import CACHE_FOLDER, check_out, locked
+from bids_segsr.training.loop.run_folder import CACHE_FOLDER, check_out, is_first, locked
 from bids_segsr.training.recipe import Recipe
 from bids_segsr.zoo.find import load_model
+
+logger = logging.getLogger(__name__)
 
 Sets = Callable[[Recipe, Path, torch.device], tuple[PatchSource, PatchSource]]
 """Makes training and validation patches; takes the folder for decompressed volumes, and where the
@@ -79,6 +82,8 @@ def run_training(
     make_folder(out)
     with locked(out):
         init = load_model(run.init) if run.init is not None else None
+        if init is None and is_first() and _missed_start(recipe):
+            logger.warning('random weights%s', _missed_start(recipe))
         fabric = make_fabric(run.device, run.devices, recipe.schedule.precision)
         fabric.launch()
         _share_threads(fabric)
@@ -133,7 +138,7 @@ def describe_run(recipe: Recipe, data: TrainingData, run: Run) -> dict[str, str]
         'critic': recipe.critic.architecture if recipe.adversarial and recipe.critic else 'none',
         'start': f'{run.init}, fresh: {", ".join(fresh) or "nothing"}'
         if init
-        else 'random weights',
+        else f'random weights{_missed_start(recipe)}',
         'frozen': f'{len(frozen)} parameter tensors',
         'subjects': ', '.join(f'{count} {split}' for split, count in data.counts.items()),
         'images': f'{low:g} mm' if low == high else f'{low:g} to {high:g} mm',
@@ -174,6 +179,11 @@ def label_map_sets(folder: Path) -> Sets:
         return training, made(recipe, folder, 'validation', recipe.seed + 1, cache)
 
     return make
+
+
+def _missed_start(recipe: Recipe) -> str:
+    first = recipe.network.starts_from
+    return f'; the recipe goes on from a trained {first}: give it with --init' if first else ''
 
 
 def _share_threads(fabric: Fabric) -> None:
