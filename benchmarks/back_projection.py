@@ -28,7 +28,7 @@ from held_out import (
 )
 
 from bids_segsr.imaging.back_projection import back_project, interpolated_back_projection
-from bids_segsr.imaging.metrics import psnr, ssim
+from bids_segsr.imaging.measures.metrics import psnr, ssim
 from bids_segsr.imaging.resample import resample
 from bids_segsr.inference.predict import predict
 from bids_segsr.zoo.feeding import interpolated

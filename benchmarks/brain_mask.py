@@ -28,7 +28,7 @@ from scipy import ndimage
 from bids_segsr.imaging.bias_field import correct_bias_field
 from bids_segsr.imaging.conform import spacing_of
 from bids_segsr.imaging.degrade import degrade, thick_slice_grid
-from bids_segsr.imaging.metrics import dice
+from bids_segsr.imaging.measures.metrics import dice
 from bids_segsr.imaging.volume import Volume, load_mask, load_volume
 from bids_segsr.inference.brain_extraction import LEAST_CERTAINTY, predict_brain_mask
 from bids_segsr.simulation.heads import draw_levels, read_head

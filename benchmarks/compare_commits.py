@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from bids_segsr.imaging.metrics import dice, psnr
+from bids_segsr.imaging.measures.metrics import dice, psnr
 from bids_segsr.imaging.resample import Grid, resample, resample_mask
 from bids_segsr.imaging.volume import load_map, load_volume
 from bids_segsr.simulation.demo_dataset import icbm_template, write_demo_dataset

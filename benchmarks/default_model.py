@@ -27,7 +27,7 @@ from held_out import CONDITIONS, PLAIN, Case, Condition, make_slices, real_cases
 
 from bids_segsr.imaging.back_projection import interpolated_back_projection
 from bids_segsr.imaging.components import topology
-from bids_segsr.imaging.metrics import calibration_error, dice, psnr, ssim
+from bids_segsr.imaging.measures.metrics import calibration_error, dice, psnr, ssim
 from bids_segsr.imaging.resample import resample
 from bids_segsr.inference.predict import predict
 from bids_segsr.inference.processing import Processing

@@ -28,7 +28,7 @@ from scipy.ndimage import gaussian_filter
 
 from bids_segsr.imaging.back_projection import Slices, interpolated_back_projection
 from bids_segsr.imaging.conform import spacing_of
-from bids_segsr.imaging.metrics import psnr, ssim
+from bids_segsr.imaging.measures.metrics import psnr, ssim
 from bids_segsr.imaging.resample import Grid, isotropic_grid, resample, resample_mask
 from bids_segsr.imaging.volume import Volume, load_volume, save_volume
 

@@ -22,8 +22,8 @@ import torch
 from bids_segsr.imaging.back_projection import Slices
 from bids_segsr.imaging.bias_field import correct_bias_field
 from bids_segsr.imaging.conform import slice_axis
-from bids_segsr.imaging.fidelity import fidelity
-from bids_segsr.imaging.metrics import correlation, dice, nrmse
+from bids_segsr.imaging.measures.fidelity import fidelity
+from bids_segsr.imaging.measures.metrics import correlation, dice, nrmse
 from bids_segsr.imaging.resample import (
     Grid,
     auto_resolution,

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from held_out import ADULTS, CONDITIONS, FETUSES, PLAIN, Simulated, make_slices, simulated_cases
 
-from bids_segsr.imaging.metrics import dice, psnr
+from bids_segsr.imaging.measures.metrics import dice, psnr
 from bids_segsr.inference.predict import predict
 from bids_segsr.inference.processing import Processing
 from bids_segsr.zoo.feeding import interpolated

@@ -31,7 +31,7 @@ from scipy import optimize
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bids_segsr.imaging.metrics import calibration_error, dice
+from bids_segsr.imaging.measures.metrics import calibration_error, dice
 from bids_segsr.networks import create
 from bids_segsr.networks.tissue_unet import ClassHead
 from bids_segsr.simulation.tables import CLASSES

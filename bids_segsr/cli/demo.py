@@ -109,7 +109,7 @@ def _scores(
     """
     from bids_segsr.bids.names import model_label
     from bids_segsr.imaging.back_projection import Slices, interpolated_back_projection
-    from bids_segsr.imaging.metrics import psnr, ssim
+    from bids_segsr.imaging.measures.metrics import psnr, ssim
     from bids_segsr.imaging.resample import Grid, resample, resample_mask
     from bids_segsr.imaging.volume import load_map, load_volume
 

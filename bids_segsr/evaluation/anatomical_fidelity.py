@@ -15,7 +15,7 @@ import numpy as np
 from bids_segsr.exceptions import ModelError
 from bids_segsr.imaging.bias_field import correct_bias_field
 from bids_segsr.imaging.components import bounding_box
-from bids_segsr.imaging.metrics import dice, jaccard
+from bids_segsr.imaging.measures.metrics import dice, jaccard
 from bids_segsr.imaging.resample import isotropic_grid, resample, resample_mask
 
 AXIS_MULTIPLE = 8

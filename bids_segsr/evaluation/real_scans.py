@@ -31,7 +31,7 @@ from bids_segsr.files import complete
 from bids_segsr.imaging.back_projection import Slices, interpolated_back_projection
 from bids_segsr.imaging.components import topology
 from bids_segsr.imaging.conform import slice_axis, spacing_of
-from bids_segsr.imaging.naturalness import (
+from bids_segsr.imaging.measures.naturalness import (
     NaturalModel,
     brain_slices,
     fit_natural_model,

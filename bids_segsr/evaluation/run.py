@@ -23,7 +23,7 @@ from bids_segsr.evaluation.result_rows import Store
 from bids_segsr.evaluation.scores import METRICS, Score, Scorer, check_metrics
 from bids_segsr.evaluation.systems import Output, System, run_system
 from bids_segsr.exceptions import ImageError, UserError
-from bids_segsr.imaging.naturalness import (
+from bids_segsr.imaging.measures.naturalness import (
     PATCH,
     NaturalModel,
     brain_slices,

@@ -14,7 +14,7 @@ from bids_segsr.evaluation.systems import TRUTH, Output, System
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.components import bounding_box, topology
 from bids_segsr.imaging.conform import spacing_of
-from bids_segsr.imaging.metrics import (
+from bids_segsr.imaging.measures.metrics import (
     dice,
     jaccard,
     nrmse,
@@ -25,7 +25,7 @@ from bids_segsr.imaging.metrics import (
     slice_ssim,
     ssim,
 )
-from bids_segsr.imaging.naturalness import NaturalModel, brain_slices, niqe, piqe
+from bids_segsr.imaging.measures.naturalness import NaturalModel, brain_slices, niqe, piqe
 
 SSIM_MARGIN = 4
 """Voxels kept around the brain: more than half a patch of SSIM, so that nothing changes."""

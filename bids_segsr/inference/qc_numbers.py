@@ -9,9 +9,9 @@ import numpy as np
 
 from bids_segsr.bids.participants import Age, brain_ml_expected
 from bids_segsr.bids.sidecars import software_versions
-from bids_segsr.imaging import scan_quality
 from bids_segsr.imaging.brain_mask import brightness, pieces, share_at_border, solidity
 from bids_segsr.imaging.conform import slice_axis, spacing_of
+from bids_segsr.imaging.measures import scan_quality
 from bids_segsr.imaging.resample import Grid, resample_mask
 from bids_segsr.imaging.volume import Volume
 from bids_segsr.inference.processing import Processing

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bids_segsr.exceptions import ImageError
-from bids_segsr.imaging import scan_quality
 from bids_segsr.imaging.back_projection import Slices, interpolated_back_projection
 from bids_segsr.imaging.bias_field import correct_bias_field
 from bids_segsr.imaging.components import keep_largest_component, topology
 from bids_segsr.imaging.conform import acquired_axis, slice_axis, spacing_of
-from bids_segsr.imaging.fidelity import fidelity
+from bids_segsr.imaging.measures import scan_quality
+from bids_segsr.imaging.measures.fidelity import fidelity
 from bids_segsr.imaging.resample import (
     Grid,
     auto_resolution,

@@ -60,12 +60,12 @@ class _BeforeAfterInputSpec(_FigureInputSpec):
 
 
 class BeforeAfterReport(_Figure):
-    """Two images of one grid in turn (see `bids_segsr.reports.figures.plot_before_after`)."""
+    """Two images of one grid in turn (`bids_segsr.reports.drawing.figures.plot_before_after`)."""
 
     input_spec = _BeforeAfterInputSpec
 
     def _plot(self, out_svg: Path) -> None:
-        from bids_segsr.reports.figures import plot_before_after
+        from bids_segsr.reports.drawing.figures import plot_before_after
 
         plot_before_after(
             self.inputs.before,
@@ -89,7 +89,7 @@ class MaskReport(_Figure):
     input_spec = _MaskInputSpec
 
     def _plot(self, out_svg: Path) -> None:
-        from bids_segsr.reports.figures import plot_mask_contours
+        from bids_segsr.reports.drawing.figures import plot_mask_contours
 
         plot_mask_contours(
             self.inputs.in_file,
@@ -113,7 +113,7 @@ class SegmentationReport(_Figure):
     input_spec = _SegmentationInputSpec
 
     def _plot(self, out_svg: Path) -> None:
-        from bids_segsr.reports.figures import plot_segmentation
+        from bids_segsr.reports.drawing.figures import plot_segmentation
 
         plot_segmentation(
             self.inputs.in_file,
@@ -136,7 +136,7 @@ class FidelityReport(_Figure):
     input_spec = _FidelityInputSpec
 
     def _plot(self, out_svg: Path) -> None:
-        from bids_segsr.reports.figures import plot_fidelity
+        from bids_segsr.reports.drawing.figures import plot_fidelity
 
         plot_fidelity(
             self.inputs.residual_file,
@@ -159,7 +159,7 @@ class UncertaintyReport(_Figure):
     input_spec = _UncertaintyInputSpec
 
     def _plot(self, out_svg: Path) -> None:
-        from bids_segsr.reports.figures import plot_uncertainty
+        from bids_segsr.reports.drawing.figures import plot_uncertainty
 
         plot_uncertainty(
             self.inputs.entropy_file,

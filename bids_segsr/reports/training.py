@@ -16,8 +16,8 @@ import numpy as np
 
 from bids_segsr.exceptions import UserError
 from bids_segsr.files import write_text
+from bids_segsr.reports.drawing.svg import finish
 from bids_segsr.reports.page import plain_page
-from bids_segsr.reports.svg import finish
 from bids_segsr.training.loop.run_log import PICTURES, TABLE, read_log
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from urllib.parse import quote, unquote
 import numpy as np
 
 from bids_segsr.reports.assembly import Image, Reportlet, Section
-from bids_segsr.reports.display_volume import Canonical, Source, box_around, read, window
-from bids_segsr.reports.figures import label_legend
+from bids_segsr.reports.drawing.display_volume import Canonical, Source, box_around, read, window
+from bids_segsr.reports.drawing.figures import label_legend
 from bids_segsr.reports.page import data_text, rendered
 
 MOST_BYTES = 4_500_000

@@ -21,7 +21,7 @@ from bids_segsr.evaluation.run import Settings
 from bids_segsr.evaluation.systems import read_systems, run_system
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.degrade import ForwardModel
-from bids_segsr.imaging.metrics import dice, psnr
+from bids_segsr.imaging.measures.metrics import dice, psnr
 from bids_segsr.inference.processing import Processing
 from bids_segsr.training.data.subjects import Subject, content_digest
 from bids_segsr.training.loop.model_card import SEEN

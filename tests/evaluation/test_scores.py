@@ -25,7 +25,7 @@ from bids_segsr.evaluation.systems import SPLINE, TRUTH, Output, System
 from bids_segsr.exceptions import ModelError, UserError
 from bids_segsr.imaging.components import topology
 from bids_segsr.imaging.degrade import ForwardModel
-from bids_segsr.imaging.metrics import (
+from bids_segsr.imaging.measures.metrics import (
     dice,
     jaccard,
     nrmse,
@@ -36,7 +36,7 @@ from bids_segsr.imaging.metrics import (
     slice_ssim,
     ssim,
 )
-from bids_segsr.imaging.naturalness import brain_slices, fit_natural_model, niqe, piqe
+from bids_segsr.imaging.measures.naturalness import brain_slices, fit_natural_model, niqe, piqe
 
 
 @pytest.fixture(scope='module')

@@ -14,7 +14,7 @@ from bids_segsr.evaluation.systems import System, read_system, read_systems, run
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.back_projection import back_project, interpolated_back_projection
 from bids_segsr.imaging.degrade import ForwardModel
-from bids_segsr.imaging.metrics import psnr
+from bids_segsr.imaging.measures.metrics import psnr
 from bids_segsr.imaging.resample import Grid
 from bids_segsr.inference.predict import predict
 from bids_segsr.inference.processing import Processing

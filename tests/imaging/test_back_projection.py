@@ -13,7 +13,7 @@ from bids_segsr.imaging.back_projection import (
     interpolated_back_projection,
 )
 from bids_segsr.imaging.degrade import degrade, thick_slice_grid
-from bids_segsr.imaging.metrics import psnr
+from bids_segsr.imaging.measures.metrics import psnr
 from bids_segsr.imaging.resample import Grid, isotropic_grid, resample
 
 SHAPE = (36, 32, 30)

@@ -6,7 +6,7 @@ from geometry_phantoms import all_orientations, centre_of_mass, gaussian_blob, o
 
 from bids_segsr.imaging.conform import slice_axis
 from bids_segsr.imaging.degrade import degrade, thick_slice_grid
-from bids_segsr.imaging.fidelity import fidelity
+from bids_segsr.imaging.measures.fidelity import fidelity
 from bids_segsr.imaging.resample import FWHM_PER_SIGMA, Grid, isotropic_grid, resample
 
 

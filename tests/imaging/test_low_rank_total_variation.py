@@ -13,7 +13,7 @@ from bids_segsr.imaging.low_rank_total_variation import (
     restore,
     total_variation_gradient,
 )
-from bids_segsr.imaging.metrics import psnr
+from bids_segsr.imaging.measures.metrics import psnr
 
 
 @pytest.mark.parametrize('axis', [0, 1, 2])

@@ -10,7 +10,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from bids_segsr.imaging.bias_field import correct_bias_field
 from bids_segsr.imaging.brain_mask import foreground_mask, is_skull_stripped
 from bids_segsr.imaging.components import bounding_box, keep_largest_component, topology
-from bids_segsr.imaging.metrics import correlation, dice, nrmse, psnr, ssim
+from bids_segsr.imaging.measures.metrics import correlation, dice, nrmse, psnr, ssim
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from scipy.ndimage import map_coordinates
 
 from bids_segsr.imaging.conform import acquired_axis
 from bids_segsr.imaging.degrade import thick_slice_grid
-from bids_segsr.imaging.metrics import dice
+from bids_segsr.imaging.measures.metrics import dice
 from bids_segsr.imaging.resample import (
     Grid,
     auto_resolution,

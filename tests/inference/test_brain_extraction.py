@@ -14,7 +14,7 @@ from geometry_phantoms import all_orientations, oblique_affine
 
 from bids_segsr.exceptions import ImageError, UserError
 from bids_segsr.imaging.brain_mask import find_template
-from bids_segsr.imaging.metrics import dice
+from bids_segsr.imaging.measures.metrics import dice
 from bids_segsr.inference import brain_extraction as brain_mask
 from bids_segsr.inference.brain_extraction import find_brain_mask, predict_brain_mask
 from bids_segsr.networks import create

@@ -15,9 +15,9 @@ import pytest
 from geometry_phantoms import all_orientations, oblique_affine
 from PIL import Image
 
-from bids_segsr.reports import display_volume as views
-from bids_segsr.reports import figures
-from bids_segsr.reports.svg import finish
+from bids_segsr.reports.drawing import display_volume as views
+from bids_segsr.reports.drawing import figures
+from bids_segsr.reports.drawing.svg import finish
 
 SHAPE = (40, 44, 14)
 LIMIT = 1_500_000

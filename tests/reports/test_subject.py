@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from test_figures import at
 
-from bids_segsr.reports import figures
 from bids_segsr.reports.assembly import find_images
+from bids_segsr.reports.drawing import figures
 from bids_segsr.reports.methods import methods_html
 from bids_segsr.reports.model_html import model_html, scores_told
 from bids_segsr.reports.run_errors import discreet, last_line, read_problems

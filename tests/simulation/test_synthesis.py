@@ -9,7 +9,7 @@ import torch
 from scipy.ndimage import binary_erosion
 
 from bids_segsr.exceptions import ImageError, UserError
-from bids_segsr.imaging.metrics import psnr
+from bids_segsr.imaging.measures.metrics import psnr
 from bids_segsr.simulation.anatomy import (
     capsules,
     deep_nearness,

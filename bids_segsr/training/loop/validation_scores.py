@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bids_segsr.imaging.metrics import psnr, ssim
+from bids_segsr.imaging.measures.metrics import psnr, ssim
 from bids_segsr.training.loop.forward_pass import Batch, apply_network
 from bids_segsr.training.loop.losses import reconstruction
 from bids_segsr.training.recipe import Recipe

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bids_segsr.bids.description import structure
-from bids_segsr.reports.display_volume import (
+from bids_segsr.reports.drawing.display_volume import (
     Canonical,
     Source,
     box_around,
@@ -24,7 +24,7 @@ from bids_segsr.reports.display_volume import (
     spread_cuts,
     window,
 )
-from bids_segsr.reports.slice_panels import ColourBar, Panel, write_svg
+from bids_segsr.reports.drawing.slice_panels import ColourBar, Panel, write_svg
 
 MASK_COLOUR = '#ff8c42'
 LABEL_COLOURS = ('#35c4ff', '#ffd166', '#8be36b', '#ff6fa8', '#c59bff', '#ff8c42')

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bids_segsr.reports.display_volume import Canonical
-from bids_segsr.reports.svg import finish
+from bids_segsr.reports.drawing.display_volume import Canonical
+from bids_segsr.reports.drawing.svg import finish
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

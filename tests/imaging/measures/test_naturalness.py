@@ -8,7 +8,7 @@ from scipy.ndimage import correlate, gaussian_filter
 from scipy.special import gamma
 from scipy.stats import gennorm
 
-from bids_segsr.imaging.naturalness import (
+from bids_segsr.imaging.measures.naturalness import (
     NaturalModel,
     brain_slices,
     fit_asymmetric_gaussian,
@@ -121,7 +121,7 @@ def test_niqe_grows_with_what_is_done_to_an_image() -> None:
 def test_niqe_is_the_distance_of_two_gaussians(monkeypatch: pytest.MonkeyPatch) -> None:
     images = [texture(seed) for seed in range(6)]
     # no patch is left out, so the features of the images are what the model is made of
-    monkeypatch.setattr('bids_segsr.imaging.naturalness.SHARP_SHARE', -1.0)
+    monkeypatch.setattr('bids_segsr.imaging.measures.naturalness.SHARP_SHARE', -1.0)
     model = fit_natural_model(images, patch=32)
     assert niqe(images, model) == pytest.approx(0, abs=1e-6)
     shift = 3 * np.linalg.cholesky(model.covariance)[:, 0]

@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.metrics import normalized_root_mse, peak_signal_noise_ratio
 
 from bids_segsr.exceptions import ImageError
-from bids_segsr.imaging.metrics import (
+from bids_segsr.imaging.measures.metrics import (
     calibration_error,
     jaccard,
     nrmse,

@@ -7,8 +7,8 @@ import pytest
 from geometry_phantoms import all_orientations, gaussian_blob, oblique_affine
 from scipy.ndimage import fourier_shift, gaussian_filter
 
-from bids_segsr.imaging import scan_quality
 from bids_segsr.imaging.degrade import degrade
+from bids_segsr.imaging.measures import scan_quality
 from bids_segsr.imaging.resample import Grid, resample
 
 SHAPE = (60, 56, 20)

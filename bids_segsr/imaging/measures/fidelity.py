@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bids_segsr.imaging.degrade import degrade
-from bids_segsr.imaging.metrics import correlation, nrmse
+from bids_segsr.imaging.measures.metrics import correlation, nrmse
 from bids_segsr.imaging.resample import Grid
 
 COVERED_SHARE = 0.9

@@ -1,0 +1,1 @@
+"""Figures of a report: volumes as they are shown, panels of slices, SVG."""
