@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import os
 import sys
 import tempfile
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,8 +26,6 @@ if TYPE_CHECKING:
     from bids_segsr.result import Result
     from bids_segsr.zoo.card import ModelCard
     from bids_segsr.zoo.store import TrainedModel
-
-LIST = '.csv'
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -115,6 +109,7 @@ def _predict_all(arguments: argparse.Namespace) -> int:
     for path in arguments.image:
         if not path.exists() and len(arguments.image) == 1:
             raise UserError(f'{path}: no such file or folder; check the path.')
+    from bids_segsr.inference.image_lists import result_folders
     from bids_segsr.inference.predict import resolve_device
     from bids_segsr.inference.skull_strip_tools import check_tool
     from bids_segsr.zoo.contract import check_restores
@@ -129,7 +124,7 @@ def _predict_all(arguments: argparse.Namespace) -> int:
     if named != AUTO_MODEL:
         model = load_model(named)
         check_restores(model.card)
-    folders = _folders(sources, arguments.output)
+    folders = result_folders(sources, arguments.output)
     for folder in dict.fromkeys(folders):
         _check_writable(folder)
     line = ProgressLine([source.name for source in sources], quiet=arguments.quiet)
@@ -204,6 +199,8 @@ def _predict_one(
 
 def _sources(arguments: argparse.Namespace) -> list[Source]:
     """Return all images of the command line, with masks and guides."""
+    from bids_segsr.inference.image_lists import listed_images
+
     sources = [item for path in arguments.image for item in listed_images(path)]
     for name, given in (('mask', arguments.mask), ('guide', arguments.guide)):
         if given and len(sources) != 1:
@@ -214,92 +211,6 @@ def _sources(arguments: argparse.Namespace) -> list[Source]:
     if arguments.guide:
         sources = [replace(sources[0], guides=tuple(arguments.guide))]
     return sources
-
-
-def listed_images(path: Path) -> list[Source]:
-    """Return the images that an argument stands for.
-
-    Args:
-        path: NIfTI file, folder of them or of one DICOM series, or CSV list.
-
-    Raises:
-        UserError: A list cannot be read.
-    """
-    from bids_segsr.imaging.nifti import image_suffixes
-    from bids_segsr.inference.one_image import Source
-
-    if path.suffix.lower() == LIST:
-        return _read_list(path)
-    if path.is_dir():
-        images = sorted(p for p in path.iterdir() if p.name.lower().endswith(image_suffixes()))
-        return [Source(image) for image in images] or [Source(path)]
-    return [Source(path)]
-
-
-def _read_list(path: Path) -> list[Source]:
-    """Read a CSV list; SegSRGAN (2020, appendix A.3) has the images in the first column."""
-    from bids_segsr.imaging.nifti import image_suffixes
-    from bids_segsr.inference.one_image import Source
-
-    try:
-        # Excel begins a file with a byte order mark, which is no part of the first column.
-        with path.open(newline='', encoding='utf-8-sig') as stream:
-            lines = [row for row in csv.reader(stream) if any(cell.strip() for cell in row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f'{path}: cannot be read ({error}).') from error
-    names = [cell.strip() for cell in lines[0]] if lines else []
-    if 'image' not in names:
-        first = names[0] if names else ''
-        # unlike that of Path, this has False for a text that is no path at all
-        there = bool(first) and os.path.exists(path.parent / first)  # noqa: PTH110
-        if not first.lower().endswith(image_suffixes()) and not there:
-            raise UserError(
-                f'{path}: no column "image"; the first line must name the columns, or the first '
-                'column hold images.'
-            )
-        return [Source(path.parent / row[0].strip()) for row in lines]
-    guides = [name for name in names if name == 'guide' or name.startswith('guide_')]
-    found = []
-    for number, line in enumerate(lines[1:], start=1):
-        row = {name: cell.strip() for name, cell in zip(names, line, strict=False)}
-        if not row.get('image'):
-            raise UserError(f'{path}: row {number} names no image; mend the list.')
-        found.append(
-            Source(
-                path.parent / row['image'],
-                path.parent / row['mask'] if row.get('mask') else None,
-                tuple(path.parent / row[name] for name in guides if row.get(name)),
-            )
-        )
-    if not found:
-        raise UserError(f'{path}: lists no image.')
-    return found
-
-
-def _folders(sources: Sequence[Source], output: Path) -> list[Path]:
-    """Return the folder for the results of each image.
-
-    Images of one name get folders inside the output, named after as many of the folders that they
-    lie in as it takes to tell them apart.
-    """
-    names = Counter(source.name for source in sources)
-    folders = []
-    for source in sources:
-        if names[source.name] == 1:
-            folders.append(output)
-            continue
-        others = [s for s in sources if s.name == source.name]
-        if len({s.image.absolute() for s in others}) < len(others):
-            raise UserError(f'{source.image}: is listed twice, or as .nii and .nii.gz.')
-        parents = [list(s.image.absolute().parent.parts) for s in others]
-        depth = 1
-        while len({tuple(parts[-depth:]) for parts in parents}) < len(others):
-            depth += 1
-            if depth > max(map(len, parents)):
-                raise UserError(f'{source.image}: lies beside another image of its name.')
-        parts = source.image.absolute().parent.parts[-depth:]
-        folders.append(output.joinpath(*(part for part in parts if part != os.sep)))
-    return folders
 
 
 def _check_writable(folder: Path) -> None:

@@ -98,7 +98,6 @@ def _scans(arguments: argparse.Namespace) -> int:
 
 
 def _run_scans(arguments: argparse.Namespace) -> int:
-    from bids_segsr.cli.predict_images import listed_images
     from bids_segsr.evaluation.protocol_output import (
         SETTINGS_FILE,
         open_folder,
@@ -108,6 +107,7 @@ def _run_scans(arguments: argparse.Namespace) -> int:
     from bids_segsr.evaluation.real_scans import ScanSettings, evaluate_scans
     from bids_segsr.evaluation.systems import read_system
     from bids_segsr.files import write_text
+    from bids_segsr.inference.image_lists import listed_images
     from bids_segsr.inference.predict import resolve_device
     from bids_segsr.inference.processing import CHOICES, Processing
     from bids_segsr.inference.tiling import resolve_patches

@@ -16,10 +16,10 @@ from outcome import Tally
 from torch import nn
 
 from bids_segsr.bids.query import collect_scans, open_layout
-from bids_segsr.cli.predict_images import listed_images
 from bids_segsr.execution.preflight import preflight
 from bids_segsr.execution.settings import read_toml
 from bids_segsr.imaging.volume import load_map, load_scan
+from bids_segsr.inference.image_lists import listed_images
 from bids_segsr.inference.one_image import Source, process_image, write_result
 from bids_segsr.inference.processing import Processing
 from bids_segsr.training.data.subjects import read_csv

@@ -1,0 +1,105 @@
+"""Several images: a folder or a list of them, and where the results of each go."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from bids_segsr.exceptions import UserError
+from bids_segsr.imaging.nifti import image_suffixes
+from bids_segsr.inference.one_image import Source
+
+LIST = '.csv'
+
+
+def listed_images(path: Path) -> list[Source]:
+    """Return the images that an argument stands for.
+
+    Args:
+        path: NIfTI file, folder of them or of one DICOM series, or CSV list.
+
+    Raises:
+        UserError: A list cannot be read.
+    """
+    if path.suffix.lower() == LIST:
+        return _read_list(path)
+    if path.is_dir():
+        images = sorted(p for p in path.iterdir() if p.name.lower().endswith(image_suffixes()))
+        return [Source(image) for image in images] or [Source(path)]
+    return [Source(path)]
+
+
+def result_folders(sources: Sequence[Source], output: Path) -> list[Path]:
+    """Return the folder for the results of each image.
+
+    Images of one name get folders inside the output, named after as many of the folders that they
+    lie in as it takes to tell them apart.
+
+    Args:
+        sources: The images.
+        output: Folder for all of them.
+
+    Returns:
+        One folder an image.
+
+    Raises:
+        UserError: An image is listed twice.
+    """
+    names = Counter(source.name for source in sources)
+    folders = []
+    for source in sources:
+        if names[source.name] == 1:
+            folders.append(output)
+            continue
+        others = [s for s in sources if s.name == source.name]
+        if len({s.image.absolute() for s in others}) < len(others):
+            raise UserError(f'{source.image}: is listed twice, or as .nii and .nii.gz.')
+        parents = [list(s.image.absolute().parent.parts) for s in others]
+        depth = 1
+        while len({tuple(parts[-depth:]) for parts in parents}) < len(others):
+            depth += 1
+            if depth > max(map(len, parents)):
+                raise UserError(f'{source.image}: lies beside another image of its name.')
+        parts = source.image.absolute().parent.parts[-depth:]
+        folders.append(output.joinpath(*(part for part in parts if part != os.sep)))
+    return folders
+
+
+def _read_list(path: Path) -> list[Source]:
+    """Read a CSV list; SegSRGAN (2020, appendix A.3) has the images in the first column."""
+    try:
+        # Excel begins a file with a byte order mark, which is no part of the first column.
+        with path.open(newline='', encoding='utf-8-sig') as stream:
+            lines = [row for row in csv.reader(stream) if any(cell.strip() for cell in row)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f'{path}: cannot be read ({error}).') from error
+    names = [cell.strip() for cell in lines[0]] if lines else []
+    if 'image' not in names:
+        first = names[0] if names else ''
+        # unlike that of Path, this has False for a text that is no path at all
+        there = bool(first) and os.path.exists(path.parent / first)  # noqa: PTH110
+        if not first.lower().endswith(image_suffixes()) and not there:
+            raise UserError(
+                f'{path}: no column "image"; the first line must name the columns, or the first '
+                'column hold images.'
+            )
+        return [Source(path.parent / row[0].strip()) for row in lines]
+    guides = [name for name in names if name == 'guide' or name.startswith('guide_')]
+    found = []
+    for number, line in enumerate(lines[1:], start=1):
+        row = {name: cell.strip() for name, cell in zip(names, line, strict=False)}
+        if not row.get('image'):
+            raise UserError(f'{path}: row {number} names no image; mend the list.')
+        found.append(
+            Source(
+                path.parent / row['image'],
+                path.parent / row['mask'] if row.get('mask') else None,
+                tuple(path.parent / row[name] for name in guides if row.get(name)),
+            )
+        )
+    if not found:
+        raise UserError(f'{path}: lists no image.')
+    return found
