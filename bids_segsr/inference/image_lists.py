@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ from bids_segsr.imaging.nifti import image_suffixes
 from bids_segsr.inference.one_image import Source
 
 LIST = '.csv'
+
+logger = logging.getLogger(__name__)
 
 
 def listed_images(path: Path) -> list[Source]:
@@ -76,9 +79,11 @@ def _read_list(path: Path) -> list[Source]:
             lines = [row for row in csv.reader(stream) if any(cell.strip() for cell in row)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f'{path}: cannot be read ({error}).') from error
-    names = [cell.strip() for cell in lines[0]] if lines else []
+    if any('\0' in cell for row in lines for cell in row):
+        raise UserError(f'{path}: holds bytes that are no text; mend the list.')
+    names = [cell.strip().lower() for cell in lines[0]] if lines else []
     if 'image' not in names:
-        first = names[0] if names else ''
+        first = lines[0][0].strip() if lines else ''
         # unlike that of Path, this has False for a text that is no path at all
         there = bool(first) and os.path.exists(path.parent / first)  # noqa: PTH110
         if not first.lower().endswith(image_suffixes()) and not there:
@@ -86,10 +91,27 @@ def _read_list(path: Path) -> list[Source]:
                 f'{path}: no column "image"; the first line must name the columns, or the first '
                 'column hold images.'
             )
+        if any(cell.strip() for row in lines for cell in row[1:]):
+            logger.warning('%s: names no columns: only the first one is read', path)
         return [Source(path.parent / row[0].strip()) for row in lines]
+    twice = [name for name, count in Counter(names).items() if name and count > 1]
+    if twice:
+        raise UserError(f'{path}: the column {twice[0]} is there twice; leave one out.')
     guides = [name for name in names if name == 'guide' or name.startswith('guide_')]
+    unknown = [name for name in names if name and name not in ('image', 'mask', *guides)]
+    if unknown:
+        logger.warning(
+            '%s: columns that are not read: %s; known are image, mask, guide, guide_2 ...',
+            path,
+            ', '.join(unknown),
+        )
     found = []
     for number, line in enumerate(lines[1:], start=1):
+        if any(cell.strip() for cell in line[len(names) :]):
+            raise UserError(
+                f'{path}: row {number} has more cells than there are columns; put paths with a '
+                'comma in quotes.'
+            )
         row = {name: cell.strip() for name, cell in zip(names, line, strict=False)}
         if not row.get('image'):
             raise UserError(f'{path}: row {number} names no image; mend the list.')

@@ -93,6 +93,8 @@ def read_csv(path: str | Path, *, labelled: bool = False) -> list[Subject]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, 'strerror', None) or ' '.join(str(error).split())
         raise UserError(f'{path}: cannot be read ({reason}).') from None
+    if any('\0' in str(value) for row in rows for value in row.values()):
+        raise UserError(f'{path}: holds bytes that are no text; mend the list.')
     columns = {column: _column(column or '') for column in given}
     for needed in ('HR_image', *(['Label_image'] if labelled else []), 'Base'):
         if needed not in columns.values():
@@ -143,6 +145,8 @@ def check_subjects(subjects: Sequence[Subject], source: Path) -> None:
             )
         if subject.image is not None:
             same = images.setdefault(subject.image.resolve(), subject)
+            if same is not subject and same.split == subject.split:
+                logger.warning('%s: %s is listed twice, and counts twice', source, subject.image)
             if same.split != subject.split:
                 raise UserError(
                     f'{source}: {subject.image} is in {same.split} (subject {same.name}) and in '
