@@ -29,10 +29,13 @@ ALIKE = {
     'echo time': '0018|0081',
     'echo number': '0018|0086',
     'acquisition number': '0020|0012',
+    'slice thickness': '0018|0050',
 }
 """What all slices of one image share, and its tag."""
 
 POSITION, IMAGE_TYPE, MODALITY = '0020|0032', '0008|0008', '0008|0060'
+PATIENT = '0010|0020'
+EXTENSIONS = ('.dcm', '.ima')
 PHASES = {'P', 'PHASE', 'PHASE MAP'}
 THICKNESS, DISTANCE, PROMISED = '0018|0050', '0018|0088', '0020|1002'
 
@@ -114,14 +117,38 @@ def _slices(path: Path) -> list[str]:
             f'{path}: a single DICOM file; give the folder of the whole stack, '
             'or convert it with dcm2niix.'
         )
+    _check_all_read(path, {Path(name).name for name in names})
     return names
+
+
+def _check_all_read(path: Path, read: set[str]) -> None:
+    """Refuse a folder with a slice that cannot be read: at an end, none would miss it."""
+    for file in sorted(path.iterdir()):
+        if file.name in read or file.name.upper() == 'DICOMDIR' or not file.is_file():
+            continue
+        with file.open('rb') as stream:
+            begins = stream.read(132)
+        if file.suffix.lower() in EXTENSIONS or begins.endswith(b'DICM'):
+            raise ImageError(
+                f'{path}: {file.name} cannot be read as a slice of the series (damaged?); export '
+                'the series again, or take the file away.'
+            )
 
 
 def _tags(name: str) -> dict[str, str]:
     reader = sitk.ImageFileReader()
     reader.SetFileName(name)
     reader.ReadImageInformation()
-    wanted = (*ALIKE.values(), POSITION, IMAGE_TYPE, MODALITY, THICKNESS, DISTANCE, PROMISED)
+    wanted = (
+        *ALIKE.values(),
+        POSITION,
+        IMAGE_TYPE,
+        MODALITY,
+        PATIENT,
+        THICKNESS,
+        DISTANCE,
+        PROMISED,
+    )
     return {key: reader.GetMetaData(key).strip() for key in wanted if reader.HasMetaDataKey(key)}
 
 
@@ -171,6 +198,12 @@ def _check_alike(path: Path, tags: Sequence[dict[str, str]]) -> None:
     kinds = {own.get(IMAGE_TYPE, '') for own in tags}
     if any(PHASES & set(kind.upper().split('\\')) for kind in kinds):
         raise ImageError(f'{path}: phases, not intensities; give the magnitude images.')
+    if any('MOSAIC' in kind.upper().split('\\') for kind in kinds):
+        raise ImageError(
+            f'{path}: mosaics, many slices in one picture; convert them with dcm2niix.'
+        )
+    if len({own.get(PATIENT) for own in tags}) > 1:
+        raise ImageError(f'{path}: slices of several patients; {remedy}')
     if len(kinds) > 1:
         told = ', '.join(sorted(kind.replace('\\', '/') for kind in kinds))
         raise ImageError(f'{path}: slices of several images: their type is {told}; {remedy}')

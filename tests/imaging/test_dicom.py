@@ -91,6 +91,8 @@ def test_slices_that_lie_at_uneven_places(tmp_path):
         ({'0028|0030': '2\\2'}, 'pixel spacing'),
         ({'0008|0008': 'ORIGINAL\\PRIMARY\\P'}, 'phases'),
         ({'0008|0008': 'DERIVED\\SECONDARY\\ADC'}, 'type'),
+        ({'0018|0050': '5'}, 'slice thickness'),
+        ({'0010|0020': 'B'}, 'several patients'),
         ({}, 'same place'),
     ],
 )
@@ -102,6 +104,27 @@ def test_several_images_in_one_series(tmp_path, tags, words):
     folder = write(tmp_path / 'series', change=lambda _: base)
     write(folder, change=lambda _: {**base, **tags}, start=SHAPE[2])
     refused(folder, words)
+
+
+def test_mosaics_are_refused(tmp_path):
+    tags = {'0008|0008': 'ORIGINAL\\PRIMARY\\M\\MOSAIC'}
+    refused(write(tmp_path / 'series', change=lambda _: tags), 'mosaics')
+
+
+@pytest.mark.parametrize('size', [0, 900])
+def test_a_damaged_slice_at_the_end_is_named(tmp_path, size):
+    folder = write(tmp_path / 'series')
+    last = folder / f'IM{SHAPE[2] - 1:04d}.dcm'
+    last.write_bytes(last.read_bytes()[:size])
+    refused(folder, last.name)
+
+
+def test_other_files_beside_the_slices_do_no_harm(tmp_path):
+    folder = write(tmp_path / 'series')
+    (folder / 'notes.txt').write_text('x')
+    (folder / 'DICOMDIR').write_bytes(bytes(128) + b'DICM')
+    write(folder / 'inner', uid='1.2.9')
+    np.testing.assert_array_equal(load_scan(folder).data, data())
 
 
 def test_two_series_in_one_folder(tmp_path):
