@@ -69,13 +69,16 @@ def write_group(
     table = pd.DataFrame.from_records(records, columns=None if records else ['bids_name'])
     table = table.sort_values('bids_name', ignore_index=True)[_columns(list(table.columns))]
     people = participants(bids_dir, list(table['bids_name'])) if bids_dir else pd.DataFrame()
-    people = people.rename(columns={c: f'participant_{c}' for c in people if c in table})
+    units = column_units(bids_dir, list(map(str, people))) if bids_dir else {}
+    named = {str(c): f'participant_{c}' if c in table else str(c) for c in people}
+    people = people.rename(columns=named)
     ratings = read_ratings(root, modality)
     page = group_page(
         root,
         modality,
         _objects(table),
         people=_objects(people),
+        units={named[column]: unit for column, unit in units.items()},
         ratings=ratings,
         missing=missing,
     )
@@ -132,6 +135,20 @@ def participants(bids_dir: Path, names: Sequence[str]) -> pd.DataFrame:
         elif known.nunique() <= min(MOST_WORDS, len(names) / 2):
             kept[column] = table[column]
     return pd.DataFrame(kept, index=range(len(names)))
+
+
+def column_units(bids_dir: Path, columns: Sequence[str]) -> dict[str, str]:
+    """Return the units that `participants.json` tells of columns, where it tells any."""
+    try:
+        told = json.loads((bids_dir / 'participants.json').read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        return {}
+    found = {}
+    for column in columns:
+        entry = told.get(column) if isinstance(told, dict) else None
+        if isinstance(entry, dict) and isinstance(entry.get('Units'), str):
+            found[column] = entry['Units']
+    return found
 
 
 def _by_first_column(path: Path) -> dict[str, dict[str, str]]:

@@ -25,6 +25,7 @@ def group_page(
     records: Sequence[Mapping[str, Any]],
     *,
     people: Sequence[Mapping[str, Any]] = (),
+    units: Mapping[str, str] | None = None,
     ratings: Sequence[Mapping[str, Any]] = (),
     missing: Sequence[LeftOut] = (),
 ) -> str:
@@ -35,13 +36,14 @@ def group_page(
         modality: BIDS suffix of the images.
         records: QC record of each image.
         people: What is known of the participant of each image, in the same order.
+        units: Units of what is known of them, by column.
         ratings: See `rating.read_ratings`.
         missing: Images without a result.
 
     Returns:
         HTML that asks for nothing but the pictures beside it.
     """
-    facts = _facts(root, records, people, ratings)
+    facts = _facts(root, records, people, units or {}, ratings)
     return rendered(
         'group.html',
         modality=modality,
@@ -117,6 +119,7 @@ def _facts(
     root: Path,
     records: Sequence[Mapping[str, Any]],
     people: Sequence[Mapping[str, Any]],
+    units: Mapping[str, str],
     ratings: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     columns: list[dict[str, Any]] = []
@@ -160,7 +163,8 @@ def _facts(
         name, text = key.replace('_', ' '), 'From participants.tsv or sessions.tsv.'
         values.append(column)
         columns.append(
-            {'key': key, 'name': name, 'unit': '', 'text': text, 'group': 'Participant'}
+            {'key': key, 'name': name, 'unit': units.get(key, '')}
+            | {'text': text, 'group': 'Participant'}
             | {'number': numeric, 'low': None, 'high': None}
         )
     words: dict[str, list[str]] = defaultdict(list)

@@ -128,7 +128,11 @@ def test_ages_and_groups_are_joined(group: Path, tmp_path: Path) -> None:
         'session_id\tage\tscan_age\nses-02\t41.5\tn/a\n', encoding='utf-8'
     )
     tsv, page, *_ = write_group(group, 'T2w', bids_dir=raw)
+    assert {c['unit'] for c in facts(page)['columns'] if c['group'] == 'Participant'} == {''}
+    (raw / 'participants.json').write_text('{"age": {"Units": "week"}, "sex": {}, "name": 3}')
+    tsv, page, *_ = write_group(group, 'T2w', bids_dir=raw)
     told = facts(page)
+    assert next(c['unit'] for c in told['columns'] if c['key'] == 'age') == 'week'
     assert column(told, 'age') == [31, 41.5, 33, 34, 35, 36, 37, 38]
     assert column(told, 'sex') == ['M', 'F'] * 4
     assert 'name' not in [c['key'] for c in told['columns']], 'it may tell who somebody is'

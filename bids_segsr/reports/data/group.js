@@ -161,7 +161,7 @@
     context.textAlign = 'right';
     for (const t of ticks(y0, y1)) { context.beginPath(); context.moveTo(left, Y(t)); context.lineTo(width - right, Y(t)); context.stroke(); context.fillText(shown(t), left - 6, Y(t) + 4); }
     context.textAlign = 'center';
-    context.fillText(columns[a].name, (left + width - right) / 2, height - 6);
+    context.fillText(columns[a].name + (columns[a].unit ? ' (' + columns[a].unit + ')' : ''), (left + width - right) / 2, height - 6);
     const persons = new Map();
     has.forEach((i) => { const who = names[i].split('_')[0]; persons.set(who, [...(persons.get(who) || []), i]); });
     context.strokeStyle = '#9aa5b1';
