@@ -7,8 +7,8 @@ Every image goes the way of the workflow: thick slices, bias correction, brain m
 interpolation to the isotropic grid, network. Beside the network stand cubic B-spline interpolation
 and the same with five half steps of back-projection ("ibp"), which know no more than the slices.
 Slices of other kinds than back-projection assumes (`held_out.CONDITIONS`) are made of the first
-subject of each group. DIR holds `labels` and `images` as the training of the default model took
-them.
+subject of each group of brains. DIR holds `labels` and `images` as the training of the default
+model took them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from bids_segsr.imaging.resample import resample
 from bids_segsr.inference.predict import predict
 from bids_segsr.inference.processing import Processing
 from bids_segsr.simulation.tables import CLASSES
-from bids_segsr.zoo.card import ModelCard
+from bids_segsr.zoo.card import OTHER_SLICES, ModelCard
 from bids_segsr.zoo.feeding import interpolated
 from bids_segsr.zoo.find import DEFAULT_MODEL, load_model
 from bids_segsr.zoo.store import CARD_FILE, TrainedModel
@@ -219,7 +219,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for condition in args.conditions:
                 how = CONDITIONS[condition]
                 own_axis = case.axis is not None and how.axis != CONDITIONS[PLAIN].axis
-                if own_axis or (condition != PLAIN and f'{condition}, {case.group}' in seen):
+                known = f'{condition}, {case.group}' in seen or not case.masked
+                if own_axis or (condition != PLAIN and known):
                     continue
                 seen.add(f'{condition}, {case.group}')
                 if args.slice_mm:
@@ -232,11 +233,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with pd.option_context('display.max_columns', None, 'display.width', 250):
         print(summarise(table).round(3).T.to_string())
     if args.write_card:
-        held_out = card_scores(table)
-        scores = {'held_out': held_out, 'note': NOTE}
+        usual = table['condition'] == PLAIN
+        held_out, others = card_scores(table[usual]), card_scores(table[~usual])
+        scores = {'held_out': held_out, OTHER_SLICES: others, 'note': NOTE}
         kept = tuple(text for text in model.card.limitations if not text.startswith(NO_BETTER))
         card: ModelCard = dataclasses.replace(
-            model.card, scores=scores, limitations=(*no_better(held_out), *kept)
+            model.card, scores=scores, limitations=(*no_better([*held_out, *others]), *kept)
         )
         (model.path.parent / CARD_FILE).write_text(card.to_json(), encoding='utf-8')
 

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from bids_segsr.zoo.card import NORMALISATIONS
+from bids_segsr.zoo.card import NORMALISATIONS, OTHER_SLICES
 
 if TYPE_CHECKING:
     from bids_segsr.zoo.card import ModelCard
@@ -89,8 +89,8 @@ def _score_table(scores: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return label and line of each kind of images that a model was measured on."""
     rows = [
         row
-        for entries in scores.values()
-        if isinstance(entries, (list, tuple))
+        for key, entries in scores.items()
+        if key != OTHER_SLICES and isinstance(entries, (list, tuple))
         for row in entries
         if isinstance(row, Mapping) and 'on' in row
     ]

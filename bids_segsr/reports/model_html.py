@@ -9,6 +9,7 @@ from html import escape
 from typing import Any
 
 from bids_segsr.reports.page import formatted
+from bids_segsr.zoo.card import OTHER_SLICES
 
 _MEASURES = {'psnr': 'PSNR (dB)', 'ssim': 'SSIM'}
 
@@ -102,6 +103,7 @@ def model_html(card: Mapping[str, Any]) -> str:
 
 
 def _scores(scores: Mapping[str, Any]) -> str:
+    scores = {key: value for key, value in scores.items() if key != OTHER_SLICES}
     told = scores_told(scores)
     if not told:
         listed = _nested(scores)

@@ -30,6 +30,10 @@ NORMALISATIONS = {
 }
 """What networks expect of intensities."""
 
+OTHER_SLICES = 'other_slices'
+"""Key of the scores on slices of another kind than a model and its baselines take for granted: too
+many for a page that sums up."""
+
 INTERPOLATIONS = {'cubic': 3, 'linear': 1, 'zero-fill': 3}
 """How the images of a training came to the fine grid; the order of the spline that does it here.
 
