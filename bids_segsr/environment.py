@@ -42,12 +42,18 @@ def spare_cores() -> None:
     os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
 
 
-def set_threads(number: int) -> None:
-    """Bound the threads of torch and SimpleITK, which are imported."""
-    import SimpleITK as sitk
+def set_torch_threads(number: int) -> None:
+    """Bound the threads of torch alone: the last digits of N4 depend on SimpleITK's default."""
     import torch
 
     torch.set_num_threads(number)
+
+
+def set_threads(number: int) -> None:
+    """Bound the threads of torch and SimpleITK, which are imported."""
+    import SimpleITK as sitk
+
+    set_torch_threads(number)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(number)
 
 

@@ -16,6 +16,7 @@ from matplotlib.ticker import EngFormatter
 from bids_segsr.evaluation.pictures import Picture
 from bids_segsr.evaluation.scores import METRICS
 from bids_segsr.evaluation.systems import BICUBIC, IBP, LRTV, NEAREST, SPLINE, TRUTH, UNTRAINED
+from bids_segsr.files import complete
 
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000', '#F0E442')
 UNTRAINED_COLOURS = {
@@ -40,9 +41,13 @@ def save_figure(figure: Figure, out: Path, name: str) -> list[Path]:
         Both files.
     """
     png, svg = out / f'{name}.png', out / f'{name}.svg'
-    figure.savefig(png, dpi=130, metadata={'Software': None})
-    with matplotlib.rc_context({'svg.hashsalt': name, 'svg.fonttype': 'none'}):
-        figure.savefig(svg, metadata={'Date': None, 'Creator': None})
+    with complete(png) as part:
+        figure.savefig(part, dpi=130, metadata={'Software': None})
+    with (
+        complete(svg) as part,
+        matplotlib.rc_context({'svg.hashsalt': name, 'svg.fonttype': 'none'}),
+    ):
+        figure.savefig(part, metadata={'Date': None, 'Creator': None})
     return [png, svg]
 
 

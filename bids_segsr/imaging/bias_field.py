@@ -53,7 +53,8 @@ def bias_field(
         data: Image of three axes; voxels at or below zero are left out of the fit.
         affine: Voxel to RAS+ mm (4 x 4).
         mask: Where the field is fitted; by default Otsu's foreground.
-        threads: Threads of the fit; the result does not depend on it.
+        threads: Threads of the fit; the result does not depend on it, but, by some 1e-4, on
+            SimpleITK's global default, which steps within N4 take.
 
     Returns:
         float32 array, scaled so that the mean of image over field inside the mask is that of the

@@ -99,12 +99,12 @@ class BrainMask(SimpleInterface):
     output_spec = _BrainMaskOutputSpec
 
     def _run_interface(self, runtime: Bunch) -> Bunch:
-        from bids_segsr.environment import set_threads
+        from bids_segsr.environment import set_torch_threads
         from bids_segsr.imaging.volume import load_mask, load_volume, save_volume
         from bids_segsr.inference import steps
         from bids_segsr.inference.processing import Processing
 
-        set_threads(self.inputs.num_threads)
+        set_torch_threads(self.inputs.num_threads)
         scan = load_volume(self.inputs.in_file)
         existing = load_mask(self.inputs.mask_file, scan) if self.inputs.mask_file else None
         mask, method = steps.find_brain(

@@ -49,7 +49,7 @@ class SuperResolve(SimpleInterface):
     def _run_interface(self, runtime: Bunch) -> Bunch:
         import torch
 
-        from bids_segsr.environment import set_threads
+        from bids_segsr.environment import set_torch_threads
         from bids_segsr.exceptions import ModelError
         from bids_segsr.files import write_share
         from bids_segsr.imaging.volume import load_mask, load_volume, save_volume
@@ -57,7 +57,7 @@ class SuperResolve(SimpleInterface):
         from bids_segsr.inference.processing import Processing
         from bids_segsr.zoo.find import load_model
 
-        set_threads(self.inputs.num_threads)
+        set_torch_threads(self.inputs.num_threads)
         model = load_model(self.inputs.model)
         if model.card.to_json() != self.inputs.card_json:
             raise ModelError(f'{model.path}: the model changed during the run; start it again.')

@@ -55,11 +55,11 @@ def write_demo_dataset(root: Path, truth: np.ndarray, affine: np.ndarray) -> Non
             'DatasetType': 'raw',
         },
     }.items():
-        path.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
-    (root / 'README').write_text(
+        write_text(path, json.dumps(content, indent=2) + '\n')
+    write_text(
+        root / 'README',
         'The ICBM 152 2009 nonlinear average (Fonov et al. 2011), as nilearn carries it, degraded '
         'to 1 x 1 x 3 mm with a Gaussian slice profile and 1 % noise for a demonstration.\n',
-        encoding='utf-8',
     )
 
 

@@ -60,15 +60,15 @@ def write_model(folder: Path, kind: str) -> Path:
     return save_model(folder / kind, create(architecture, **options), card)
 
 
-def write_scan(folder: Path, kind: str) -> tuple[Path, Path | None]:
+def write_scan(folder: Path, kind: str, suffix: str) -> tuple[Path, Path | None]:
     """A stripped brain, or a head and its mask."""
     place = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in SHAPE), indexing='ij'))
     brain = (place**2).sum(0) < 0.75**2
     texture = 400 + 150 * np.sin(9 * place[0]) * np.cos(7 * place[1])
     outside = np.random.default_rng(0).uniform(20, 300, SHAPE) if kind == 'head' else 0
-    path = folder / 'sub-01_T2w.nii.gz'
+    path = folder / f'sub-01_{suffix}.nii.gz'
     save_volume(path, np.where(brain, texture, outside).astype(np.float32), AFFINE)
-    path.with_name('sub-01_T2w.json').write_text('{"SliceThickness": 2.4}', encoding='utf-8')
+    path.with_name(f'sub-01_{suffix}.json').write_text('{"SliceThickness": 2.4}', encoding='utf-8')
     if kind != 'head':
         return path, None
     return path, save_volume(folder / 'mask.nii.gz', brain, AFFINE)
@@ -107,23 +107,37 @@ def write_series(folder: Path, scan: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ('model', 'image', 'choices'),
+    ('model', 'image', 'suffix', 'form', 'choices'),
     [
-        ('cortex', 'stripped', {'threshold': 0.45, 'keep_largest': True}),
-        ('tissues', 'head', {'keep_largest': True}),
-        ('tissues', 'stripped', {'skull_strip': 'skip', 'blending': 'uniform'}),
-        ('image', 'head', {'resolution': 1.3}),
-        ('cortex', 'dicom', {}),
+        ('cortex', 'stripped', 'T2w', 'list', {'threshold': 0.45, 'keep_largest': True}),
+        ('tissues', 'head', 'T2w', 'table', {'keep_largest': True}),
+        ('tissues', 'stripped', 'T2w', 'folder', {'skull_strip': 'skip', 'blending': 'uniform'}),
+        ('image', 'head', 'T1w', 'file', {'resolution': 1.3}),
+        ('cortex', 'dicom', 'T2w', 'series', {}),
     ],
 )
 def test_app_and_predict_agree(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, image: str, choices: dict
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    model: str,
+    image: str,
+    suffix: str,
+    form: str,
+    choices: dict,
 ) -> None:
     folder = tmp_path / 'raw' / 'sub-01' / 'anat'
     folder.mkdir(parents=True)
-    path, mask = write_scan(folder, image)
+    path, mask = write_scan(folder, image, suffix)
     given = path
-    if image == 'dicom':
+    if form == 'folder':
+        given = folder
+    elif form == 'list':  # as in SegSRGAN: no header, the images first
+        given = tmp_path / 'list.csv'
+        given.write_text(f'{path},whatever\n', encoding='utf-8')
+    elif form == 'table':
+        given = tmp_path / 'table.csv'
+        given.write_text(f'image,mask\n{path},{mask}\n', encoding='utf-8')
+    elif form == 'series':
         # the App reads what a converter makes of the series
         given = write_series(tmp_path / 'series' / 'sub-01_T2w', path)
         converted = load_scan(given)
@@ -138,7 +152,7 @@ def test_app_and_predict_agree(
         model=str(trained),
         processing=Processing(**choices),
     )
-    entities = {'subject': '01', 'suffix': 'T2w', 'datatype': 'anat', 'extension': '.nii.gz'}
+    entities = {'subject': '01', 'suffix': suffix, 'datatype': 'anat', 'extension': '.nii.gz'}
     scan = Scan(path, entities, {'SliceThickness': 2.4}, mask)
     workflow = init_single_image_wf(
         settings,
@@ -155,7 +169,7 @@ def test_app_and_predict_agree(
 
     flags = [f'--{key.replace("_", "-")}={value}' for key, value in choices.items()]
     flags = [flag.removesuffix('=True') for flag in flags]
-    if mask is not None:
+    if mask is not None and form != 'table':
         flags += ['--mask', str(mask)]
     out = tmp_path / 'predict'
     told: list[str] = []
@@ -190,7 +204,7 @@ def test_app_and_predict_agree(
 
 
 def test_the_cortex_is_that_of_the_tissues(tmp_path: Path) -> None:
-    path, mask = write_scan(tmp_path, 'head')
+    path, mask = write_scan(tmp_path, 'head', 'T2w')
     trained = write_model(tmp_path, 'tissues')
     flags = ['--resolution', '1.2', '--patch-size', '24', '--device', 'cpu', '--no-report']
     for extra in ([], ['--keep-largest']):

@@ -83,8 +83,8 @@ class RunLog:
         """
         from PIL import Image
 
-        self.pictures.mkdir(exist_ok=True)
-        Image.fromarray(pixels).save(self.pictures / f'step-{step:08d}-{number}.png')
+        with complete(self.pictures / f'step-{step:08d}-{number}.png') as part:
+            Image.fromarray(pixels).save(part)
         self.writer.add_image(f'sample {number}', pixels, step, dataformats='HWC')
 
     def close(self) -> None:
