@@ -43,7 +43,7 @@ def spare_cores() -> None:
 
 
 def set_torch_threads(number: int) -> None:
-    """Bound the threads of torch alone: the last digits of N4 depend on SimpleITK's default."""
+    """Bound the threads of torch alone."""
     import torch
 
     torch.set_num_threads(number)
@@ -96,21 +96,36 @@ def seed_all(*numbers: int) -> None:
 
 
 @contextmanager
+def single_itk_thread() -> Iterator[None]:
+    """Let SimpleITK's global default be one thread for a while.
+
+    What filters run within themselves takes it, whatever number they are given: the last digits of
+    N4 would follow from the number of cores.
+    """
+    import SimpleITK as sitk
+
+    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
+
+
+@contextmanager
 def seeded(rng: np.random.Generator) -> Iterator[None]:
     """Seed torch's global source for a while; one thread, for their number changes the last bits.
 
     Args:
         rng: What the seed is drawn from.
     """
-    import SimpleITK as sitk
     import torch
 
-    threads = torch.get_num_threads(), sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
-    set_threads(1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
-        with torch.random.fork_rng(devices=[]):
+        with single_itk_thread(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(2**63 - 1)))
             yield
     finally:
-        torch.set_num_threads(threads[0])
-        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads[1])
+        torch.set_num_threads(threads)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import SimpleITK as sitk
 
+from bids_segsr.environment import single_itk_thread
 from bids_segsr.imaging.conform import slice_axis, spacing_of
 from bids_segsr.imaging.resample import from_sitk, to_sitk
 
@@ -53,8 +54,7 @@ def bias_field(
         data: Image of three axes; voxels at or below zero are left out of the fit.
         affine: Voxel to RAS+ mm (4 x 4).
         mask: Where the field is fitted; by default Otsu's foreground.
-        threads: Threads of the fit; the result does not depend on it, but, by some 1e-4, on
-            SimpleITK's global default, which steps within N4 take.
+        threads: Threads of the fit; the result does not depend on it.
 
     Returns:
         float32 array, scaled so that the mean of image over field inside the mask is that of the
@@ -73,11 +73,12 @@ def bias_field(
     n4 = sitk.N4BiasFieldCorrectionImageFilter()
     n4.SetMaximumNumberOfIterations(ITERATIONS)
     n4.SetNumberOfThreads(threads)
-    n4.Execute(
-        sitk.Shrink(image, shrink),
-        sitk.Shrink(to_sitk(foreground.astype(np.uint8), place), shrink),
-    )
-    log_field, _ = from_sitk(n4.GetLogBiasFieldAsImage(image))
+    with single_itk_thread():
+        n4.Execute(
+            sitk.Shrink(image, shrink),
+            sitk.Shrink(to_sitk(foreground.astype(np.uint8), place), shrink),
+        )
+        log_field, _ = from_sitk(n4.GetLogBiasFieldAsImage(image))
     field = np.exp(log_field)
     inside = data[foreground].astype(np.float64)
     field *= (inside / field[foreground]).mean() / inside.mean()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from geometry_phantoms import oblique_affine
 
 from bids_segsr.imaging.bias_field import bias_field
@@ -11,11 +12,15 @@ from bids_segsr.imaging.bias_field import bias_field
 SPACING = (1.0, 1.1, 3.0)
 
 
-@pytest.mark.parametrize('other', ['moved', 'turned', 'in single precision'])
-def test_place_and_digits_of_the_affine_do_not_matter(other: str) -> None:
+def phantom() -> np.ndarray:
     place = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in (40, 44, 16)), indexing='ij'))
     texture = 400 + 150 * np.sin(9 * place[0]) * np.cos(7 * place[1])
-    data = np.where((place**2).sum(0) < 0.75**2, texture, 0).round()
+    return np.where((place**2).sum(0) < 0.75**2, texture, 0).round()
+
+
+@pytest.mark.parametrize('other', ['moved', 'turned', 'in single precision'])
+def test_place_and_digits_of_the_affine_do_not_matter(other: str) -> None:
+    data = phantom()
     affine = oblique_affine(SPACING, (7, -4, 11))
     changed = {
         'moved': np.vstack([np.c_[affine[:3, :3], [17.3, -40, 8]], affine[3:]]),
@@ -23,3 +28,17 @@ def test_place_and_digits_of_the_affine_do_not_matter(other: str) -> None:
         'in single precision': affine.astype(np.float32).astype(float),
     }
     np.testing.assert_array_equal(bias_field(data, affine), bias_field(data, changed[other]))
+
+
+def test_threads_of_the_machine_do_not_matter() -> None:
+    default = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    affine, found = oblique_affine(SPACING, (7, -4, 11)), []
+    try:
+        for number in (1, 2, 5):
+            sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(number)
+            found.append(bias_field(phantom(), affine, threads=number))
+            assert sitk.ProcessObject.GetGlobalDefaultNumberOfThreads() == number
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(default)
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
