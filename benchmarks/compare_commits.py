@@ -38,7 +38,6 @@ SHRUNK = 0.65
 """Size of a newborn's head over that of an adult."""
 BIAS_MM = 20.0
 """Standard deviation of the blur that leaves a bias field."""
-FRONTS = ('predict', 'app')
 SIZES = {'adult': (1.0, 1.0), 'newborn': (SHRUNK, 0.5)}
 """Size of the head, and mm of the fine grid."""
 

@@ -48,8 +48,6 @@ from bids_segsr.zoo.store import file_sha256
 
 SURFACES = 'surfaces'
 MEASURES = ('ncc', 'euler', 'piqe', 'niqe', 'seconds')
-ARTICLE_STEPS = (30, 50, 80, 128)
-"""SegSRGAN 2020, Table 6."""
 
 
 @dataclass(frozen=True)

@@ -38,36 +38,34 @@ class Metric:
     Attributes:
         label: Heading.
         digits: Behind the point.
-        better: 1 where higher is better, -1 where lower is, 0 where neither is said.
     """
 
     label: str
     digits: int
-    better: int
 
 
 METRICS = {
-    'psnr': Metric('PSNR (dB)', 2, 1),
-    'ssim': Metric('SSIM', 4, 1),
-    'nrmse': Metric('NRMSE', 4, -1),
-    'psnr_slices': Metric('PSNR by slice (dB)', 2, 1),
-    'ssim_slices': Metric('SSIM by slice', 4, 1),
-    'nrmse_slices': Metric('NRMSE by slice', 4, -1),
-    'piqe': Metric('PIQE', 2, -1),
-    'niqe': Metric('NIQE', 2, -1),
-    'm_h': Metric('M_h', 4, -1),
-    'parcel_dice': Metric('Parcel Dice', 4, 1),
-    'parcel_jaccard': Metric('Parcel Jaccard', 4, 1),
-    'dice': Metric('Dice', 3, 1),
-    'jaccard': Metric('Jaccard', 3, 1),
-    'hd95': Metric('HD95 (mm)', 2, -1),
-    'asd': Metric('ASD (mm)', 3, -1),
-    'ncc': Metric('NCC', 2, -1),
-    'ncc6': Metric('NCC, 6-connected', 2, -1),
-    'euler': Metric('Euler number', 1, 0),
-    'seconds': Metric('Time (s)', 2, -1),
-    'cpu_seconds': Metric('CPU time (s)', 2, -1),
-    'parameters': Metric('Parameters', 0, -1),
+    'psnr': Metric('PSNR (dB)', 2),
+    'ssim': Metric('SSIM', 4),
+    'nrmse': Metric('NRMSE', 4),
+    'psnr_slices': Metric('PSNR by slice (dB)', 2),
+    'ssim_slices': Metric('SSIM by slice', 4),
+    'nrmse_slices': Metric('NRMSE by slice', 4),
+    'piqe': Metric('PIQE', 2),
+    'niqe': Metric('NIQE', 2),
+    'm_h': Metric('M_h', 4),
+    'parcel_dice': Metric('Parcel Dice', 4),
+    'parcel_jaccard': Metric('Parcel Jaccard', 4),
+    'dice': Metric('Dice', 3),
+    'jaccard': Metric('Jaccard', 3),
+    'hd95': Metric('HD95 (mm)', 2),
+    'asd': Metric('ASD (mm)', 3),
+    'ncc': Metric('NCC', 2),
+    'ncc6': Metric('NCC, 6-connected', 2),
+    'euler': Metric('Euler number', 1),
+    'seconds': Metric('Time (s)', 2),
+    'cpu_seconds': Metric('CPU time (s)', 2),
+    'parameters': Metric('Parameters', 0),
 }
 """Everything that can be asked for; times and parameters are always noted."""
 
