@@ -133,6 +133,14 @@ DICTIONARY = (
         0.5, None,
     ),
     Entry(
+        'tissue_contrast', 'Contrast inside the brain', '',
+        'Standard deviation inside the brain mask, less that of the noise, over the median; heads '
+        'have 0.12 to 0.4, newborns with hardly any contrast 0.06, a uniform phantom up to 0.03.',
+        SCAN_QUALITY,
+        0.04, None,
+        'Inside the brain mask there are no tissues that differ, as in a phantom: contrast',
+    ),
+    Entry(
         'stripes', 'Stripes', '',
         'Share by which odd slices are brighter or darker than even ones, as interleaved slices '
         'that saturate each other are: the stripes go through the result.', SCAN_QUALITY,

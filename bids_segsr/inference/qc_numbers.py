@@ -149,6 +149,7 @@ def _scan_signs(
         return {}
     found = {
         'snr': scan_quality.snr(scan, brain, axis),
+        'tissue_contrast': scan_quality.tissue_contrast(scan, brain, axis),
         'stripes': scan_quality.stripes(scan, brain, axis),
         'slice_shift_mm': scan_quality.slice_shift_mm(scan, brain, axis, corrected.spacing),
     }

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from bids_segsr.inference.verdict import FAILED, LOOK, USABLE, judge, judge_all
 
@@ -41,6 +42,11 @@ def test_a_plain_adult_is_usable() -> None:
         ({'brain_at_border': 0.4}, LOOK, 'out of the field of view'),
         ({'brain_pieces': 2}, LOOK, 'in pieces: 2, expected 1'),
         ({'brain_brightness': 0.2}, LOOK, 'where the scan is dark'),
+        (
+            {'tissue_contrast': 0.01},
+            LOOK,
+            'phantom: contrast: 0.01, expected 0.04 or more',
+        ),
         ({'cerebellum_volume_ml': 0.0}, LOOK, 'next to no cerebellum: 0 mL, expected 0.3 or more'),
         ({'largest_share': 0.5}, LOOK, 'cortex is in pieces'),
         ({'fidelity_nrmse': 0.4}, LOOK, 'does not agree with the scan'),
@@ -140,11 +146,12 @@ def test_record_of_an_image_holds_what_it_is_judged_by() -> None:
     rng = np.random.default_rng(0)
     scan = rng.uniform(90, 110, ball.shape).astype(np.float32)
     scan[ball] *= 2
+    scan[ball & (i % 8 < 4)] *= 1.2
     none, some = np.zeros(ball.shape), np.full(ball.shape, 0.1)
     record = record_of(ball, scan, entropy=some, disagreement=none)
     assert record['brain_volume_ml'] == pytest.approx(4 / 3 * np.pi * 16**3 * 8 / 1000, rel=0.02)
     assert record['brain_solidity'] == pytest.approx(0.93, abs=0.04)
-    assert record['brain_brightness'] == pytest.approx(2, rel=0.02)
+    assert record['brain_brightness'] == pytest.approx(2.2, rel=0.02)
     assert (record['brain_at_border'], record['brain_pieces']) == (0, 1)
     assert record['entropy_mean'] == pytest.approx(0.1)
     assert 'disagreement_mean' not in record  # of one patch it says nothing
@@ -156,6 +163,22 @@ def test_record_of_an_image_holds_what_it_is_judged_by() -> None:
     cut = ball & (k < 24)
     assert judge(record_of(cut[:, :, :24], scan[:, :, :24])).word == LOOK
     assert 'brain_solidity' not in record_of(np.ones_like(ball), scan, 'skipped')
+
+
+def test_a_uniform_phantom_is_no_brain_and_a_newborn_of_hardly_any_contrast_is_one() -> None:
+    """A ball of 1,490 mL, and a brain of that size whose tissues lie 7 % apart."""
+    index = np.indices((80, 80, 80)) - 39.5
+    ball = (index**2).sum(0) < 35.4**2
+    rng = np.random.default_rng(0)
+    phantom = np.where((index**2).sum(0) < 40**2, 1000.0, 0)
+    grain = np.abs(rng.normal(0, 20, ball.shape))
+    uniform = record_of(ball, (phantom + grain).astype(np.float32))
+    assert uniform['brain_volume_ml'] == pytest.approx(1490, rel=0.01)
+    assert judge(uniform).word == LOOK
+    assert 'no tissues that differ' in judge(uniform).reasons[0]
+    tissues = ndimage.gaussian_filter(rng.normal(size=ball.shape), 2)
+    faint = phantom * (1 + 0.07 * tissues / tissues.std()) + grain
+    assert judge(record_of(ball, faint.astype(np.float32))).word == USABLE
 
 
 def test_volumes_of_all_tissues_are_told() -> None:

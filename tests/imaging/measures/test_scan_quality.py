@@ -49,6 +49,23 @@ def test_contrast_as_it_is_defined() -> None:
     assert np.isnan(scan_quality.cnr(image, grey & white, white, 5.0))
 
 
+@pytest.mark.parametrize('axis', [0, 1, 2])
+@pytest.mark.parametrize('noise', [1.0, 6.0])
+def test_contrast_of_tissues_is_what_noise_leaves(brain, axis, noise) -> None:
+    rng = np.random.default_rng(4)
+    layers = np.indices(SHAPE)[0] // 5 % 2 * 12.0  # halves of 94 and 106: 6 % of the mean
+    grain = rng.normal(0, noise, SHAPE)
+    moved, uniform, inside = (
+        np.moveaxis(x, 2, axis) for x in (94 + layers + grain, 100 + grain, brain)
+    )
+    if noise == 1.0:  # two narrow peaks, 12 apart, over the 2.563 of a normal distribution
+        found = scan_quality.tissue_contrast(moved, inside, axis)
+        assert found == pytest.approx(0.12 / 2.563, rel=0.3)
+    assert scan_quality.tissue_contrast(moved, inside, axis) > 0.04
+    assert scan_quality.tissue_contrast(uniform, inside, axis) < 0.02
+    assert np.isnan(scan_quality.tissue_contrast(moved, np.zeros_like(inside), axis))
+
+
 @pytest.mark.parametrize('share', [0.0, 0.02, 0.1])
 def test_slices_that_are_brighter_in_turn(scan, brain, share) -> None:
     striped = scan * (1 + 0.03 * np.arange(SHAPE[2]))  # a slope is no stripe
