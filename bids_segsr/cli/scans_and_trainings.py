@@ -85,11 +85,14 @@ def add_trainings_parser(commands: argparse._SubParsersAction[argparse.ArgumentP
     parser = commands.add_parser(
         'trainings',
         help='curves of several trainings in one plot (SegSRGAN, Figure 14)',
-        description='Draws PSNR and Dice of several runs of segsr train against their epochs.',
+        description='Draws PSNR and Dice of several runs of segsr train.',
     )
     parser.set_defaults(func=_trainings)
     parser.add_argument('runs', nargs='+', metavar='[NAME=]DIR', help='folders of segsr train')
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='for the figure')
+    parser.add_argument(
+        '--against', choices=('epoch', 'minutes', 'step'), default='epoch', help='(default: epoch)'
+    )
 
 
 def _scans(arguments: argparse.Namespace) -> int:
@@ -158,7 +161,8 @@ def _trainings(arguments: argparse.Namespace) -> int:
         if not rows:
             raise UserError(f'{folder}: holds no run of segsr train; give its folder.')
         runs[name] = rows
-    for path in save_figure(draw_trainings(runs), make_folder(arguments.out), 'trainings'):
+    figure = draw_trainings(runs, arguments.against)
+    for path in save_figure(figure, make_folder(arguments.out), 'trainings'):
         print(path)
     return 0
 

@@ -104,11 +104,14 @@ def draw_robustness(rows: pd.DataFrame, metrics: Sequence[str]) -> Figure:
     return figure
 
 
-def draw_trainings(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
+def draw_trainings(
+    runs: Mapping[str, Sequence[Mapping[str, float]]], against: str = 'epoch'
+) -> Figure:
     """Dice and PSNR of several trainings against their epochs (SegSRGAN 2020, Figure 14).
 
     Args:
         runs: Name to the rows of its table (`training.loop.run_log.read_log`).
+        against: Column of the table: 'epoch', 'minutes' or 'step'.
 
     Returns:
         One plot: PSNR in red on the left, Dice in blue on the right, a line style a training.
@@ -120,12 +123,12 @@ def draw_trainings(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
         for ax, key, label, colour in (
             (left, 'psnr', 'PSNR', COLOURS[1]), (right, 'dice', 'Dice', COLOURS[0]),
         ):  # fmt: skip
-            known = [(row['epoch'], row[key]) for row in rows if np.isfinite(row.get(key, np.nan))]
+            known = [(row[against], row[key]) for row in rows if np.isfinite(row.get(key, np.nan))]
             if known:
                 ax.plot(*zip(*known, strict=True), color=colour, ls=dash, label=f'{label}, {name}')
-    left.set(xlabel='Epoch', ylabel=METRICS['psnr'].label)
+    left.set(ylabel=METRICS['psnr'].label)
     right.set(ylabel='Dice', ylim=(0, 1))
-    _finish(figure, [left, right], 'Epoch')
+    _finish(figure, [left, right], against.capitalize(), columns=2)
     return figure
 
 
@@ -294,14 +297,18 @@ def _panels(number: int, lines: int = 1) -> tuple[Figure, list[Any]]:
     return figure, axes[: number * lines]
 
 
-def _finish(figure: Figure, axes: Sequence[Any], label: str) -> None:
+def _finish(figure: Figure, axes: Sequence[Any], label: str, columns: int = 4) -> None:
     entries: dict[str, Any] = {}
     for ax in axes:
         ax.set_xlabel(label)
         handles, names = ax.get_legend_handles_labels()
         entries |= dict(zip(names, handles, strict=True))
     figure.legend(
-        list(entries.values()), list(entries), loc='outside lower center', ncols=4, fontsize=8
+        list(entries.values()),
+        list(entries),
+        loc='outside lower center',
+        ncols=columns,
+        fontsize=8,
     )
 
 

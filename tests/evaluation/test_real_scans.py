@@ -53,6 +53,17 @@ def test_curves_of_several_trainings():
     assert styles['PSNR, with GAN'] == styles['Dice, with GAN'] != styles['PSNR, without']
 
 
+def test_curves_against_minutes_and_nothing_is_cut_off():
+    rows = [{'epoch': 0, 'minutes': 2.0, 'psnr': 20.0, 'dice': 0.1}]
+    runs = {f'a training of a rather long name, {n}': rows for n in range(4)}
+    figure = draw_trainings(runs, 'minutes')
+    figure.draw_without_rendering()
+    assert {line.get_xdata()[0] for ax in figure.axes for line in ax.get_lines()} == {2.0}
+    (legend,) = figure.legends
+    drawn, whole = legend.get_window_extent(), figure.bbox
+    assert whole.x0 <= drawn.x0 and drawn.x1 <= whole.x1
+
+
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     torch.manual_seed(0)
