@@ -18,6 +18,14 @@ FAR_BEYOND = 1000.0
 MOST_BEYOND = 1e-3
 """Share of such voxels that are clipped; more are no accident."""
 
+ALONE = 5.0
+"""Times the brightest voxels that are not single: beyond, a single voxel is no signal. Scans of
+heads of adults, fetuses and newborns have up to 2.8."""
+
+SINGLE = (10, 1e-5)
+"""So many voxels, or that share of them where it is more, are single. Any head, however little of
+the image it fills, has more that are about as bright as its brightest."""
+
 MAGNITUDES = (1e-15, 1e15)
 """Of the brightest voxel: sums of squares in float32 hold nothing smaller or larger."""
 
@@ -62,7 +70,10 @@ def settle(data: np.ndarray) -> tuple[np.ndarray, list[str]]:
     than 1 % of the voxels is noise, or swings of an interpolation, and becomes 0. More is an
     offset, and all intensities are shifted by it; but a background that lies further below a brain
     without negative values than that brain spans is a filling (-1000), and the brain stays.
-    Single voxels more than a thousand times as bright as the 99th percentile are clipped to that.
+    Single voxels more than a thousand times as bright as the 99th percentile are clipped to that,
+    and ten voxels or fewer (of a million or less) that are more than five times as bright as the
+    brightest of all others to those: a network that divides by the maximum would see next to
+    nothing.
 
     Args:
         data: Finite intensities of three axes, not all alike.
@@ -206,11 +217,33 @@ def _clipped(data: np.ndarray, warnings: list[str]) -> np.ndarray:
             f'99th percentile ({usual:.3g}).'
         )
         data = np.where(beyond, np.sign(data) * np.float32(usual), data)
-        brightest = float(np.abs(data).max())
+    data = _despiked(data, warnings)
+    brightest = float(np.abs(data).max())
     least, most = MAGNITUDES
     if not least <= brightest <= most:
         raise ValueError(f'intensities up to {brightest:.3g} (outside {least:g} to {most:g})')
     return data
+
+
+def _despiked(data: np.ndarray, warnings: list[str]) -> np.ndarray:
+    """Clip single voxels that are far brighter than all others to the brightest of those."""
+    magnitude = np.abs(data).ravel()
+    least, share = SINGLE
+    rank = max(least, int(share * magnitude.size))
+    if rank >= magnitude.size:
+        return data
+    others = float(np.partition(magnitude, -1 - rank)[-1 - rank])
+    spikes = np.abs(data) > ALONE * others
+    if not others or not spikes.any():
+        return data
+    # of the single ones, those that are not spikes are signal
+    others = float(magnitude[~spikes.ravel()].max())
+    warnings.append(
+        f'{int(spikes.sum())} of {magnitude.size} voxels, up to {float(magnitude.max()):.3g}, are '
+        f'{float(magnitude[spikes.ravel()].min()) / others:.3g} times or more as bright as all '
+        f'others: clipped to the brightest of those ({others:.3g}).'
+    )
+    return np.where(spikes, np.sign(data) * np.float32(others), data)
 
 
 def _shifted(values: np.ndarray, warnings: list[str]) -> np.ndarray:

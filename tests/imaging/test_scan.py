@@ -8,6 +8,7 @@ import pytest
 
 from bids_segsr.exceptions import ImageError
 from bids_segsr.imaging.brain_mask import foreground_mask, is_skull_stripped
+from bids_segsr.imaging.intensities import settle
 from bids_segsr.imaging.volume import load_scan
 
 SHAPE = (48, 48, 10)
@@ -210,6 +211,33 @@ def test_a_voxel_that_is_no_signal_is_clipped(path, value, scan):
     rest[20, 20, 5] = False
     if value > 0:
         np.testing.assert_allclose(read.data[rest], data[rest], atol=1e-3)
+
+
+@pytest.mark.parametrize('times', [10, 100, 900])
+@pytest.mark.parametrize('count', [1, 3])
+@pytest.mark.parametrize('scan', [phantom, head])
+def test_single_voxels_far_brighter_than_all_others_are_clipped(path, times, count, scan):
+    data = scan()
+    brightest = data.max()
+    at = (20, slice(20, 20 + count), 5)
+    data[at] = times * brightest
+    read = load_scan(write(path, data))
+    assert len(read.warnings) == 1
+    assert f'{count} of ' in read.warnings[0]
+    assert f'up to {float(data.max()):.3g}, are {times} times' in read.warnings[0]
+    assert read.data.max() == pytest.approx(brightest)
+    rest = np.ones(SHAPE, bool)
+    rest[at] = False
+    np.testing.assert_allclose(read.data[rest], data[rest], atol=1e-3)
+
+
+def test_a_head_that_fills_little_of_a_noisy_image_keeps_its_intensities():
+    rng = np.random.default_rng(0)
+    data = np.abs(rng.normal(0, 2, (100, 100, 40))).astype(np.float32)
+    data[48:52, 48:52, 19:21] = 4000 + 200 * rng.random((4, 4, 2))  # 32 of 400,000 voxels
+    settled, warnings = settle(data)
+    assert warnings == []
+    np.testing.assert_array_equal(settled, data)
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
