@@ -14,6 +14,9 @@ from nibabel.spatialimages import HeaderDataError
 SHEAR_TOLERANCE = 1e-4
 """Largest cosine between two voxel axes that still counts as orthogonal."""
 
+ROUNDED_SHEAR = 1e-6
+"""Largest cosine between two voxel axes that single precision leaves of orthogonal ones."""
+
 NOTABLE_SHEAR = 0.05
 """Cosine between two voxel axes (3 degrees) from which sizes are in doubt."""
 
@@ -247,6 +250,18 @@ def _scaled(affine: np.ndarray, unit: float) -> np.ndarray:
     return np.diag([unit, unit, unit, 1.0]) @ affine
 
 
+def as_stored(affine: np.ndarray) -> np.ndarray:
+    """Round an affine to what a NIfTI header holds of it, single precision.
+
+    What is computed on a grid then does not depend on whether the grid was written to a file and
+    read on the way.
+
+    Args:
+        affine: Voxel to RAS+ mm (4 x 4), axes orthogonal.
+    """
+    return affine.astype(np.float32).astype(float)
+
+
 def to_canonical(data: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Reorder and flip the axes so that they run closest to right, anterior, superior.
 
@@ -278,6 +293,8 @@ def _is_sheared(affine: np.ndarray | None, tolerance: float = SHEAR_TOLERANCE) -
 
 
 def _orthogonalise(affine: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    if not _is_sheared(affine, ROUNDED_SHEAR):
+        return affine  # what was written by us is read as it was
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     u, _, vt = np.linalg.svd(affine[:3, :3] / lengths)
     mended = np.eye(4)

@@ -18,7 +18,7 @@ from bids_segsr.exceptions import ImageError
 from bids_segsr.imaging.back_projection import Slices, interpolated_back_projection
 from bids_segsr.imaging.bias_field import correct_bias_field
 from bids_segsr.imaging.components import keep_largest_component, topology
-from bids_segsr.imaging.conform import acquired_axis, slice_axis, spacing_of
+from bids_segsr.imaging.conform import acquired_axis, as_stored, slice_axis, spacing_of
 from bids_segsr.imaging.measures import scan_quality
 from bids_segsr.imaging.measures.fidelity import fidelity
 from bids_segsr.imaging.resample import (
@@ -106,7 +106,8 @@ def conform(path: str | Path, mem_gb: float | None = None) -> Volume:
     Raises:
         ImageError: It cannot be processed; names the file.
     """
-    return load_scan(path, mem_gb)
+    scan = load_scan(path, mem_gb)
+    return replace(scan, affine=as_stored(scan.affine))
 
 
 def settle(
@@ -214,6 +215,7 @@ def interpolate(corrected: Volume, brain: np.ndarray, processing: Processing) ->
     """
     resolution = processing.resolution or auto_resolution(corrected.spacing)
     grid = isotropic_grid(corrected.data.shape, corrected.affine, resolution)
+    grid = Grid(grid.shape, as_stored(grid.affine))
     inside = resample_mask(brain, corrected.affine, grid)
     image = resample(corrected.data, corrected.affine, grid)
     return Fine(np.where(inside, image, np.float32(0)), inside, grid.affine)
