@@ -68,7 +68,7 @@ def init_figures_wf(
             {'qc': 'qc_file', 'scan': 'scan_file', 'superresolved': 'fine_file'},
         ),
         'superresolution': (
-            BeforeAfterReport(before_label='interpolated', after_label='super-resolved'),
+            BeforeAfterReport(before_label='Interpolated', after_label='Super-resolved'),
             {
                 'interpolated': 'before',
                 'superresolved': 'after',
@@ -94,7 +94,7 @@ def init_figures_wf(
     }
     if corrected:
         figures['n4'] = (
-            BeforeAfterReport(before_label='acquired', after_label='bias-corrected'),
+            BeforeAfterReport(before_label='Acquired', after_label='Bias-corrected'),
             {'scan': 'before', 'preproc': 'after', 'brain_mask': 'mask_file'},
         )
     if masked:
