@@ -7,7 +7,8 @@
 
 Jobs: the halves of `tissue-unet`, `tissues` and `intensity`; `tissues-newborn`, the half for the
 tissues that sees newborns in T2w alone; `segsrgan` and `segsrgan-twin`, the recipe
-`segsrgan-newborn` with and without its adversarial term; `brain-mask`. Each is a process of its
+`segsrgan-newborn` with and without its adversarial term, `segsrgan-finish`, the last minutes of
+the twin (weights averaged, the rate falling to nothing); `brain-mask`. Each is a process of its
 own: on a GPU they run beside each other, on a CPU one after the other on a core each
 (`OMP_NUM_THREADS=1`). Halves that are trained apart learn as much as both at once and need not
 wait for each other. DIR holds `labels`, `images` and `heads` as the recipes say. A run that was
@@ -47,7 +48,8 @@ from bids_segsr.zoo.store import TrainedModel, save_model
 PAIR, NEWBORN = 'default-model', 'segsrgan-newborn'
 TISSUES = ('tissues', 'tissues-newborn')
 HALVES = (*TISSUES, 'intensity')
-JOBS = (*HALVES, 'segsrgan', 'segsrgan-twin', 'brain-mask')
+JOBS = (*HALVES, 'segsrgan', 'segsrgan-twin', 'segsrgan-finish', 'brain-mask')
+IN_BF16 = (*HALVES, 'segsrgan-finish')
 STRIDE = 7
 """Every so many voxels calibrate."""
 RATES = {'tissues': 7e-4, 'tissues-newborn': 7e-4, 'intensity': 6e-4}
@@ -66,16 +68,24 @@ def recipe_of(job: str, minutes: float, batch: int, device: str) -> Recipe:
         recipe = _half(job)
     else:
         recipe = read_recipe('brain-mask' if job == 'brain-mask' else NEWBORN)
-    if job == 'segsrgan-twin':
+    if job in ('segsrgan-twin', 'segsrgan-finish'):
         loss = dataclasses.replace(recipe.loss, adversarial_weight=0.0)
         recipe = dataclasses.replace(recipe, loss=loss, critic=None)
     schedule = dataclasses.replace(
         recipe.schedule,
         minutes=minutes,
         batch_size=batch,
-        precision='bf16' if job in HALVES and device == 'cpu' else 'fp32',
+        precision='bf16' if job in IN_BF16 and device == 'cpu' else 'fp32',
     )
-    return dataclasses.replace(recipe, schedule=schedule)
+    recipe = dataclasses.replace(recipe, schedule=schedule)
+    if job != 'segsrgan-finish':
+        return recipe
+    return dataclasses.replace(
+        recipe,
+        schedule=dataclasses.replace(schedule, ema=0.99),
+        rates=dataclasses.replace(recipe.rates, schedule='cosine'),
+        validation=dataclasses.replace(recipe.validation, every_steps=150),
+    )
 
 
 def _half(job: str) -> Recipe:

@@ -106,9 +106,10 @@ CONTRASTS: dict[str, dict[str, float]] = {
             *(0.45, 0.35, 0.60, 0.20),
             *(1.00, 0.97, 0.48, 0.76, 0.48, 0.52, 0.44, 0.55, 0.46),
         ),
+        # the cores of the tissues of three of these newborns, T1w: hardly a contrast, CSF not dark
         'newborn-T1w': (
             *(0.45, 0.40, 0.80, 0.20),
-            *(0.20, 0.18, 0.64, 0.56, 0.68, 0.66, 0.66, 0.70, 0.72),
+            *(0.44, 0.46, 0.64, 0.575, 0.66, 0.64, 0.63, 0.645, 0.69),
         ),
     }.items()
 }

@@ -57,6 +57,7 @@ def test_list_for_programs(run, models):
         'brain-mask',
         'first',
         'second',
+        'segsrgan-newborn',
         'segsrgan-synth',
         'tissue-unet-newborn',
     ]

@@ -76,6 +76,7 @@ def test_models_are_found_by_name(folder, monkeypatch):
     assert list(card_paths()) == [
         DEFAULT_MODEL,
         BRAIN_MASK_MODEL,
+        'segsrgan-newborn',
         'segsrgan-synth',
         'tiny',
         'tissue-unet-newborn',
@@ -152,6 +153,7 @@ def test_folder_or_weights_without_card_are_refused(folder):
     [
         (DEFAULT_MODEL, 10),
         ('tissue-unet-newborn', 10),
+        ('segsrgan-newborn', 2),
         ('segsrgan-synth', 2),
         (BRAIN_MASK_MODEL, 2),
     ],
