@@ -12,7 +12,7 @@ import numpy as np
 from bids_segsr.inference.qc import QUANTITIES
 from bids_segsr.inference.verdict import USABLE
 from bids_segsr.reports.cohort import OUTLIER_Z, SMALLEST_GROUP, Distribution
-from bids_segsr.reports.missing_results import LeftOut, left_out_html
+from bids_segsr.reports.missing_results import LeftOut
 from bids_segsr.reports.page import data_text, formatted, rendered
 
 MOST_REPEATS = 100
@@ -49,8 +49,7 @@ def group_page(
         modality=modality,
         css=data_text('group.css'),
         script=data_text('group.js'),
-        left_out=left_out_html(missing),
-        number_left_out=len(missing),
+        missing=missing,
         facts=facts,
         marked=len(records) >= SMALLEST_GROUP,
         smallest=SMALLEST_GROUP,

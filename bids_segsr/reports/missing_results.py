@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 from bids_segsr.reports.run_errors import Problem, read_problems
@@ -63,24 +62,6 @@ def left_out(root: Path, bids_dir: Path, modality: str) -> list[LeftOut]:
             unknown = LeftOut(label, STOPPED if started else NOT_STARTED)
             found.append(earlier.get(label, unknown))
     return sorted(found, key=lambda item: (item.image, item.message))
-
-
-def left_out_html(items: Sequence[LeftOut]) -> str:
-    """Return a section that lists the images, or says that there are none."""
-    if not items:
-        return ''
-    rows = ''.join(
-        f'<tr><th scope="row">{escape(item.image)}</th><td>{escape(item.message)}</td></tr>'
-        for item in items
-    )
-    return (
-        '<section class="step" id="left-out"><h2>Left out</h2>'
-        f'<p class="alert alert-danger" role="alert">{len(items)} '
-        f'{"image or step is" if len(items) == 1 else "images or steps are"} '
-        'without a result.</p>'
-        '<div class="scroller"><table class="table table-sm"><thead><tr><th scope="col">Image</th>'
-        f'<th scope="col">Why</th></tr></thead><tbody>{rows}</tbody></table></div></section>'
-    )
 
 
 def left_out_tsv(items: Sequence[LeftOut]) -> str:

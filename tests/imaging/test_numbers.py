@@ -1,4 +1,4 @@
-"""Metrics, topology, bias field and brain mask against closed forms and other implementations."""
+"""Metrics, bias field and brain mask against closed forms and other implementations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from bids_segsr.imaging.bias_field import correct_bias_field
 from bids_segsr.imaging.brain_mask import foreground_mask, is_skull_stripped
-from bids_segsr.imaging.components import bounding_box, keep_largest_component, topology
 from bids_segsr.imaging.measures.metrics import correlation, dice, nrmse, psnr, ssim
 
 
@@ -52,33 +51,6 @@ def ball(radius, shape=(24, 24, 24)):
     return (index**2).sum(0) <= radius**2
 
 
-def test_topology_of_known_shapes():
-    solid = topology(ball(8))
-    assert (solid.components, solid.holes, solid.euler_number) == (1, 0, 1)
-    shell = topology(ball(8) & ~ball(4))
-    assert (shell.components, shell.holes, shell.euler_number) == (1, 1, 2)
-    torus = np.zeros((9, 9, 5), dtype=bool)
-    torus[1:8, 1:8, 2] = True
-    torus[3:6, 3:6, 2] = False
-    ring = topology(torus)
-    assert (ring.components, ring.holes, ring.euler_number) == (1, 0, 0)
-    two = ball(5)
-    two[0:2, 0:2, 0:2] = True
-    parts = topology(two)
-    assert parts.components == 2
-    assert parts.largest_share == pytest.approx((parts.voxels - 8) / parts.voxels)
-    assert keep_largest_component(two).sum() == parts.voxels - 8
-    empty = topology(np.zeros((4, 4, 4), dtype=bool))
-    assert (empty.components, empty.largest_share) == (0, 0.0)
-
-
-def test_diagonal_neighbours_belong_together_with_26_only():
-    corner = np.zeros((4, 4, 4), dtype=bool)
-    corner[1, 1, 1] = corner[2, 2, 2] = True
-    assert topology(corner).components == 1
-    assert topology(corner, connectivity=6).components == 2
-
-
 def test_n4_flattens_a_known_field_and_does_not_depend_on_threads():
     shape = (64, 60, 14)
     affine = oblique_affine((2.0, 2.0, 5.0))
@@ -108,11 +80,3 @@ def test_stripped_images_are_recognised():
     assert not is_skull_stripped(head)
     noisy = brain + np.random.default_rng(0).uniform(0, 5, brain.shape)
     assert not is_skull_stripped(noisy)
-
-
-def test_bounding_box_holds_the_mask_and_a_margin_inside_the_array() -> None:
-    mask = np.zeros((6, 7, 8), dtype=bool)
-    mask[2, 1:3, 7] = True
-    assert bounding_box(mask) == (slice(2, 3), slice(1, 3), slice(7, 8))
-    assert bounding_box(mask, 2) == (slice(0, 5), slice(0, 5), slice(5, 8))
-    assert bounding_box(np.zeros_like(mask), 1) == (slice(0, 6), slice(0, 7), slice(0, 8))
