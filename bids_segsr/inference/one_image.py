@@ -196,8 +196,9 @@ def process_image(
     for note in scan.notes:
         tell(note)
     for path, other in zip(source.guides, others, strict=True):
-        for note in (*other.notes, *other.warnings):
+        for note in other.notes:
             tell(f'{path.name}: {note}')
+        warnings += [f'{path.name}: {warning}' for warning in other.warnings]
     progress('bias field', 0)
     corrected = steps.correct(scan, settled, existing, threads)
     progress('brain mask', 0)

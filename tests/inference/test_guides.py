@@ -283,10 +283,13 @@ def test_a_guide_that_reaches_nowhere_or_not_far(tmp_path: Path) -> None:
     how = Processing(resolution=1.0, patch_size=16, skull_strip='skip', device='cpu')
     fine = oblique_affine((1.0, 1.0, 1.0))
     fine[2, 3] -= 0.5
+    guide[5, 9, 10] = 1e5
     half = save_volume(tmp_path / 'half.nii.gz', guide, fine)
     made = process_image(Source(path, None, (half,)), last_guide(1), how)
     warnings = made.qc['warnings']
     assert warnings[-1:] == ['The guide half.nii.gz covers 50% of the brain.']
+    # what was mended in the guide, as in the scan
+    assert any(w.startswith('half.nii.gz: 1 of 3600 voxels, up to 1e+05') for w in warnings)
     result = made.prediction.image
     assert not result[10:].any()
     assert result[:10].all()
