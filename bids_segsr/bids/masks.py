@@ -98,6 +98,6 @@ def missing_mask(scan: AnatomicalFile, datasets: list[MaskDataset]) -> str:
     folders = '/'.join(f'{key}-{value}' for key, value in scan.folders.items())
     there = '; '.join(f'in {d.root} ({d.name}) there is {d.some_names()}' for d in datasets)
     return (
-        f'no brain mask {folders}/anat/{name} among the derivatives: {there}; rename it, or give '
-        '--allow-missing-masks to look for the brain in such images'
+        f'no brain mask {folders}/anat/{name} among the derivatives: {there}; name the mask '
+        'of this image so, or give --allow-missing-masks to look for the brain in such images'
     )
