@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import h5py
 import numpy as np
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
@@ -85,3 +86,24 @@ def compare(network, x, expected):
 
 def parameters(network):
     return sum(p.numel() for p in network.parameters())
+
+
+RESOLUTIONS = torch.tensor([2.0, 3.5], dtype=torch.float64)
+
+
+def load_fixture(folder, name, group, network):
+    """Load original weights by position and return input, resolution and output."""
+    with h5py.File(folder / f'{name}.weights.h5') as file:
+        tensors = [
+            np.asarray(file[group][key if isinstance(key, str) else key.decode()])
+            for key in file[group].attrs['weight_names']
+        ]
+    with torch.no_grad():
+        for parameter, value in zip(network.parameters(), tensors, strict=True):
+            kernel = value.transpose(4, 3, 0, 1, 2) if value.ndim == 5 else value
+            assert parameter.shape == kernel.shape
+            parameter.copy_(torch.from_numpy(np.ascontiguousarray(kernel)))
+    arrays = np.load(folder / f'{name}.npz')
+    return [torch.from_numpy(arrays[key]) for key in ('input', 'resolution') if key in arrays] + [
+        torch.from_numpy(arrays['output'])
+    ]

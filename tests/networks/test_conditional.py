@@ -1,33 +1,12 @@
 from __future__ import annotations
 
-import h5py
 import numpy as np
 import pytest
 import torch
-from networks_reference import compare, conv, image, leaky, parameters, randomise, weights
+from networks_reference import RESOLUTIONS, image, load_fixture, parameters, randomise, weights
 
 from bids_segsr.exceptions import ModelError
 from bids_segsr.networks import create
-
-RESOLUTIONS = torch.tensor([2.0, 3.5], dtype=torch.float64)
-
-
-def load_fixture(folder, name, group, network):
-    """Load original weights by position and return input, resolution and output."""
-    with h5py.File(folder / f'{name}.weights.h5') as file:
-        tensors = [
-            np.asarray(file[group][key if isinstance(key, str) else key.decode()])
-            for key in file[group].attrs['weight_names']
-        ]
-    with torch.no_grad():
-        for parameter, value in zip(network.parameters(), tensors, strict=True):
-            kernel = value.transpose(4, 3, 0, 1, 2) if value.ndim == 5 else value
-            assert parameter.shape == kernel.shape
-            parameter.copy_(torch.from_numpy(np.ascontiguousarray(kernel)))
-    arrays = np.load(folder / f'{name}.npz')
-    return [torch.from_numpy(arrays[key]) for key in ('input', 'resolution') if key in arrays] + [
-        torch.from_numpy(arrays['output'])
-    ]
 
 
 @pytest.mark.parametrize(
@@ -45,21 +24,6 @@ def load_fixture(folder, name, group, network):
 )
 def test_parameter_count(name, options, expected):
     assert parameters(create(name, **options)) == expected
-
-
-@pytest.mark.shared
-@pytest.mark.parametrize(
-    ('name', 'group', 'options', 'tolerance'),
-    [
-        ('discriminator', 'DX', {'base_filters': 8}, 2e-6),
-        ('discriminator_conditional', 'DX_cond', {'base_filters': 4, 'conditional': True}, 2e-6),
-    ],
-)
-def test_critic_reproduces_the_original(shared, name, group, options, tolerance):
-    critic = create('segsrgan-critic', **options)
-    *inputs, expected = load_fixture(shared / 'fixtures/segsrgan', name, group, critic)
-    with torch.no_grad():
-        torch.testing.assert_close(critic(*inputs), expected, rtol=0, atol=tolerance)
 
 
 @pytest.mark.shared
@@ -161,51 +125,6 @@ def test_resolution_must_fit_the_batch(conditional):
             network(x, resolution)
     with pytest.raises(ModelError, match='multiple of 4'):
         network(torch.zeros(2, 1, 8, 8, 10), torch.ones(2))
-
-
-def test_critic_forward_against_numpy():
-    critic = randomise(create('segsrgan-critic', base_filters=2, patch_size=32, conditional=True))
-    w = weights(critic)
-    x = image(2, 2, 32, 32, 32)
-    expected = []
-    for sample, resolution in zip(x.numpy(), RESOLUTIONS.numpy(), strict=True):
-        y = np.concatenate([sample, np.full((1, 32, 32, 32), resolution)])
-        for i in range(5):
-            y = leaky(conv(y, w, f'layers.{2 * i}', stride=2, pad=(1, 1)), 0.01)
-        expected.append(conv(y, w, 'decision', pad=(0, 0)).ravel())
-    compare(lambda batch: critic(batch, RESOLUTIONS), x, expected)
-
-
-@pytest.mark.parametrize('patch_size', [16, 32, 40, 50, 96])
-def test_critic_sees_every_voxel_of_a_patch(patch_size):
-    torch.manual_seed(0)
-    critic = create('segsrgan-critic', base_filters=1, patch_size=patch_size)
-    x = torch.randn(1, 2, *[patch_size] * 3, requires_grad=True)
-    score = critic(x)
-    assert score.shape == (1, 1)
-    score.sum().backward()
-    assert (x.grad != 0).float().mean() > 0.99
-
-
-def test_critic_initialisation_is_he_normal():
-    torch.manual_seed(0)
-    weight = create('segsrgan-critic').layers[4].weight
-    assert weight.std().item() == pytest.approx((2 / (64 * 64)) ** 0.5, rel=0.02)
-
-
-@pytest.mark.parametrize(
-    ('options', 'shape', 'resolution', 'message'),
-    [
-        ({}, (1, 2, 64, 64, 32), None, 'patch of 64x64x32'),
-        ({'patch_size': 32}, (1, 3, 32, 32, 32), None, 'expected an input'),
-        ({'patch_size': 32, 'conditional': True}, (1, 2, 32, 32, 32), None, 'one resolution'),
-        ({'patch_size': 32}, (1, 2, 32, 32, 32), torch.ones(1), 'not conditional'),
-    ],
-)
-def test_critic_refuses_what_it_cannot_take(options, shape, resolution, message):
-    critic = create('segsrgan-critic', base_filters=1, **options)
-    with pytest.raises(ModelError, match=message):
-        critic(torch.zeros(shape), resolution)
 
 
 @pytest.mark.parametrize(

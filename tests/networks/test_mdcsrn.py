@@ -9,8 +9,6 @@ from networks_reference import (
     conv,
     elu,
     image,
-    layer_norm,
-    leaky,
     parameters,
     randomise,
     weights,
@@ -87,30 +85,6 @@ def test_every_layer_is_trained():
     network(torch.rand(2, 1, 6, 6, 6)).square().sum().backward()
     # Convolutions before a normalisation have biases without effect; all else must get a gradient.
     assert all(p.grad.abs().sum() > 0 for p in network.parameters() if p.ndim == 5)
-
-
-def test_critic_parameter_count():
-    convolutions = [(1, 64), (64, 64), (64, 128), (128, 128), (128, 256), (256, 256)]
-    convolutions += [(256, 512), (512, 512)]
-    expected = sum(27 * c * f + f for c, f in convolutions)
-    expected += 2 * sum(f for _, f in convolutions[1:])  # layer normalisation
-    expected += 512 * 3**3 * 1024 + 1024 + 1024 + 1
-    assert parameters(create('mdcsrn-critic')) == expected
-
-
-def test_critic_forward_against_numpy():
-    network = randomise(create('mdcsrn-critic', base_filters=2, in_channels=2, patch_size=12))
-    w = weights(network)
-    x = image(2, 2, 12, 12, 12)
-    expected = []
-    for sample in x.numpy():
-        y = leaky(conv(sample, w, 'layers.0'), 0.2)
-        for i in range(7):
-            y = conv(y, w, f'layers.{2 + 3 * i}', stride=1 + (i % 2 == 0))
-            y = leaky(layer_norm(y, w, f'layers.{3 + 3 * i}'), 0.2)
-        y = leaky(w['decision.0.weight'] @ y.ravel() + w['decision.0.bias'], 0.2)
-        expected.append(w['decision.2.weight'] @ y + w['decision.2.bias'])
-    compare(network, x, expected)
 
 
 def test_output_is_reproducible():

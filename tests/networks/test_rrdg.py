@@ -10,7 +10,6 @@ from networks_reference import (
     compare,
     conv,
     image,
-    layer_norm,
     leaky,
     parameters,
     randomise,
@@ -82,34 +81,6 @@ def test_checkpointing_keeps_less_for_the_backward_pass():
         return sum(sizes.values())
 
     assert kept(True) < kept(False) / 3
-
-
-def test_critic_parameter_count():
-    convolutions = [(1, 64), (64, 64), (64, 128), (128, 128), (128, 256), (256, 512)]
-    expected = sum(27 * c * f + f for c, f in convolutions)
-    expected += 2 * sum(f for _, f in convolutions[1:]) + 512 + 1
-    assert parameters(create('rrdg-critic')) == expected
-
-
-def test_critic_forward_against_numpy():
-    network = randomise(create('rrdg-critic', base_filters=3, in_channels=2))
-    w = weights(network)
-    x = image(2, 2, 8, 9, 10)
-    expected = []
-    for sample in x.numpy():
-        y = leaky(conv(sample, w, 'layers.0'), 0.2)
-        for i, stride in enumerate((2, 1, 2, 1, 1)):
-            y = conv(y, w, f'layers.{2 + 3 * i}', stride=stride)
-            y = leaky(layer_norm(y, w, f'layers.{3 + 3 * i}'), 0.2)
-        expected.append(conv(y, w, 'decision').mean(axis=(1, 2, 3)))
-    compare(network, x, expected)
-
-
-def test_critic_score_does_not_mix_samples():
-    torch.manual_seed(0)
-    critic = create('rrdg-critic', base_filters=2)
-    x = torch.randn(2, 1, 8, 8, 8)
-    torch.testing.assert_close(critic(x)[:1], critic(x[:1]))
 
 
 def test_output_is_reproducible():
