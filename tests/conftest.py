@@ -59,3 +59,14 @@ def brain_mask_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / 'models'))
     folder = tmp_path / 'models' / BRAIN_MASK_MODEL
     return save_model(folder, create(card.architecture, **options), card)
+
+
+@pytest.fixture(scope='session')
+def head_maps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of label maps of balls: a is a brain alone, b and c lie in a head."""
+    from simulation_phantoms import write_balls
+
+    folder = tmp_path_factory.mktemp('maps')
+    for name, whole in (('a', False), ('b', True), ('c', True)):
+        write_balls(folder / f'{name}.nii.gz', whole)
+    return folder

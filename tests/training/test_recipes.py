@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from fnmatch import fnmatch
 from importlib import resources
 
 import nibabel as nib
@@ -17,7 +18,13 @@ from bids_segsr.training.data.subjects import Subject
 from bids_segsr.training.loop.distributed import make_fabric
 from bids_segsr.training.loop.engine import Trainer
 from bids_segsr.training.loop.training_run import Run, describe_run
-from bids_segsr.training.recipe_file import changed_recipe, read_recipe, recipe_names
+from bids_segsr.training.recipe_file import (
+    changed_recipe,
+    parse_recipe,
+    read_recipe,
+    recipe_names,
+    recipe_text,
+)
 
 OWN = ('brain-mask', 'default-model', 'segsrgan-newborn')
 """Recipes that follow no article."""
@@ -268,3 +275,21 @@ def test_a_gan_training_says_what_it_goes_on_from(name, first):
         told == f'random weights; the recipe goes on from a trained {first}: give it with --init'
     )
     assert describe_run(before, DATA, Run(device='cpu'))['start'] == 'random weights'
+
+
+def test_recipe_of_brain_masks_fits_its_network():
+    recipe = read_recipe('brain-mask')
+    assert parse_recipe(recipe_text(recipe), 'again') == recipe
+    network = create(recipe.network.architecture, **recipe.network.options).eval()
+    with torch.inference_mode():
+        assert network(torch.zeros(1, 1, 16, 16, 16)).shape[1] == len(recipe.task.channels)
+
+
+def test_recipe_of_brain_masks_holds_out_what_the_default_model_does():
+    heads, maps = read_recipe('brain-mask').heads, read_recipe('default-model').label_maps
+    assert heads.validation == maps.validation
+    for name in ('training_seg_17.nii.gz', 'brain5_labels.nii.gz', 'GA28_operated_dseg.nii.gz'):
+        assert any(fnmatch(name, pattern) for pattern in heads.hold_out)
+    assert set(heads.hold_out) <= set(maps.hold_out)
+    painted = {source.pattern for source in heads.sources if not source.image}
+    assert painted <= {source.pattern for source in maps.sources}
