@@ -1,4 +1,4 @@
-"""Files at the root of the derivatives, the lock and the methods text."""
+"""Files at the root of the derivatives."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bids_segsr import __version__
-from bids_segsr.bids.citation import bibliography, write_citation
+from bids_segsr.bids.citation import write_citation
 from bids_segsr.bids.description import (
     write_bidsignore,
     write_dataset_description,
@@ -228,39 +228,3 @@ def test_text_below_a_file_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match='cannot be made') as error:
         write_text(tmp_path / 'file' / 'a.txt', 'x')
     assert '\n' not in str(error.value)
-
-
-def test_two_runs_of_one_participant(tmp_path: Path) -> None:
-    with (
-        subject_lock(tmp_path, '01'),
-        subject_lock(tmp_path, '02'),
-        pytest.raises(UserError, match=r'another run is processing sub-01'),
-        subject_lock(tmp_path, '01'),
-    ):
-        pass
-    with subject_lock(tmp_path, '01'):
-        pass
-
-
-def test_lock_holds_against_another_process(tmp_path: Path) -> None:
-    code = (
-        'import sys; from pathlib import Path; from bids_segsr.bids.locking import subject_lock\n'
-        'with subject_lock(Path(sys.argv[1]), "01"): print("held")'
-    )
-
-    def attempt() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, '-c', code, tmp_path], capture_output=True, text=True, check=False
-        )
-
-    with subject_lock(tmp_path, '01'):
-        assert 'another run' in attempt().stderr
-    assert attempt().stdout == 'held\n'
-
-
-def test_five_papers_are_in_the_bibliography() -> None:
-    entries = bibliography()
-
-    assert {'segsrgan', 'segsrgan_isbi', 'recnn', 'mdcsrn', 'rrdg'} <= set(entries)
-    for key, entry in entries.items():
-        assert entry.count('{') == entry.count('}'), key

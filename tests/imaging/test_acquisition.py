@@ -19,7 +19,6 @@ from bids_segsr.imaging.acquisition import (
 from bids_segsr.imaging.conform import spacing_of
 from bids_segsr.imaging.degrade import ForwardModel, degrade, thick_slice_grid
 from bids_segsr.imaging.resample import FWHM_PER_SIGMA, Grid, resample
-from bids_segsr.imaging.slice_profile import profile_samples
 
 SHAPE = (52, 50, 54)
 
@@ -158,25 +157,6 @@ def test_box_profile_is_the_mean_over_the_slice_and_leaves_the_gap_out():
     z = grid.affine[2, 2] * np.arange(12) + grid.affine[2, 3]
     # mean of z^2 over a box of width w is z^2 + w^2 / 12
     np.testing.assert_allclose(low[0, 0, 2:-2], (z**2 + 9 / 12)[2:-2], rtol=2e-3)
-
-
-def test_measured_profile_is_used_about_its_centre_of_mass(tmp_path):
-    path = tmp_path / 'profile.csv'
-    path.write_text('# mm, weight\n0,0\n1,1\n3,1\n4,0\n', encoding='utf-8')
-    offsets, weights = profile_samples(str(path), 99.0, 0.05)
-    assert weights @ offsets == pytest.approx(0, abs=1e-9)
-    assert weights.sum() == pytest.approx(1)
-    acquisition = drawn((1, 1, 1), spacing_mm=(5.0, 5.0), profile=str(path))
-    assert acquisition.thickness == pytest.approx(3.0, abs=0.01)
-
-
-@pytest.mark.parametrize('content', ['1 2 3\n4 5 6\n7 8 9\n', '0 1\n0 1\n0 1\n', 'a b\n', '0 1\n'])
-def test_broken_profile_is_named_in_one_line(tmp_path, content):
-    path = tmp_path / 'profile.txt'
-    path.write_text(content, encoding='utf-8')
-    with pytest.raises(UserError, match=r'profile\.txt') as caught:
-        profile_samples(str(path), 3.0, 0.1)
-    assert '\n' not in str(caught.value)
 
 
 def test_truncated_k_space_holds_the_low_frequencies_and_no_other():

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import pytest
-from scipy import ndimage
 
 from bids_segsr.inference.verdict import FAILED, LOOK, USABLE, judge, judge_all
 
@@ -120,81 +118,3 @@ def test_what_has_failed_stays_failed_beside_others() -> None:
     verdicts = judge_all(records)
     assert [verdict.word for verdict in verdicts.values()] == [FAILED, LOOK]
     assert [len(verdict.reasons) for verdict in verdicts.values()] == [2, 1]
-
-
-def record_of(mask: np.ndarray, scan: np.ndarray, method: str = 'given', **maps: Any) -> Any:
-    from bids_segsr.imaging.volume import Volume
-    from bids_segsr.inference.qc_numbers import quality
-
-    affine = np.diag([2.0, 2.0, 2.0, 1.0])
-    return quality(
-        facts={'bids_name': 'sub-01_T2w', 'brain_volume_expected_ml': [40, 2100]},
-        corrected=Volume(scan, affine),
-        mask=mask,
-        affine=affine,
-        method=method,
-        device='cpu',
-        warnings=[],
-        numbers={},
-        maps=maps,
-    )
-
-
-def test_record_of_an_image_holds_what_it_is_judged_by() -> None:
-    i, j, k = np.indices((60, 60, 40))
-    ball = (i - 30) ** 2 + (j - 30) ** 2 + (k - 20) ** 2 < 16**2
-    rng = np.random.default_rng(0)
-    scan = rng.uniform(90, 110, ball.shape).astype(np.float32)
-    scan[ball] *= 2
-    scan[ball & (i % 8 < 4)] *= 1.2
-    none, some = np.zeros(ball.shape), np.full(ball.shape, 0.1)
-    record = record_of(ball, scan, entropy=some, disagreement=none)
-    assert record['brain_volume_ml'] == pytest.approx(4 / 3 * np.pi * 16**3 * 8 / 1000, rel=0.02)
-    assert record['brain_solidity'] == pytest.approx(0.93, abs=0.04)
-    assert record['brain_brightness'] == pytest.approx(2.2, rel=0.02)
-    assert (record['brain_at_border'], record['brain_pieces']) == (0, 1)
-    assert record['entropy_mean'] == pytest.approx(0.1)
-    assert 'disagreement_mean' not in record  # of one patch it says nothing
-    assert record_of(ball, scan, disagreement=some)['disagreement_mean'] == pytest.approx(0.1)
-    assert judge(record).word == USABLE
-    bent = ball & ((i < 30) | (k < 20))  # a quarter is missing
-    bent[28:32, 28:32, :] = True
-    assert judge(record_of(bent, scan)).word != USABLE
-    cut = ball & (k < 24)
-    assert judge(record_of(cut[:, :, :24], scan[:, :, :24])).word == LOOK
-    assert 'brain_solidity' not in record_of(np.ones_like(ball), scan, 'skipped')
-
-
-def test_a_uniform_phantom_is_no_brain_and_a_newborn_of_hardly_any_contrast_is_one() -> None:
-    """A ball of 1,490 mL, and a brain of that size whose tissues lie 7 % apart."""
-    index = np.indices((80, 80, 80)) - 39.5
-    ball = (index**2).sum(0) < 35.4**2
-    rng = np.random.default_rng(0)
-    phantom = np.where((index**2).sum(0) < 40**2, 1000.0, 0)
-    grain = np.abs(rng.normal(0, 20, ball.shape))
-    uniform = record_of(ball, (phantom + grain).astype(np.float32))
-    assert uniform['brain_volume_ml'] == pytest.approx(1490, rel=0.01)
-    assert judge(uniform).word == LOOK
-    assert 'no tissues that differ' in judge(uniform).reasons[0]
-    tissues = ndimage.gaussian_filter(rng.normal(size=ball.shape), 2)
-    faint = phantom * (1 + 0.07 * tissues / tissues.std()) + grain
-    assert judge(record_of(ball, faint.astype(np.float32))).word == USABLE
-
-
-def test_volumes_of_all_tissues_are_told() -> None:
-    from bids_segsr.inference.processing import Processing
-    from bids_segsr.inference.qc import KEYS
-    from bids_segsr.inference.steps import segment
-    from bids_segsr.zoo.find import DEFAULT_MODEL, find_card
-
-    card = find_card(DEFAULT_MODEL)
-    labels = np.arange(8 * 10).reshape(8, 10, 1) % 8
-    labels[labels == 7] = 6
-    classes = [(labels == n).astype(np.float32) for n in range(8)]
-    told = segment([classes[1], *classes], (10.0, 10.0, 10.0), card, Processing()).qc
-    assert told['white_matter_volume_ml'] == pytest.approx(10)
-    assert told['cerebellum_volume_ml'] == pytest.approx(20)
-    assert told['brainstem_volume_ml'] == 0
-    assert told['cortex_volume_ml'] == pytest.approx(10)
-    assert len([key for key in told if key.endswith('_volume_ml')]) == 7
-    assert set(told) <= set(KEYS)

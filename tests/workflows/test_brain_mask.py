@@ -17,7 +17,7 @@ from bids_segsr.execution.settings import Settings
 from bids_segsr.imaging.volume import load_map, save_volume
 from bids_segsr.inference import brain_extraction as brain_mask
 from bids_segsr.inference.processing import Processing
-from bids_segsr.inference.step_memory import LIBRARIES_GB, brain_mask_gb
+from bids_segsr.inference.step_memory import LIBRARIES_GB
 from bids_segsr.interfaces.imaging import BrainMask
 from bids_segsr.zoo.find import find_card
 
@@ -60,13 +60,6 @@ def test_node_gets_the_template_that_was_named(tmp_path, scan, template, monkeyp
     assert node.inputs.modality == 'T2w'
     assert node.n_procs == node.inputs.num_threads == 2
     assert LIBRARIES_GB < node.mem_gb < 2
-
-
-def test_memory_grows_with_the_field_of_view():
-    small, large = (
-        brain_mask_gb(shape, np.diag([1.0, 1, 3, 1])) for shape in ((256, 256, 40), (400, 400, 80))
-    )
-    assert small < large < 4
 
 
 def test_interface_runs_the_network_where_no_template_is_named(tmp_path, scan, monkeypatch):
