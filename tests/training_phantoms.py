@@ -1,17 +1,19 @@
-"""Tiny patches and recipes for the tests of the engine."""
+"""Small images, label maps, patches and recipes for the tests of the training."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import torch
+from geometry_phantoms import oblique_affine
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from bids_segsr.training.data.data_summary import TrainingData
 from bids_segsr.training.data.patches import Patch
-from bids_segsr.training.data_tables import Sampling
+from bids_segsr.training.data_tables import LabelMaps, LabelSource, Sampling
 from bids_segsr.training.loop.distributed import make_fabric
 from bids_segsr.training.loop.engine import Trainer
 from bids_segsr.training.loop_tables import CriticSchedule, Loss, Optimiser
@@ -97,3 +99,64 @@ def make_trainer(
     validation = Phantoms(4, seed=1, channels=dataset.channels, guides=dataset.n_guides)
     fabric = make_fabric('cpu', None, recipe.schedule.precision)
     return Trainer(recipe, dataset, validation, out, DATA, fabric, **options)  # type: ignore[arg-type]
+
+
+RECIPE_TEXT = """
+name = "mine"
+reference = "nobody (2020), section 1"
+seed = 3
+[network]
+architecture = "segsrgan"
+options = { base_filters = 8, conditional = "film" }
+[critic]
+architecture = "segsrgan-critic"
+[schedule]
+epochs = 200
+batch_size = 16
+[forward]
+spacing_mm = [2, 3.5]
+[task]
+labels = { cortex = [2, 3] }
+[loss]
+adversarial_weight = 1e-3
+[rates]
+schedule = "step"
+every_epochs = 20
+[label_maps]
+[[label_maps.sources]]
+pattern = "*.nii.gz"
+labelling = "adult"
+table = { cortex = [3, 42] }
+"""
+
+
+AFFINE = oblique_affine((0.8, 0.8, 0.8), (4, -3, 6))
+
+
+def write(path, data, affine=AFFINE):
+    nib.Nifti1Image(data, affine).to_filename(path)
+    return path
+
+
+OWN_NUMBERS = {'cortex': (30,), 'white': (20,)}
+
+
+def write_folded_ball(path, cortex=3, white=2):
+    """A ball of white matter in a folded shell of cortex."""
+    axis = np.linspace(-1.2, 1.2, 48)
+    x, y, z = np.meshgrid(axis, axis, axis, indexing='ij')
+    radius = np.sqrt(x**2 + y**2 + z**2) + 0.06 * np.sin(9 * x) * np.sin(9 * y)
+    labels = np.where(radius < 0.7, white, np.where(radius < 0.9, cortex, 0))
+    path.parent.mkdir(exist_ok=True)
+    nib.Nifti1Image(labels.astype(np.int16), np.diag([0.8, 0.8, 0.8, 1])).to_filename(path)
+
+
+LABEL_MAPS = LabelMaps(
+    sources=(
+        LabelSource('adult/*.nii.gz', 'adult', share=3),
+        LabelSource('own/*.nii', 'adult', table=OWN_NUMBERS),
+    ),
+    hold_out=('held*',),
+    validation=('a3*', 'b2*'),
+    reuse=4,
+)

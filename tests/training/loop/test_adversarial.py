@@ -8,7 +8,6 @@ from torch import nn
 
 from bids_segsr.networks import create
 from bids_segsr.training.loop.adversarial import critic_loss, generator_adversarial
-from bids_segsr.training.loop_tables import CriticSchedule
 from bids_segsr.zoo.keras_import import load_keras
 
 
@@ -120,23 +119,6 @@ def test_conditional_critic_sees_the_resolution():
         assert at[0][name] != at[1][name], name
     scores = critic(real, torch.full((3,), 2.0))
     assert at[0]['real'].item() == pytest.approx(-scores.mean().item(), rel=1e-5)
-
-
-def test_schedule_of_mdcsrn_gan():
-    schedule = CriticSchedule(updates=5, head_start=10_000, extra_every=500, extra=200)
-    assert schedule.critic_updates(0) == 10_005
-    assert [schedule.critic_updates(step) for step in (1, 499, 501, 999)] == [5] * 4
-    assert schedule.critic_updates(500) == schedule.critic_updates(1000) == 205
-
-
-def test_schedule_of_segsrgan():
-    assert {CriticSchedule().critic_updates(step) for step in range(1000)} == {5}
-
-
-@pytest.mark.parametrize('options', [{'updates': 0}, {'head_start': -1}, {'extra_every': -2}])
-def test_impossible_schedule_is_refused(options):
-    with pytest.raises(ValueError, match=f'{next(iter(options))} must be'):
-        CriticSchedule(**options)
 
 
 @pytest.mark.shared
