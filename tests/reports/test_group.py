@@ -7,14 +7,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from bids_segsr.exceptions import UserError
 from bids_segsr.reports.group import write_group
-from bids_segsr.reports.group_page import repeats, robust_z
-from bids_segsr.reports.missing_results import NOT_STARTED, STOPPED, LeftOut, left_out
+from bids_segsr.reports.missing_results import LeftOut
 
 
 def make_group(root: Path, count: int = 8) -> None:
@@ -39,12 +37,6 @@ def make_group(root: Path, count: int = 8) -> None:
             json.dumps(qc), encoding='utf-8'
         )
     (root / 'sub-01.html').write_text('<!DOCTYPE html><title>sub-01</title>', encoding='utf-8')
-
-
-@pytest.fixture
-def group(tmp_path: Path) -> Path:
-    make_group(tmp_path)
-    return tmp_path
 
 
 def test_table_holds_every_image_once(group: Path) -> None:
@@ -161,75 +153,12 @@ def test_ratings_are_gathered(group: Path) -> None:
     assert '1 fail' in page.read_text(encoding='utf-8')
 
 
-def test_runs_of_one_head_are_compared() -> None:
-    names = ('sub-01_run-1_T2w', 'sub-01_run-2_T2w', 'sub-02_T2w', 'sub-03_run-1_T2w')
-    volumes = (95.0, 105.0, 300.0, None)
-    records = [
-        {'bids_name': name, 'cortex_volume_ml': volume}
-        for name, volume in zip(names, volumes, strict=True)
-    ]
-    told = repeats(records)
-    assert told['total'] == 1
-    (row,) = told['rows']
-    assert row['head'] == 'sub-01'
-    assert row['images'] == 'run-1_T2w, run-2_T2w'
-    assert row['cells'] == [('95, 105', '10.0 %')]
-
-
 def test_pictures_are_those_beside_the_page(group: Path) -> None:
     folder = group / 'sub-02' / 'figures'
     folder.mkdir()
     (folder / 'sub-02_ses-02_desc-thumbnail_T2w.jpg').write_bytes(b'x')
     told = facts(write_group(group, 'T2w')[1])
     assert told['pictures'][:3] == ['', 'sub-02/figures/sub-02_ses-02_desc-thumbnail_T2w.jpg', '']
-
-
-def test_images_without_a_result_are_listed(group: Path, tmp_path: Path) -> None:
-    raw = tmp_path / 'raw'
-    names = [
-        f'sub-{number:02d}/anat/sub-{number:02d}_T2w.nii.gz' for number in (1, 3, 9, 10, 11, 13)
-    ]
-    names += ['sub-02/ses-02/anat/sub-02_ses-02_T2w.nii.gz', 'sub-12/anat/sub-12_run-1_T2w.nii']
-    names += ['sub-01/anat/sub-01_T1w.nii.gz']
-    for name in names:
-        (raw / name).parent.mkdir(parents=True, exist_ok=True)
-        (raw / name).touch()
-    # the later run counts; the crash of one step leaves the image without its picture
-    for number, run, name, text in (
-        (1, '2026_a', 'errors.json', '[{"image": "sub-01_T2w", "message": "was empty"}]'),
-        (1, '2026_b', 'bids_segsr.toml', ''),
-        (9, '2026_a', 'errors.json', '[{"image": "sub-09_T2w", "message": "<empty>\\n file"}]'),
-        (10, '2026_a', 'bids_segsr.toml', ''),
-        (13, '2026_a', 'errors.json', '[{"image": "sub-13_T2w", "message": "told before"}]'),
-        (13, '2026_b', 'bids_segsr.toml', ''),
-        (
-            12,
-            '2026_a',
-            'crash-x.txt',
-            'Node: run_wf.sub-12_run-1_T2w_wf.image.superresolve\nTraceback\nOSError: disk full',
-        ),
-    ):
-        folder = group / f'sub-{number:02d}' / 'log' / run
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text, encoding='utf-8')
-
-    found = left_out(group, raw, 'T2w')
-
-    assert [(item.image, item.message) for item in found] == [
-        ('sub-09_T2w', '<empty>\n file'),
-        ('sub-10_T2w', STOPPED),
-        ('sub-11_T2w', NOT_STARTED),
-        ('sub-12_run-1_T2w', 'step superresolve failed: OSError: disk full'),
-        ('sub-13_T2w', 'told before'),
-    ]
-    _, page, _, table = (
-        path.read_text(encoding='utf-8') for path in write_group(group, 'T2w', found)
-    )
-    assert '5 images or steps are without a result' in page
-    assert '&lt;empty&gt;' in page
-    rows = [line.split('\t') for line in table.splitlines()]
-    assert [row[0][-2:] for row in rows[1:]] == ['09', '10', '11', '12', '13']
-    assert rows[1][2] == '<empty> file'
 
 
 def test_nothing_left_out_is_not_told(group: Path) -> None:
@@ -275,12 +204,3 @@ def test_page_and_table_where_no_image_has_a_result(tmp_path: Path) -> None:
     assert table == 'bids_name\n'
     assert 'the file is empty' in page
     assert 'the file is empty' in missing
-
-
-def test_robust_z() -> None:
-    z = robust_z([1, 2, 3, 4, 5, None, 100])
-    assert z[5] == 0
-    assert z[2] == pytest.approx(0.6745 * (3 - 3.5) / 1.5)
-    assert z[6] > 3
-    np.testing.assert_array_equal(robust_z([1, 2, 3, 100]), np.zeros(4))
-    np.testing.assert_array_equal(robust_z([1, 1, 1, 1, 9]), np.zeros(5))

@@ -8,14 +8,11 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 from test_figures import at
 
 from bids_segsr.reports.assembly import find_images
 from bids_segsr.reports.drawing import figures
 from bids_segsr.reports.methods import methods_html
-from bids_segsr.reports.model_html import model_html, scores_told
-from bids_segsr.reports.run_errors import discreet, last_line, read_problems
 from bids_segsr.reports.subject import count_problems, export_single_file, generate_report
 from bids_segsr.reports.summary_html import image_summary, qc_table
 from bids_segsr.reports.viewer import Volumes, viewer_page
@@ -69,20 +66,6 @@ QC = {
     'versions': {'torch': '2'},
 }
 
-CARD = {
-    'name': 'phantom-T2w',
-    'version': '1.0',
-    'architecture': 'segsrgan',
-    'training': {'images': 12, 'source': 'label maps <synthetic contrasts>'},
-    'scores': {
-        'held_out': [
-            {'on': 'adults', 'psnr_network': 27.9, 'psnr_spline': 29.4, 'psnr_ibp': 30.1},
-        ],
-    },
-    'limitations': ['Not for images with motion.'],
-    'licence': 'CC-BY-4.0',
-    'sha256': 'ab12' * 16,
-}
 
 CRASH = """\
 Node: bids_segsr_wf.sub-01_ses-01_T2w_wf.image.segsr
@@ -198,18 +181,6 @@ def summary(prefix: str, qc: dict) -> str:
     )
 
 
-@pytest.fixture(scope='session')
-def tree(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FakeSettings]:
-    root = tmp_path_factory.mktemp('derivatives') / 'out'
-    return root, make_tree(root)
-
-
-@pytest.fixture(scope='session')
-def report(tree: tuple[Path, FakeSettings]) -> Path:
-    root, settings = tree
-    return generate_report(root, 'sub-01', RUN, settings)
-
-
 def body(report: Path) -> str:
     return report.read_text(encoding='utf-8').split('<body', 1)[1]
 
@@ -323,91 +294,6 @@ def test_nothing_at_all_still_gives_a_page(tmp_path: Path) -> None:
     assert count_problems(report) == 1
 
 
-@pytest.mark.parametrize(
-    ('text', 'line'),
-    [
-        ('Traceback:\n  File "x"\nValueError: bad thing\n\n', 'ValueError: bad thing'),
-        (
-            'Traceback:\n\tTraceback\n\tpackage.module.SomeError: bad: thing',
-            'SomeError: bad: thing',
-        ),
-        ('bids_segsr.exceptions.ImageError: a.nii: empty', 'a.nii: empty'),
-        ('Traceback:\nValueError: first line\nand another', 'ValueError: first line'),
-        ('something else', 'something else'),
-        (
-            'Traceback (most recent call last):\n  File "x"\ngzip.BadGzipFile: CRC',
-            'BadGzipFile: CRC',
-        ),
-        ('', ''),
-    ],
-)
-def test_last_line_of_a_traceback(text: str, line: str) -> None:
-    assert last_line(text) == line
-
-
-@pytest.mark.parametrize(
-    'content', [b'', b'Node', b'\x80\x04pickle', b'Node: x\n= \n=', b'Traceback (most recent'],
-    ids=['empty', 'word', 'binary', 'equals', 'cut'],
-)  # fmt: skip
-def test_odd_crash_files(content: bytes, tmp_path: Path) -> None:
-    (tmp_path / 'crash-20261121-101010-me-node-1.txt').write_bytes(content)
-    (tmp_path / 'crash-20261121-101010-me-node-2.pklz').write_bytes(content)
-    problems = read_problems(tmp_path, {})
-    assert len(problems) == 2
-    assert all(problem.message for problem in problems)
-
-
-def test_a_full_disk_is_one_problem_an_image(tmp_path: Path) -> None:
-    for number, image in enumerate(('sub_01_T2w', 'sub_01_T2w', 'sub_01_T2w', 'sub_02_T2w')):
-        name = image.replace('sub_', 'sub-')
-        text = (
-            f'Node: bids_segsr_wf.{name}_wf.save_{number}\nTraceback (most recent call last):\n'
-            f'  File "x"\nbids_segsr.exceptions.UserError: /out/{number}: no space\n'
-        )
-        (tmp_path / f'crash-20261121-101010-save_{9 - number}.txt').write_text(text)
-    assert [problem.message for problem in read_problems(tmp_path, {})] == [
-        'step save_0 failed: /out/0: no space (and 2 further steps)',
-        'step save_3 failed: /out/3: no space',
-    ]
-    assert '/out/2: no space' in read_problems(tmp_path, {})[0].detail
-
-
-@pytest.mark.parametrize('content', ['', '{', '{"a": 1}', '[1, 2]', 'null', '[{"image": 1}]'])
-def test_odd_errors_json(content: str, tmp_path: Path) -> None:
-    (tmp_path / 'errors.json').write_text(content, encoding='utf-8')
-    problems = read_problems(tmp_path, {})
-    assert [problem.image for problem in problems] == ['errors.json']
-
-
-def test_report_when_nireports_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tree: tuple[Path, FakeSettings]
-) -> None:
-    from nireports.assembler import report as assembler
-
-    def fail(*args: object, **kwargs: object) -> None:
-        raise ValueError('no layout <x>')
-
-    monkeypatch.setattr(assembler.Report, 'index', fail)
-    root = tmp_path / 'out'
-    shutil.copytree(tree[0], root)
-    report = generate_report(root, '01', RUN, tree[1])
-    text = body(report)
-    assert re.findall(r'<section id="([\w-]+)"', text) == SECTIONS
-    assert len(re.findall(r'\b(?:src|data)="\./([^"]+)"', text)) == 21
-    assert 'nireports failed (ValueError: no layout &lt;x&gt;)' in text
-    assert count_problems(report) == 4
-
-
-def test_folder_above_that_looks_like_an_entity(
-    tmp_path: Path, tree: tuple[Path, FakeSettings]
-) -> None:
-    root = tmp_path / 'sub-lab' / 'anat' / 'out'
-    shutil.copytree(tree[0], root)
-    report = generate_report(root, '01', RUN, tree[1])
-    assert len(re.findall(r'\b(?:src|data)="\./([^"]+)"', body(report))) == 21
-    assert count_problems(report) == 3
-
-
 def test_single_file_holds_everything(report: Path) -> None:
     single = export_single_file(report)
     assert single.name == 'sub-01_single.html'
@@ -417,91 +303,6 @@ def test_single_file_holds_everything(report: Path) -> None:
     figures_size = sum(f.stat().st_size for f in (report.parent / 'sub-01/figures').glob('*.svg'))
     assert text.count(' srcdoc="') == 3
     assert len(text) < 1.2 * (figures_size + 3 * len(VIEWER)) + report.stat().st_size
-
-
-def test_qc_table_names_units_and_gaps() -> None:
-    table = qc_table({**QC, 'holes': None})
-    assert '<td class="number">98.51</td><td>mL</td>' in table
-    assert re.search(r'>Holes</th><td class="number">n/a</td>', table)
-    assert '<td>mL</td><td class="plausible">5 to 1200</td>' in table
-    assert 'title="expected 500 to 900">431.3<' in qc_table({
-        **QC, 'brain_volume_expected_ml': [500, 900],
-    })  # fmt: skip
-    assert '\N{MINUS SIGN}57' in table
-
-
-def test_summary_tells_what_was_done_with_a_scan() -> None:
-    text = summary('sub-01_ses-01', {**QC, 'skull_strip': '<i>given</i>'})
-    assert '&lt;i&gt;given&lt;/i&gt;' in text
-    assert 'inferior\N{EN DASH}superior' in text
-    assert '1 \N{MULTIPLICATION SIGN} 1 \N{MULTIPLICATION SIGN} 3 mm' in text
-    assert 'Look at the mask' not in text
-    assert 'Look at the mask' in summary('sub-01', {**QC, 'skull_strip': 'network brain-mask 3'})
-
-
-def test_scanner_and_sequence_are_told_and_no_plumbing() -> None:
-    told = image_summary(
-        file='x',
-        qc=QC,
-        metadata={
-            'Manufacturer': 'GE <b>',
-            'MagneticFieldStrength': 1.5,
-            'ScanningSequence': 'SE',
-            'EchoTime': 0.0995,
-            'RepetitionTime': 4,
-            'FlipAngle': 90,
-            'InversionTime': 'n/a',
-            'ConversionSoftware': 'dcm2niix',
-        },
-    )
-    assert '<dt>Scanner</dt><dd>GE &lt;b&gt;, 1.5 T</dd>' in told
-    assert '<dd>SE, TE 99.5 ms, TR 4000 ms, flip angle 90\N{DEGREE SIGN}</dd>' in told
-    assert 'dcm2niix' not in told
-    assert 'Scanner' not in image_summary(file='x', qc=QC, metadata={'EchoTime': True})
-
-
-def test_model_is_told_as_on_its_card() -> None:
-    text = model_html(CARD)
-    assert 'label maps &lt;synthetic contrasts&gt;' in text
-    assert 'below back-projection alone' in text
-    assert 'ab12' * 16 in text
-    assert 'CC-BY-4.0' in text
-
-
-def test_scores_are_judged_against_what_needs_no_network() -> None:
-    rows = [
-        {'on': 'heads', 'psnr_network': 24.1, 'psnr_spline': 23.4, 'psnr_ibp': 24.0},
-        {'on': 'real', 'psnr_network': 24.1, 'psnr_spline': 23.4, 'psnr_ibp': 24.5},
-        # the slices were not those that back-projection assumes
-        {'on': 'gap', 'ssim_network': 0.85, 'ssim_spline': 0.9, 'ssim_ibp': 0.8},
-        {'on': 'fetus', 'ssim_network': 0.9, 'ssim_spline': 0.9, 'dice_network': 0.7},
-        {'on': 'no baseline', 'psnr_network': 24.1},
-    ]
-    told = scores_told({'held_out': rows, 'note': 'text', 'psnr': 20.0})
-    assert [(t.measure, t.on, t.model, t.spline, t.ibp, t.verdict) for t in told] == [
-        ('PSNR (dB)', 'heads', 24.1, 23.4, 24.0, 'above back-projection alone'),
-        ('PSNR (dB)', 'real', 24.1, 23.4, 24.5, 'below back-projection alone'),
-        ('SSIM', 'gap', 0.85, 0.9, 0.8, 'below cubic spline'),
-        ('SSIM', 'fetus', 0.9, 0.9, None, 'equal to cubic spline'),
-    ]
-
-
-def test_a_card_without_that_comparison_says_so() -> None:
-    row = {'on': 'heads', 'psnr_network': 24.1, 'psnr_spline': 23.4}
-    texts = [
-        model_html({**CARD, 'scores': {'held_out': [scores]}})
-        for scores in (row, {**row, 'psnr_ibp': 24.0})
-    ]
-    missing = 'Not compared with back-projection alone on the card.'
-    assert [missing in text for text in texts] == [True, False]
-    assert [text.count('above ') for text in texts] == [1, 1]
-
-
-def test_overlaps_are_told_beside_the_best_window() -> None:
-    row = {'on': 'heads', 'psnr_network': 24.1, 'psnr_spline': 23.4, 'dice_network': 0.7}
-    html = model_html({**CARD, 'scores': {'held_out': [{**row, 'dice_window': 0.8}]}})
-    assert 'cortex Dice' in html
-    assert '0.70; the best intensity window reaches 0.80' in html
 
 
 def test_verdict_stands_before_everything_with_its_reasons(tmp_path: Path) -> None:
@@ -537,32 +338,3 @@ def test_methods_are_escaped() -> None:
         '<ul><li>one <code>a&lt;b</code></li>'
         '<li>two <a href="https://x.org/a" rel="noopener">site</a></li></ul>'
     )
-
-
-def test_folders_get_names() -> None:
-    folders = {'<output>': Path('/data/out'), '<input>': Path('/data/out/raw')}
-    text = '/data/out/raw/x /data/out/y /data/outer /Users/jo/z /env/lib/site-packages/a.py'
-    assert discreet(text, folders) == '<input>/x <output>/y /data/outer ~/z a.py'
-
-
-def test_files_of_an_image_are_linked_and_named_where_they_are_not(
-    tmp_path: Path, tree: tuple[Path, FakeSettings]
-) -> None:
-    root = tmp_path / 'out'
-    shutil.copytree(tree[0], root)
-    anat = root / 'sub-01' / 'ses-01' / 'anat'
-    names = [
-        'sub-01_ses-01_desc-preproc_T2w.nii.gz',
-        'sub-01_ses-01_qc.json',
-        'sub-01_ses-01_res-0p5mm_desc-phantom_T2w.nii.gz',
-    ]
-    for name in (*names, 'sub-01_ses-01_desc-preproc_T2w.json', 'sub-01_ses-01_mine_T2w.nii.gz'):
-        (anat / name).touch()
-    report = generate_report(root, '01', RUN, tree[1])
-    part = body(report).split('<section id="files"')[1].split('<section')[0]
-    linked = re.findall(r'<a class="file" href="\./([^"]+)">([^<]+)</a>', part)
-    assert linked == [(f'sub-01/ses-01/anat/{name}', name) for name in names]
-    assert part.count('<h3>') == 1, 'an image without files has no list'
-    sent = export_single_file(report).read_text(encoding='utf-8')
-    assert 'class="file"' not in sent
-    assert f'<code>{names[0]}</code>' in sent

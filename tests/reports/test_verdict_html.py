@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 
 from bids_segsr.reports.assembly import Image
-from bids_segsr.reports.file_links import files_section, without_links
 from bids_segsr.reports.run_errors import Problem
 from bids_segsr.reports.verdict_html import subject_records, verdicts_html
 
@@ -38,18 +37,3 @@ def test_records_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
     for name, text in {'b': json.dumps(ODD), 'a': json.dumps(GOOD), 'c': '[', 'd': '{}'}.items():
         (folder / f'sub-01_{name}_qc.json').write_text(text, encoding='utf-8')
     assert subject_records(tmp_path, '01') == [GOOD, ODD]
-
-
-def test_files_are_linked_and_names_alone_are_sent(tmp_path: Path) -> None:
-    folder = tmp_path / 'sub-01/anat'
-    folder.mkdir(parents=True)
-    for name in ('res-1mm_dseg.nii.gz', 'res-1mm_dseg.json', 'qc.json', 'desc-brain_mask.nii.gz'):
-        (folder / f'sub-01_{name}').touch()
-    (section,) = files_section(tmp_path, [Image({}, 'T2w', 'sub-01')])
-    ((links, _),) = section.reportlets[0].components
-    assert re.findall(r'href="\./([^"]*)"', links) == [
-        f'sub-01/anat/sub-01_{name}'
-        for name in ('desc-brain_mask.nii.gz', 'qc.json', 'res-1mm_dseg.nii.gz')
-    ]
-    assert 'href' not in without_links(links)
-    assert '<code>sub-01_qc.json</code>' in without_links(links)

@@ -1,0 +1,55 @@
+"""Volumes as they are shown: canonical axes, grey window, where they are cut."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from geometry_phantoms import oblique_affine
+
+from bids_segsr.reports.drawing.display_volume import box_around, read, spread_cuts, window
+
+
+def test_axes_run_to_right_anterior_superior_and_points_keep_their_place() -> None:
+    data = np.zeros((4, 5, 3))
+    data[1, 4, 2] = 7
+    data[0, 0, 0] = np.nan
+    affine = oblique_affine((1.0, 1.0, 3.0), (12, -7, 20))
+    place = affine @ [1, 4, 2, 1]
+    # stored from left to right, and turned so that the slices lie along the first axis
+    turned = affine[:, [2, 0, 1, 3]] @ np.diag([1.0, -1.0, 1.0, 1.0])
+    turned[:3, 3] = affine[:3, 3] + 3 * affine[:3, 0]
+    stored = np.moveaxis(data, 2, 0)[:, ::-1]
+    for source in ((data, affine), (stored, turned)):
+        volume = read(source)
+        assert volume.data.shape == (4, 5, 3)
+        assert volume.slice_axis == 2
+        assert np.isfinite(volume.data).all()
+        (at,) = np.argwhere(volume.data == 7)
+        np.testing.assert_allclose(volume.affine @ [*at, 1], place, atol=1e-3)
+        np.testing.assert_allclose(volume.spacing, (1, 1, 3))
+    assert read((data, affine), slice_axis=0).slice_axis == 0
+
+
+def test_window_leaves_out_the_brightest_and_is_never_empty() -> None:
+    data = np.zeros((10, 10, 10))
+    data[2:8, 2:8, 2:8] = np.linspace(100, 200, 216).reshape(6, 6, 6)
+    data[5, 5, 5] = 10_000
+    low, high = window(data, data > 0)
+    assert low == 0
+    assert high == pytest.approx(200, abs=2)
+    assert window(np.full((3, 3, 3), 5.0), np.ones((3, 3, 3), bool)) == (4, 6)
+
+
+def test_box_is_wider_by_millimetres_and_ends_with_the_array() -> None:
+    mask = np.zeros((30, 30, 10), bool)
+    mask[10:12, 1:3, 4] = True
+    assert box_around(mask, (1.0, 2.0, 3.0)) == (slice(4, 18), slice(0, 6), slice(2, 7))
+    assert box_around(mask & False, (1, 1, 1)) == (slice(0, 30), slice(0, 30), slice(0, 10))
+
+
+def test_cuts_divide_the_volume_in_equal_parts() -> None:
+    mask = np.zeros((40, 4, 4), bool)
+    mask[20:32] = True
+    # a quarter of twelve slices ends with the third of them
+    assert spread_cuts(mask, 0, 3) == [22, 25, 28]
+    assert spread_cuts(mask, 1, 9) == [0, 1, 2, 3]
