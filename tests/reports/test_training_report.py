@@ -6,11 +6,11 @@ import re
 
 import numpy as np
 import pytest
-from training_phantoms import adversarial_recipe, make_trainer, tiny_recipe
+from training_phantoms import adversarial_recipe, make_trainer
 
 from bids_segsr.exceptions import UserError
 from bids_segsr.reports.training import _between, write_report
-from bids_segsr.training.loop.run_log import PANELS, RunLog, draw_sample, read_log
+from bids_segsr.training.loop.run_log import RunLog, read_log
 from bids_segsr.training.recipe import Schedule
 
 
@@ -64,19 +64,3 @@ def test_table_survives_half_a_line_and_new_columns(tmp_path):
     again = RunLog(tmp_path, 3)
     again.close()
     assert [row['step'] for row in read_log(tmp_path / 'log.csv')] == [0, 3]
-
-
-def test_true_segmentation_is_outlined_in_the_target():
-    recipe = tiny_recipe()
-    target = np.zeros((2, 8, 8, 8), np.float32)
-    target[0] = np.linspace(0, 1, 8)
-    target[1, :, 2:6, 2:6] = 1
-    pixels = draw_sample(target[0], np.zeros_like(target), target, recipe)
-    edge = 128
-    panels = [pixels[-edge:, n * (edge + 4) :][:, :edge] for n in range(6)]
-    truth = panels[PANELS.index('target')]
-    coloured = truth.max(axis=2) != truth.min(axis=2)
-    border = np.zeros((edge, edge), bool)
-    border[32:96, 32:96] = True
-    border[33:95, 33:95] = False
-    np.testing.assert_array_equal(coloured, border)

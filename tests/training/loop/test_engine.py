@@ -22,9 +22,7 @@ from bids_segsr.training.data.batches import CRITIC_OFFSET
 from bids_segsr.training.data.data_summary import DataFile
 from bids_segsr.training.data_tables import Sampling
 from bids_segsr.training.loop.checkpoint import load_checkpoint
-from bids_segsr.training.loop.distributed import make_fabric
 from bids_segsr.training.loop.forward_pass import check_start
-from bids_segsr.training.loop.networks import Networks
 from bids_segsr.training.loop.progress import Progress
 from bids_segsr.training.loop.run_log import read_log
 from bids_segsr.training.loop_tables import CriticSchedule, Loss, Optimiser, Rates
@@ -392,22 +390,6 @@ def test_models_that_cannot_be_started_from_are_refused(tmp_path, caplog):
     conditional = start('segsrgan', n_blocks=1, conditional='film').networks
     assert conditional.fresh
     assert all(name.startswith('film.') for name in conditional.fresh)
-
-
-def test_average_of_the_weights():
-    recipe = tiny_recipe(schedule=Schedule(steps=9, ema=0.5))
-    networks = Networks(recipe, make_fabric('cpu', None, 'fp32'), None, ())
-    weight = networks.plain_generator.head.conv.weight
-    expected = None
-    for number, value in enumerate((1.0, 2.0, 5.0)):
-        with torch.no_grad():
-            weight.fill_(value)
-        networks.average()
-        # The decay rises to its final value: 1/11, 2/12, ...
-        decay = min(0.5, (number + 1) / (number + 11))
-        expected = value if expected is None else decay * expected + (1 - decay) * value
-        kept = networks.kept.head.conv.weight
-        torch.testing.assert_close(kept, torch.full_like(kept, expected))
 
 
 def test_clipping_bounds_the_step(tmp_path):
