@@ -347,29 +347,6 @@ def test_filter_that_nothing_passes(dataset: Path, tmp_path: Path) -> None:
         collect(dataset, filters=loaded)
 
 
-@pytest.mark.parametrize(
-    ('content', 'message'),
-    [
-        ({'T2w': {}}, "unknown key 'T2w'; known are t2w, t1w"),
-        ({'bold': {}}, "unknown key 'bold'"),
-        ({'t2w': {'acq': 'sag'}}, "unknown entity 'acq' under 't2w'; known are .*acquisition"),
-        ({'t2w': 'sag'}, 'needs the form'),
-        ([], 'needs the form'),
-    ],
-)
-def test_filters_with_mistakes(tmp_path: Path, content: Any, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        load_filters(filter_file(tmp_path, content))
-
-
-def test_filters_that_are_no_json(tmp_path: Path) -> None:
-    path = tmp_path / 'filters.json'
-    path.write_text('{"t2w": ', encoding='utf-8')
-
-    with pytest.raises(UserError, match=r'filters\.json: not valid JSON'):
-        load_filters(path)
-
-
 def test_index_is_written_and_used_again(dataset: Path, tmp_path: Path) -> None:
     database = tmp_path / 'db'
     first = collect_scans(open_layout(dataset, database, ['02']), participants=['01'])

@@ -6,19 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from bids_segsr.workflows import base
 from bids_segsr.workflows.base import init_single_image_wf
-from test_brain_extraction import Bright, ball, model_of
+from test_brain_extraction import ball
 from test_card import make_card
 
 from bids_segsr.bids.query import Scan
 from bids_segsr.execution.settings import Settings
-from bids_segsr.imaging.volume import load_map, save_volume
-from bids_segsr.inference import brain_extraction as brain_mask
+from bids_segsr.imaging.volume import save_volume
 from bids_segsr.inference.processing import Processing
 from bids_segsr.inference.step_memory import LIBRARIES_GB
-from bids_segsr.interfaces.imaging import BrainMask
 from bids_segsr.zoo.find import find_card
 
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
@@ -60,17 +57,3 @@ def test_node_gets_the_template_that_was_named(tmp_path, scan, template, monkeyp
     assert node.inputs.modality == 'T2w'
     assert node.n_procs == node.inputs.num_threads == 2
     assert LIBRARIES_GB < node.mem_gb < 2
-
-
-def test_interface_runs_the_network_where_no_template_is_named(tmp_path, scan, monkeypatch):
-    monkeypatch.setattr(brain_mask, 'load_model', lambda _: model_of(Bright(0.5)))
-    path, inside = scan
-    threads = torch.get_num_threads()
-    try:
-        result = BrainMask(in_file=str(path), processing={}).run(cwd=str(tmp_path))
-    finally:
-        torch.set_num_threads(threads)
-    assert result.outputs.method == 'network bright 4'
-    assert not result.outputs.stripped
-    found = load_map(Path(result.outputs.out_file)).data > 0
-    assert 2 * (found & inside).sum() / (found.sum() + inside.sum()) > 0.95
