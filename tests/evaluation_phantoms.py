@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy.ndimage import gaussian_filter
 
+from bids_segsr.evaluation.cases import Imaging
+from bids_segsr.evaluation.run import Settings
+from bids_segsr.evaluation.systems import read_systems
+from bids_segsr.imaging.degrade import ForwardModel
 from bids_segsr.imaging.volume import save_volume
+from bids_segsr.inference.processing import Processing
 from bids_segsr.networks import create
 from bids_segsr.training.data.subjects import Subject
 from bids_segsr.zoo.card import InputContract, ModelCard
@@ -73,3 +80,31 @@ def write_model(
         labels={1: 'cortex'},
     )
     return save_model(folder / name, network, card)
+
+
+IMAGING = Imaging(ForwardModel(spacing_mm=(3.0, 3.0)))
+
+
+def models(root: Path, *names: str) -> Any:
+    return read_systems([str(root / name) for name in names])
+
+
+def how(patch_size: int, step: int) -> Processing:
+    return Processing(patch_size=patch_size, step=step, blending='uniform', device='cpu')
+
+
+def settings(out: Path, **changes: Any) -> Settings:
+    out.mkdir(exist_ok=True)
+    return Settings(out=out, imaging=IMAGING, processing=how(16, 16), **changes)
+
+
+def value(rows: pd.DataFrame, **where: Any) -> float:
+    for column, wanted in where.items():
+        rows = rows[rows[column] == wanted]
+    assert len(rows) == 1
+    return float(rows['value'].iloc[0])
+
+
+def ball(shape, centre, radius):
+    index = np.stack(np.meshgrid(*map(np.arange, shape), indexing='ij'), -1)
+    return np.linalg.norm(index - np.array(centre), axis=-1) <= radius

@@ -9,59 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from evaluation_phantoms import ball
 from geometry_phantoms import oblique_affine
 from training_phantoms import DATA, tiny_recipe
 
 from bids_segsr.cli.segsr import main
-from bids_segsr.evaluation.article_figures import draw_trainings
-from bids_segsr.evaluation.surface_picture import draw_surfaces, surface
 from bids_segsr.imaging.volume import save_volume
 from bids_segsr.networks import create
 from bids_segsr.training.loop.model_card import Outcome, write_model
 from bids_segsr.training.loop.progress import Progress
-
-
-def ball(shape, centre, radius):
-    index = np.stack(np.meshgrid(*map(np.arange, shape), indexing='ij'), -1)
-    return np.linalg.norm(index - np.array(centre), axis=-1) <= radius
-
-
-def test_surface_of_a_ball():
-    mask = ball((40, 40, 40), (15, 20, 25), 10)
-    triangles = surface(mask, (1.0, 1.0, 2.0))
-    corners = triangles.reshape(-1, 3) / (1, 1, 2) - (15, 20, 25)
-    np.testing.assert_allclose(np.linalg.norm(corners, axis=1), 10.2, atol=0.6)
-    assert not len(surface(np.zeros((5, 5, 5), bool), (1, 1, 1)))
-    figure = draw_surfaces([('ball', mask, (1, 1, 2)), ('nothing', mask & False, (1, 1, 1))])
-    figure.canvas.draw()
-    assert [ax.get_title() for ax in figure.axes if ax.get_title()] == ['ball', 'nothing']
-
-
-def test_curves_of_several_trainings():
-    runs = {
-        'with GAN': [
-            {'epoch': 0, 'psnr': 20.0, 'dice': 0.0},
-            {'epoch': 1, 'psnr': 21.0, 'dice': 0.5},
-        ],
-        'without': [{'epoch': 0, 'psnr': 19.0, 'dice': np.nan}, {'epoch': 1, 'psnr': 22.0}],
-    }
-    figure = draw_trainings(runs)
-    lines = {line.get_label(): line for ax in figure.axes for line in ax.get_lines()}
-    assert set(lines) == {'PSNR, with GAN', 'Dice, with GAN', 'PSNR, without'}
-    assert list(lines['PSNR, without'].get_ydata()) == [19.0, 22.0]
-    styles = {label: line.get_linestyle() for label, line in lines.items()}
-    assert styles['PSNR, with GAN'] == styles['Dice, with GAN'] != styles['PSNR, without']
-
-
-def test_curves_against_minutes_and_nothing_is_cut_off():
-    rows = [{'epoch': 0, 'minutes': 2.0, 'psnr': 20.0, 'dice': 0.1}]
-    runs = {f'a training of a rather long name, {n}': rows for n in range(4)}
-    figure = draw_trainings(runs, 'minutes')
-    figure.draw_without_rendering()
-    assert {line.get_xdata()[0] for ax in figure.axes for line in ax.get_lines()} == {2.0}
-    (legend,) = figure.legends
-    drawn, whole = legend.get_window_extent(), figure.bbox
-    assert whole.x0 <= drawn.x0 and drawn.x1 <= whole.x1
 
 
 @pytest.fixture
