@@ -116,22 +116,6 @@ def test_a_server_that_sends_a_byte_now_and_then_is_left(serve, tmp_path, monkey
     assert fetch(NAME, tmp_path, [slow.url, good.url]).is_dir()
 
 
-def test_released_weights_are_those_of_the_repository():
-    assert {w.file: w.blob for name, w in RELEASED.items() if name != NAME} == {
-        'Perso_with_constrast_0.5_and_noise_0.03_val_max': (
-            '9362453345e13957774384d807e85046e57724eb'
-        ),
-        'Perso_with_constrast_0.5_and_noise_0.03_val_max_res_between_2_and_4': (
-            '9d2913af81f10e069a2a7922b93c5096a162517d'
-        ),
-        'Perso_with_constrast_0.5_and_noise_0.03_val_max_res_between_2_and_4_conditional': (
-            '620a9d656d78b35d1a20a9df172ffd29c13b263b'
-        ),
-        'Perso_without_data_agmentation_u_net': 'c9cd63d0cb169bb3d0e82aa832a54837aba68736',
-    }
-    assert FILE == 'Perso_without_data_augmentation'
-
-
 def test_blob_id_is_that_of_git(tmp_path):
     path = tmp_path / 'file'
     path.write_bytes(b'hello\n')
@@ -380,13 +364,6 @@ def test_original_weights_give_the_original_output_after_a_broken_download(
     with torch.no_grad():
         output = model.network(*inputs).numpy()
     np.testing.assert_allclose(output, expected['output'], rtol=0, atol=5e-4)
-
-
-def test_what_is_not_fetched_says_how_to_fetch_it():
-    for find in (find_card, load_model):
-        with pytest.raises(ModelError, match=f'segsr models fetch {NAME}') as caught:
-            find(NAME)
-        assert '\n' not in str(caught.value)
 
 
 def test_unknown_names_mirrors_and_folders_are_refused(tmp_path):

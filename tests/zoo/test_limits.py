@@ -5,20 +5,11 @@ import json
 import struct
 
 import pytest
-from test_card import make_card
 
 from bids_segsr.exceptions import ModelError
-from bids_segsr.networks import create
 from bids_segsr.zoo import card as cards
-from bids_segsr.zoo import find
 from bids_segsr.zoo.find import find_card, load_model
-from bids_segsr.zoo.store import SIZE_LIMIT, outline, save_model
-
-
-@pytest.fixture
-def folder(tmp_path):
-    network = create('segsrgan', base_filters=2, n_blocks=1)
-    return save_model(tmp_path / 'tiny', network, make_card())
+from bids_segsr.zoo.store import SIZE_LIMIT, outline
 
 
 def refused(folder, *words):
@@ -128,11 +119,3 @@ def test_limit_leaves_room_for_every_architecture():
     for name in ARCHITECTURES:
         size = 4 * sum(parameter.numel() for parameter in outline(name, {}).parameters())
         assert 0 < size < SIZE_LIMIT / 4
-
-
-def test_closed_home_does_not_hide_the_packaged_model(monkeypatch, tmp_path):
-    monkeypatch.delenv(find.FOLDER_VARIABLE, raising=False)
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'none'))
-    assert find_card(find.DEFAULT_MODEL).name == find.DEFAULT_MODEL
-    monkeypatch.setattr(find.os, 'access', lambda *_: False)
-    assert find.model_folders() == [find._PACKAGED]
