@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -174,25 +174,32 @@ def card_scores(table: pd.DataFrame) -> list[dict[str, Any]]:
     return scores
 
 
-def no_better(scores: Sequence[Mapping[str, Any]]) -> list[str]:
+def no_better(usual: pd.DataFrame, others: pd.DataFrame) -> list[str]:
     """Tell where the network is no gain over what needs none.
 
     Args:
-        scores: As they stand on the card (`card_scores`).
+        usual: Rows of the table on slices as they are assumed.
+        others: Those on slices of other kinds.
 
     Returns:
-        A sentence for each way to do without a network that is as good somewhere.
+        A sentence for each way to do without a network that is as good somewhere: groups of images
+        of the usual slices by name, of other kinds of slices their number.
     """
     told = []
     for way, name in BASELINES.items():
-        missed = [
-            f'{score["on"]} ({measure.upper()})'
-            for score in scores
-            for measure in ('psnr', 'ssim')
-            if score[f'{measure}_network'] <= score[f'{measure}_{way}']
-        ]
+        missed = []
+        for kind, rows, column in (('on', usual, 'group'), ('with', others, 'condition')):
+            means = rows.groupby([column, 'group'], sort=False).mean(numeric_only=True)
+            worse = sum(
+                means[f'{m}_network'] <= means[f'{m}_{way}'] for m in ('psnr', 'ssim')
+            ).astype(bool)
+            for value, found in worse.groupby(level=0, sort=False):
+                share = (
+                    f' ({found.sum()} of {len(found)} kinds of images)' if kind == 'with' else ''
+                )
+                missed += [f'{kind} {value}{share}'] if found.any() else []
         if missed:
-            told.append(f'{NO_BETTER} {name}, on {"; ".join(missed)}.')
+            told.append(f'{NO_BETTER} {name} (PSNR or SSIM) {"; ".join(missed)}.')
     return told
 
 
@@ -234,11 +241,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(summarise(table).round(3).T.to_string())
     if args.write_card:
         usual = table['condition'] == PLAIN
-        held_out, others = card_scores(table[usual]), card_scores(table[~usual])
+        parts = table[usual], table[~usual]
+        held_out, others = map(card_scores, parts)
         scores = {'held_out': held_out, OTHER_SLICES: others, 'note': NOTE}
         kept = tuple(text for text in model.card.limitations if not text.startswith(NO_BETTER))
         card: ModelCard = dataclasses.replace(
-            model.card, scores=scores, limitations=(*no_better([*held_out, *others]), *kept)
+            model.card, scores=scores, limitations=(*no_better(*parts), *kept)
         )
         (model.path.parent / CARD_FILE).write_text(card.to_json(), encoding='utf-8')
 

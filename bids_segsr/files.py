@@ -62,7 +62,10 @@ def complete(path: Path, elsewhere: str = ELSEWHERE) -> Iterator[Path]:
     make_folder(path.parent, elsewhere)
     _remove_abandoned(path.parent)
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=PART) as folder, _held(folder):
+        with (
+            tempfile.TemporaryDirectory(dir=path.parent, prefix=PART) as folder,
+            _held(folder, wait=True),
+        ):
             part = Path(folder) / path.name
             yield part
             part.replace(path)
@@ -152,8 +155,12 @@ def locked(path: Path, taken: str | None = None, seconds: float = 0) -> Iterator
 
 
 @contextmanager
-def _held(folder: str | Path) -> Iterator[bool]:
+def _held(folder: str | Path, *, wait: bool = False) -> Iterator[bool]:
     """Hold a folder for this process, which lets go of it however it ends.
+
+    Args:
+        folder: What is held.
+        wait: Until nobody else does: who looks for abandoned folders holds one for a moment.
 
     Yields:
         Whether it could be held: not by another process, and its file system knows locks.
@@ -162,7 +169,7 @@ def _held(folder: str | Path) -> Iterator[bool]:
     try:
         with suppress(OSError):
             number = os.open(folder, os.O_RDONLY)
-            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(number, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             held = True
         yield held
     finally:

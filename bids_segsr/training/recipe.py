@@ -35,7 +35,7 @@ class Network:
     architecture: str
     options: dict[str, Any] = field(default_factory=dict)
     start_near_identity: bool = False
-    starts_from: str | None = None
+    starts_from: str = ''
 
     @property
     def conditional(self) -> bool:

@@ -60,10 +60,14 @@ def test_the_first_limit_ends_a_training() -> None:
 
 
 def test_a_signal_is_noted_and_the_next_one_obeyed() -> None:
-    before = signal.getsignal(signal.SIGINT)
-    with StopSignals() as signals:
-        os.kill(os.getpid(), signal.SIGINT)
-        assert signals.caught == signal.SIGINT
-        with pytest.raises(KeyboardInterrupt):
+    # a process in the background of a shell begins with Ctrl-C ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with StopSignals() as signals:
             os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
+            assert signals.caught == signal.SIGINT
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
