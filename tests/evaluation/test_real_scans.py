@@ -1,4 +1,4 @@
-"""Scans without truth, surfaces, and the curves of several trainings."""
+"""Scans without truth, and surfaces."""
 
 from __future__ import annotations
 
@@ -78,14 +78,3 @@ def test_a_broken_scan_leaves_the_others(model, scans, tmp_path, capsys):
     assert capsys.readouterr().err.count('0_T2w.nii.gz: the file is empty') == 1
     rows = pd.read_csv(tmp_path / 'out' / 'rows.tsv', sep='\t')
     assert set(rows['subject']) == {'1_T2w'}
-
-
-def test_folders_of_trainings_are_drawn(tmp_path, capsys):
-    for name in ('one', 'two'):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / 'log.csv').write_text('step,epoch,psnr,dice\n0,0,20,0.1\n9,1,22,0.4\n')
-    runs = [str(tmp_path / 'one'), f'second={tmp_path / "two"}']
-    assert main(['evaluate', 'trainings', *runs, '--out', str(tmp_path / 'out')]) == 0
-    assert 'second' in (tmp_path / 'out' / 'trainings.svg').read_text()
-    assert main(['evaluate', 'trainings', str(tmp_path), '--out', str(tmp_path / 'out')]) == 1
-    assert 'holds no run' in capsys.readouterr().err
