@@ -63,3 +63,18 @@ def test_the_notebook_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert scores['network'] > scores['back-projection'] > scores['cubic spline']
     assert len(opened) == 1
     assert Path(str(space['files']['report'])).stat().st_size > 1e6  # type: ignore[index]
+
+
+def test_every_promise_names_a_test_that_is_there() -> None:
+    text = (ROOT / 'docs' / 'reliability.md').read_text(encoding='utf-8')
+    file, named = '', []
+    for path, name in re.findall(r'`((?:[\w/]+\.py)?)::(\w+)', text):
+        file = path or file
+        named.append((file, name))
+    assert len(named) > 20
+    missing = [
+        f'{file}::{name}'
+        for file, name in named
+        if f'def {name}(' not in (ROOT / 'tests' / file).read_text(encoding='utf-8')
+    ]
+    assert not missing

@@ -8,6 +8,7 @@ import pytest
 from evaluation_phantoms import write_head, write_model
 
 from bids_segsr.evaluation.cases import Case, Imaging, load_reference, make_case
+from bids_segsr.evaluation.reproduce import datasets
 from bids_segsr.imaging.degrade import ForwardModel
 from bids_segsr.training.data.subjects import Subject
 
@@ -31,3 +32,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope='module')
 def heads(root: Path) -> list[Subject]:
     return [write_head(root / 'heads', f'sub-{n}', n) for n in (1, 2)]
+
+
+@pytest.fixture
+def few_participants(monkeypatch):
+    """Lists of two and one participants, as the appendix would be shorter."""
+    subjects = {'sub-A': 'Train', 'sub-B': 'Train', 'sub-C': 'Test'}
+    monkeypatch.setattr(datasets, 'dhcp_participants', lambda: dict(subjects))
+    return list(subjects)

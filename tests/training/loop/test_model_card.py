@@ -19,6 +19,7 @@ def test_the_scores_of_the_kept_step_are_told() -> None:
     rows = [
         {'step': 0.0, 'psnr': 20.0},
         {'step': 3.0, 'psnr': 21.0, 'dice_cortex': 0.5, 'ssim': math.nan, 'minutes': 7.0},
+        {'step': 6.0, 'psnr': 20.5, 'dice_cortex': 0.6},
     ]
     outcome = Outcome(Progress(step=9), None).with_scores(rows, 3)
     assert outcome.kept_step == 3

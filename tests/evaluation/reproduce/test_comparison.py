@@ -1,0 +1,106 @@
+"""The articles' numbers beside ours."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from bids_segsr.evaluation.reproduce.article import (
+    PublishedScore,
+    read_article,
+)
+from bids_segsr.evaluation.reproduce.comparison import (
+    as_frame,
+    compare,
+    make_jobs,
+    make_systems,
+    metrics_of,
+    printed,
+)
+from bids_segsr.evaluation.systems import System
+
+
+def test_jobs_cover_the_tables_once():
+    article, published = read_article('segsrgan-2020')
+    systems = {name: System(name) for name in ('spline', 'segsrgan-2020')}
+    jobs = make_jobs(published, article, systems)
+    found = {(job.system.name, job.varied['condition']) for job in jobs}
+    assert len(found) == len(jobs) == 7
+    assert ('segsrgan-2020', 'step 80, noisy') in found
+    assert ('spline', 'step 30') in found
+    for job in jobs:
+        condition = job.varied['condition']
+        assert job.imaging.noise == (2 if 'noisy' in condition else 0)
+        assert job.imaging.forward.spacing_mm == (3, 3)
+        assert (job.processing.patch_size, job.processing.blending) == (128, 'uniform')
+        assert f'step {job.processing.step}' == condition.partition(',')[0]
+
+
+def test_measures_are_those_that_can_be_had():
+    _, published = read_article('mdcsrn')
+    own = [number for number in published if number.data == 'hcp']
+    without = metrics_of(own, parcellation=False)
+    assert set(without) == {'psnr_slices', 'ssim_slices', 'nrmse_slices', 'piqe', 'niqe'}
+    added = set(metrics_of(own, parcellation=True)) - set(without)
+    assert added == {'parcel_dice', 'parcel_jaccard'}
+
+
+def test_systems_without_their_trainings_are_left_out():
+    _, published = read_article('mdcsrn')
+    assert set(make_systems(published, {})) == {'nearest', 'bicubic', 'truth'}
+
+
+def row(system, condition, metric, value, subject='a', structure=''):
+    return {
+        'dataset': 'dhcp', 'subject': subject, 'system': system, 'condition': condition,
+        'metric': metric, 'structure': structure, 'value': value,
+    }  # fmt: skip
+
+
+def test_comparison_averages_over_the_test_images():
+    rows = pd.DataFrame([
+        row('segsrgan-2020', 'step 30', 'psnr', 26.0),
+        row('segsrgan-2020', 'step 30', 'psnr', 28.0, 'b'),
+        row('segsrgan-2020', 'step 80', 'psnr', 99.0),
+        row('segsrgan-2020', 'step 30, noisy', 'psnr', 99.0),
+        row('segsrgan-2020', 'step 30', 'psnr', 99.0) | {'dataset': 'other'},
+        row('spline', 'step 30', 'psnr', 24.0),
+        row('segsrgan-2020', 'step 30', 'dice', 0.8, structure='cortex'),
+        row('segsrgan-2020', 'step 30', 'dice', 0.1, structure='ventricle'),
+    ])  # fmt: skip
+    article, published = read_article('segsrgan-2020')
+    compared = compare(published, article, rows)
+    by_place = {(c.published.table, c.published.row, c.published.metric): c for c in compared}
+    found = by_place['8', 'SegSRGAN', 'psnr']
+    assert (found.mean, found.sd, found.images) == (27, pytest.approx(2**0.5), 2)
+    assert by_place['9', 'SegSRGAN', 'dice'].mean == 0.8
+    assert by_place['8', 'SRReCNN3D', 'psnr'].mean is None
+    text = printed(compared, article)
+    assert 'Table 8. Super-resolution of several methods' in text
+    lines = [' '.join(line.split()) for line in text.splitlines()]
+    assert 'SegSRGAN PSNR (dB) dhcp step 30 26.96 27.00 ± 1.41' in lines
+    assert 'SegSRGAN Dice dhcp step 30 0.855 ± 0.014 0.800' in lines
+    assert 'SRReCNN3D PSNR (dB) dhcp step 30 27.79 not trained' in lines
+    assert 'DrawEM Dice dhcp step 30 0.730 ± 0.010 not part of this package' in lines
+    assert 'Table 7' not in text
+    frame = as_frame(compared)
+    assert len(frame) == 58
+    assert frame['paper_mean'].notna().all()
+
+
+def test_what_cannot_be_measured_says_why():
+    article, _ = read_article('mdcsrn')
+
+    def reason(metric):
+        number = PublishedScore('2', 'a', 'b8u4', metric, 'hcp', '2 x 2 x 1', 1.0, None, '1')
+        rows = pd.DataFrame([row('b8u4', '2 x 2 x 1', 'psnr', 1.0) | {'dataset': 'hcp'}])
+        return compare([number], article, rows)[0].reason
+
+    assert reason('pi') == "perceptual index: needs Ma's score"
+    assert reason('parcel_dice') == 'needs --parcellation'
+    assert reason('niqe') == 'not measured'
+
+
+def test_comparison_of_nothing_has_no_table():
+    article, published = read_article('segsrgan-2020')
+    assert printed(compare(published, article, pd.DataFrame()), article) == ''
