@@ -95,14 +95,6 @@ def test_a_result_lies_where_the_scan_lay(result: bids_segsr.Result) -> None:
     assert result.verdict.word in ('usable', 'look', 'failed')
 
 
-def test_the_report_names_no_temporary_folder(result: bids_segsr.Result, tmp_path: Path) -> None:
-    report = result.save(tmp_path / 'out')['report'].read_text(encoding='utf-8')
-    assert 'scan_T1w' in report
-    assert '/tmp/' not in report
-    with pytest.raises(UserError, match='exists already'):
-        result.save(tmp_path / 'out')
-
-
 def test_show_opens_the_viewer_in_a_browser(
     result: bids_segsr.Result, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
