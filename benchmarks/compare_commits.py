@@ -160,6 +160,18 @@ def run(package: Path, front: str, subject: Subject, scan: Path, threads: int) -
     return Cost(seconds, cpu, used.ru_maxrss / 1e6, decibel, overlap, cortex)
 
 
+def without_bias(image: np.ndarray, reference: np.ndarray, resolution: float) -> np.ndarray:
+    """Divide out what differs smoothly between two images, both 0 outside the brain: bias, scale.
+
+    Args:
+        image: (i, j, k).
+        reference: The same shape.
+        resolution: Of their voxels, mm.
+    """
+    smooth = [gaussian_filter(data, BIAS_MM / resolution) for data in (reference, image)]
+    return image * smooth[0] / np.maximum(smooth[1], 1e-6)
+
+
 def score(subject: Subject, scan: Path, out: Path) -> tuple[float, float, np.ndarray]:
     """Compare a result with what the scan was made from, on the grid of the result.
 
@@ -173,11 +185,7 @@ def score(subject: Subject, scan: Path, out: Path) -> tuple[float, float, np.nda
     acquired = load_volume(scan)
     mask = resample_mask(acquired.data > 0, acquired.affine, grid) & (result.data > 0)
     reference = np.where(mask, resample(subject.image, subject.affine, grid), 0)
-    smooth = [
-        gaussian_filter(np.where(mask, image, 0), BIAS_MM / subject.resolution)
-        for image in (reference, result.data)
-    ]
-    image = np.where(mask, result.data * smooth[0] / np.maximum(smooth[1], 1e-6), 0)
+    image = without_bias(np.where(mask, result.data, 0), reference, subject.resolution)
     grey = resample(subject.grey.astype(np.float32), subject.affine, grid, order=1) > 0.5
     return psnr(reference, image, mask), dice(cortex, grey), cortex
 

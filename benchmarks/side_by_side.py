@@ -23,8 +23,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
-from compare_commits import BIAS_MM, SIZES, Subject, make_subject, write_scan
-from scipy.ndimage import gaussian_filter
+from compare_commits import SIZES, Subject, make_subject, without_bias, write_scan
 
 from bids_segsr.imaging.back_projection import Slices, interpolated_back_projection
 from bids_segsr.imaging.conform import spacing_of
@@ -77,8 +76,7 @@ def score(subject: Subject, scan: Volume, image: Volume) -> tuple[float, float]:
     mask = resample_mask(scan.data > 0, scan.affine, grid) & (subject.image > 0)
     reference = np.where(mask, subject.image, 0)
     found = np.where(mask, resample(image.data, image.affine, grid), 0)
-    smooth = [gaussian_filter(data, BIAS_MM / subject.resolution) for data in (reference, found)]
-    found = found * smooth[0] / np.maximum(smooth[1], 1e-6)
+    found = without_bias(found, reference, subject.resolution)
     return psnr(reference, found, mask), ssim(reference, found, mask)
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import psutil
 import pytest
+from test_plugins import settings_of
 
 from bids_segsr.exceptions import UserError
 from bids_segsr.execution import workflow_run as execution
-from bids_segsr.execution.settings import Settings
 from bids_segsr.execution.workflow_run import (
     check_device,
     check_memory,
@@ -22,11 +22,6 @@ from bids_segsr.execution.workflow_run import (
     run_workflow,
     uses_gpu,
 )
-
-
-def settings_of(tmp_path: Path, **values: Any) -> Settings:
-    folders = {'bids_dir': tmp_path, 'output_dir': tmp_path / 'out', 'work_dir': tmp_path / 'work'}
-    return Settings.of(folders | values)
 
 
 def test_step_that_cannot_fit_is_refused() -> None:
