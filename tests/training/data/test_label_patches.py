@@ -16,7 +16,8 @@ from training_phantoms import LABEL_MAPS, OWN_NUMBERS
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.degrade import ForwardModel
 from bids_segsr.simulation.tables import AcquisitionRanges, Deformation
-from bids_segsr.training.data.label_patches import make_label_map_dataset
+from bids_segsr.training.data import label_patches
+from bids_segsr.training.data.label_patches import make_label_map_dataset, source_digest
 from bids_segsr.training.data.shared_volumes import DeviceVolumes
 from bids_segsr.training.data_tables import LabelMaps, LabelSource, Sampling
 
@@ -68,6 +69,23 @@ def test_same_number_same_bytes_whatever_the_workers(made):
         for key in first:
             assert torch.equal(first[key], second[key])
     assert len({patch['image'].sum().item() for patch in alone}) == len(alone)
+
+
+def test_volumes_of_another_generator_are_made_anew(made, monkeypatch):
+    first = made().volumes.folder
+    assert made().volumes.folder == first
+    monkeypatch.setattr(label_patches, 'source_digest', lambda room: 'another')
+    assert made().volumes.folder != first
+
+
+def test_source_digest_changes_with_a_module_alone(tmp_path):
+    module = tmp_path / 'tables.py'
+    module.write_text('WHITE = 0.52')
+    before = source_digest(tmp_path)
+    (tmp_path / 'notes.txt').write_text('read by nobody')
+    assert source_digest(tmp_path) == before
+    module.write_text('WHITE = 0.58')
+    assert source_digest(tmp_path) != before
 
 
 def test_volumes_are_used_several_times(made, monkeypatch):
