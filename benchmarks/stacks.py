@@ -19,7 +19,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from bids_segsr.imaging.back_projection import Slices
+from bids_segsr.imaging.back_projection import Slices, interpolated_back_projection
 from bids_segsr.imaging.bias_field import correct_bias_field
 from bids_segsr.imaging.conform import slice_axis
 from bids_segsr.imaging.measures.fidelity import fidelity
@@ -46,9 +46,10 @@ class Restored:
     Attributes:
         grid: The grid.
         mask: Brain, bool.
-        images: 'spline' and 'network' to float32 images, 0 outside the brain.
+        images: 'spline', 'ibp' (back-projection without a network) and 'network' to float32
+            images, 0 outside the brain.
         cortex: Cortex of the network, bool.
-        residual: 'spline' and 'network' to the fidelity NRMSE.
+        residual: Each of them to its fidelity NRMSE.
     """
 
     grid: Grid
@@ -67,14 +68,16 @@ def restore(folder: Path, run: int, model: TrainedModel) -> Restored:
     mask = resample_mask(brain, scan.affine, grid)
     spline = np.where(mask, resample(corrected, scan.affine, grid), np.float32(0))
     thickness = scan.spacing[slice_axis(scan.spacing)]
+    slices = Slices(corrected, scan.affine, grid.affine, thickness)
+    ibp = np.where(mask, interpolated_back_projection(slices, grid), np.float32(0))
     prediction = predict(
         model,
         spline,
-        Slices(corrected, scan.affine, grid.affine, thickness),
+        slices,
         mask=mask,
         processing=Processing(device='cpu'),
     )
-    images = {'spline': spline, 'network': prediction.image}
+    images = {'spline': spline, 'ibp': ibp, 'network': prediction.image}
     residual = {
         name: fidelity(image, grid.affine, corrected, scan.affine, mask, thickness).nrmse
         for name, image in images.items()
@@ -140,7 +143,7 @@ def main() -> None:
         mask = resample(moving.mask.astype(np.float32), affine, fixed.grid, order=1) > 0.5
         inside = mask & fixed.mask
         print(f'run-{first} and run-{other}, {inside.sum()} voxels in both masks')
-        for name in ('spline', 'network'):
+        for name in fixed.images:
             moved = resample(moving.images[name], affine, fixed.grid)
             here, there = fixed.images[name][inside], moved[inside]
             # The gain of the receiver differs from run to run.
