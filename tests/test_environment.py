@@ -27,6 +27,16 @@ def test_threads_are_bounded_before_libraries_are_imported() -> None:
     assert os.environ['OPENBLAS_NUM_THREADS'] == '2'  # what somebody chose stays
 
 
+@pytest.mark.parametrize(('chosen', 'expected'), [(None, '1'), ('0', '0')])
+def test_large_pages_are_asked_for_unless_somebody_chose(
+    chosen: str | None, expected: str
+) -> None:
+    if chosen is not None:
+        os.environ['THP_MEM_ALLOC_ENABLE'] = chosen
+    environment.use_large_pages()
+    assert os.environ['THP_MEM_ALLOC_ENABLE'] == expected
+
+
 def test_caches_lie_in_the_folder_unless_somebody_chose(tmp_path: Path) -> None:
     os.environ['MPLCONFIGDIR'] = '/mpl'
     environment.keep_caches_in(tmp_path / 'work')

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_segsr.bids.names import label_of_node
-from bids_segsr.environment import bound_threads, keep_caches_in
+from bids_segsr.environment import bound_threads, keep_caches_in, use_large_pages
 from bids_segsr.exceptions import INTERRUPTED, Terminated, UserError
 from bids_segsr.execution.logs import set_nipype_level
 from bids_segsr.execution.plugins import plugin_settings, runs_here, survivor
@@ -39,6 +39,7 @@ def prepare_environment(settings: Settings) -> None:
         settings: The settings of the run.
     """
     bound_threads(settings.omp_nthreads)
+    use_large_pages()
     keep_caches_in(settings.work_dir / '.cache')
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import SimpleITK as sitk
 
@@ -10,6 +12,8 @@ from bids_segsr.imaging.conform import slice_axis, spacing_of
 from bids_segsr.imaging.resample import from_sitk, to_sitk
 
 IN_PLANE_SHRINK = 4
+IN_PLANE_MM = 3.0
+"""To which voxels are shrunk where `IN_PLANE_SHRINK` would leave finer ones."""
 ITERATIONS = (50, 50, 50, 50)
 
 SPACING_DIGITS = 4
@@ -48,7 +52,8 @@ def bias_field(
     through-plane axis of a thick-slice scan is coarse already. On real scans
     (`benchmarks/bias_field.py`) this flattens as well as every second voxel in plane at a third to
     an eighth of the time, and better than ANTsPy's defaults, which shrink the thick axis too, on
-    four of five scans in about the same time.
+    four of five scans in about the same time. Voxels of half a millimetre are shrunk to 3 mm: as
+    flat again, at 0.4 of the time.
 
     Args:
         data: Image of three axes; voxels at or below zero are left out of the fit.
@@ -68,8 +73,7 @@ def bias_field(
     if not foreground.any():
         return np.ones(data.shape, dtype=np.float32)
 
-    shrink = [min(IN_PLANE_SHRINK, max(1, n // 8)) for n in data.shape]
-    shrink[slice_axis(spacing.tolist())] = 1
+    shrink = shrink_factors(data.shape, spacing.tolist())
     n4 = sitk.N4BiasFieldCorrectionImageFilter()
     n4.SetMaximumNumberOfIterations(ITERATIONS)
     n4.SetNumberOfThreads(threads)
@@ -83,6 +87,19 @@ def bias_field(
     inside = data[foreground].astype(np.float64)
     field *= (inside / field[foreground]).mean() / inside.mean()
     return field.astype(np.float32)
+
+
+def shrink_factors(shape: Sequence[int], spacing: Sequence[float]) -> list[int]:
+    """Tell of how many voxels along each axis the fit takes one.
+
+    Args:
+        shape: Of the image; at least eight voxels are left of an axis that has them.
+        spacing: mm.
+    """
+    wanted = [max(IN_PLANE_SHRINK, round(IN_PLANE_MM / mm)) for mm in spacing]
+    factors = [min(factor, max(1, n // 8)) for factor, n in zip(wanted, shape, strict=True)]
+    factors[slice_axis(spacing)] = 1
+    return factors
 
 
 def _otsu_foreground(image: sitk.Image) -> np.ndarray:

@@ -208,7 +208,8 @@ class ClassHead(nn.Module):
             Logits, (B, classes, 2X, 2Y, 2Z).
         """
         fine = channels_to_voxels(self.spread(features))
-        fine = torch.cat([fine, image], dim=1)
+        # in one precision: else both would be copied to the finer one first
+        fine = torch.cat([fine, image.to(fine.dtype)], dim=1)
         if not torch.onnx.is_in_onnx_export():
             fine = fine.contiguous(memory_format=torch.channels_last_3d)
         logits: Tensor = self.classes(torch.relu(self.conv(fine)))
@@ -324,7 +325,37 @@ class TissueUNet(nn.Module):
                 outputs.append(head(features, x))
             else:
                 outputs.append(channels_to_voxels(head(features)))
-        return torch.cat(outputs, dim=1)
+        return torch.cat(outputs, dim=1) if len(outputs) > 1 else outputs[0]
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """Super-resolve and segment, without putting the channels into one tensor.
+
+        Args:
+            x: As for `forward`.
+
+        Returns:
+            What `forward` joins, (B, C, X, Y, Z) each: the intensity; with classes also the
+            probability of the second, and more than two of them all.
+
+        Raises:
+            ModelError: If the shape of x does not suit.
+        """
+        check_input(x, multiple=AXIS_MULTIPLE)
+        # The levels halve the axes three times; what is lacking is repeated from the border.
+        lacking = [-n % (4 * BLOCK) for n in x.shape[2:]]
+        behind = [pad for n in reversed(lacking) for pad in (0, n)]
+        padded = functional.pad(x, behind, mode='replicate')
+        # Under autocast: a softmax in half precision is too coarse for a loss. Into this order of
+        # the memory it would bring the channels itself, in a second copy.
+        y = self.logits(padded).to(x.dtype, memory_format=torch.contiguous_format)
+        y = y[:, :, : x.shape[2], : x.shape[3], : x.shape[4]]
+        outputs = [x + y[:, :1] if self.intensity else x]
+        if self.classes:
+            classes = torch.softmax(y[:, int(self.intensity) :], dim=1)
+            outputs.append(classes[:, 1:2])
+            if self.classes > 2:
+                outputs.append(classes)
+        return outputs
 
     def forward(self, x: Tensor) -> Tensor:
         """Super-resolve and segment.
@@ -340,21 +371,7 @@ class TissueUNet(nn.Module):
         Raises:
             ModelError: If the shape of x does not suit.
         """
-        check_input(x, multiple=AXIS_MULTIPLE)
-        # The levels halve the axes three times; what is lacking is repeated from the border.
-        lacking = [-n % (4 * BLOCK) for n in x.shape[2:]]
-        behind = [pad for n in reversed(lacking) for pad in (0, n)]
-        padded = functional.pad(x, behind, mode='replicate')
-        # Under autocast: a softmax in half precision is too coarse for a loss.
-        y = self.logits(padded).to(x.dtype)
-        y = y[:, :, : x.shape[2], : x.shape[3], : x.shape[4]]
-        outputs = [x + y[:, :1] if self.intensity else x]
-        if self.classes:
-            classes = torch.softmax(y[:, int(self.intensity) :], dim=1)
-            outputs.append(classes[:, 1:2])
-            if self.classes > 2:
-                outputs.append(classes)
-        return torch.cat(outputs, dim=1)
+        return torch.cat(self.maps(x), dim=1)
 
 
 class TissueUNetPair(nn.Module):
@@ -405,4 +422,4 @@ class TissueUNetPair(nn.Module):
             ModelError: If the shape of x does not suit.
         """
         # The first channel of the tissues is the input handed through.
-        return torch.cat([self.intensity(x), self.tissues(x)[:, 1:]], dim=1)
+        return torch.cat([self.intensity(x), *self.tissues.maps(x)[1:]], dim=1)
