@@ -1,7 +1,7 @@
 """What a scan costs, and what breaks first in a large dataset.
 
     python benchmarks/scale.py scan FOLDER [--scan NIFTI] [--threads N] [--cores N]
-    python benchmarks/scale.py throughput FOLDER [--scans N] [-- FLAGS OF THE APP]
+    python benchmarks/scale.py throughput FOLDER [--scans N] [--flags='FLAGS OF THE APP']
     python benchmarks/scale.py cohort FOLDER [--subjects N]
 
 `scan` runs the App on one stripped head (by default the ICBM 152 average with 3 mm slices, as in
@@ -20,6 +20,7 @@ import json
 import os
 import platform
 import resource
+import shlex
 import subprocess
 import sys
 import time
@@ -270,7 +271,7 @@ def main() -> None:
     some = commands.add_parser('throughput', help='images an hour')
     some.add_argument('folder', type=Path)
     some.add_argument('--scans', type=int, default=6)
-    some.add_argument('flags', nargs='*', help='of the App, after --')
+    some.add_argument('--flags', type=shlex.split, default=[], help='of the App')
     many = commands.add_parser('cohort', help='indexing, dry run and group level')
     many.add_argument('folder', type=Path)
     many.add_argument('--subjects', type=int, default=5000)
