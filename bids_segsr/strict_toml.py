@@ -129,7 +129,12 @@ def _value(hint: Any, value: Any, key: str) -> Any:
     if origin in (Union, types.UnionType):
         kinds = [kind for kind in arguments if kind is not type(None)]
         listed = [k for k in kinds if (get_origin(k) is tuple) == isinstance(value, list)]
-        return _value((listed or kinds)[0], value, key)
+        try:
+            return _value((listed or kinds)[0], value, key)
+        except ValueError:
+            if len(kinds) == 1:
+                raise
+            raise ValueError(_wrong(hint, value, key)) from None
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if isinstance(value, dict):
             return _dataclass(hint, value, key)
@@ -199,7 +204,7 @@ def _described(hint: Any) -> str:
             return f'a list, each of it {_described(arguments[0])}'
         return f'a list of {len(arguments)}, each of it {_described(arguments[0])}'
     if origin in (Union, types.UnionType):
-        return _described(next(kind for kind in arguments if kind is not type(None)))
+        return ' or '.join(_described(kind) for kind in arguments if kind is not type(None))
     return 'a table'
 
 

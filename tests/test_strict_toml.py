@@ -29,6 +29,7 @@ class Outer:
     pair: tuple[float, float] | None = None
     path: Path | None = None
     names: dict[int, str] = field(default_factory=dict)
+    edge: int | tuple[int, int, int] = 8
 
 
 WHOLE = """
@@ -47,7 +48,7 @@ def test_values_get_the_types_of_their_fields_and_survive_writing() -> None:
     read = read_dataclass(Outer, parse(WHOLE, 'f'), 'f')
     assert read == Outer(Inner(3.0, 'b'), (1, 2), (1.0, 2.5), Path('x/y'), {4: 'four'})
     assert isinstance(read.inner.rate, float)
-    plain = Outer(Inner(1.0))
+    plain = Outer(Inner(1.0), edge=(4, 6, 8))
     written = toml_text(asdict(plain))
     assert 'pair' not in written  # None is left out
     assert read_dataclass(Outer, parse(written, 'f'), 'f') == plain
@@ -65,6 +66,11 @@ def test_values_get_the_types_of_their_fields_and_survive_writing() -> None:
         ('[inner]\nrate = 1\nkind = "c"', r"kind: 'c' is not allowed; give one of 'a', 'b'"),
         ('sizes = [1.5]\n[inner]\nrate = 1', 'sizes: 1.5 is not allowed; give an integer'),
         ('pair = [1]\n[inner]\nrate = 1', 'give a list of 2, each of it a number'),
+        (
+            'edge = [1, 2]\n[inner]\nrate = 1',
+            'give an integer or a list of 3, each of it an integer',
+        ),
+        ('edge = 1.5\n[inner]\nrate = 1', 'edge: 1.5 is not allowed; give an integer or a list'),
         ('[inner]\nrate = 1\n[names]\nx = "y"', r"\[names\] 'x' is not allowed as a key"),
     ],
 )

@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NoReturn
 
+from bids_segsr.imaging.patch_size import PatchSize
+
 USAGE_ERROR = 2
 _GIGABYTES = {'': 1e-3, 'B': 1e-9, 'K': 1e-6, 'M': 1e-3, 'G': 1.0, 'T': 1e3}
 
@@ -56,7 +58,7 @@ def structure_numbers(text: str) -> tuple[str, tuple[int, ...]]:
     return name, tuple(found)
 
 
-def patch_size(text: str) -> int | tuple[int, int, int]:
+def patch_size(text: str) -> PatchSize:
     """Convert `70` or `64x40x64` to voxels; `argparse` calls it.
 
     Raises:

@@ -16,7 +16,7 @@ from bids_segsr.environment import passing_caches
 from bids_segsr.exceptions import UserError
 
 if TYPE_CHECKING:
-    from bids_segsr.inference.tiling import PatchSize
+    from bids_segsr.imaging.patch_size import PatchSize
 
 VARIED = ('patch_size', 'step')
 """Choices of the processing of which a list is taken here."""

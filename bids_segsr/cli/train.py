@@ -113,7 +113,6 @@ def _train_all(arguments: argparse.Namespace) -> int:
         if path is not None and not path.exists():
             raise UserError(f'{path}: no such file or folder; check the path')
     from bids_segsr.api import run_training_with_report
-    from bids_segsr.training.loop.run_folder import check_out
     from bids_segsr.training.loop.training_plan import plan_training
     from bids_segsr.training.loop.training_run import Run, describe_run
 
@@ -143,8 +142,7 @@ def _train_all(arguments: argparse.Namespace) -> int:
         for warning in facts.warnings:
             _say(f'WARNING: {warning}')
     if arguments.dry_run:
-        check_out(arguments.out)
-        for name, value in describe_run(plan.recipe, plan.data, run).items():
+        for name, value in describe_run(plan.recipe, plan.data, run, arguments.out).items():
             print(f'{name:9} {value}')
         for name, facts in plan.labels.items():
             print(f'{name:9} {facts.text}')

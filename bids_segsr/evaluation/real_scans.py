@@ -38,11 +38,12 @@ from bids_segsr.imaging.measures.naturalness import (
     niqe,
     piqe,
 )
+from bids_segsr.imaging.patch_size import PatchSize, patch_text
 from bids_segsr.imaging.resample import Grid
 from bids_segsr.imaging.volume import Volume, load_mask, load_volume
 from bids_segsr.inference import steps
 from bids_segsr.inference.one_image import Source
-from bids_segsr.inference.processing import PatchSize, Processing
+from bids_segsr.inference.processing import Processing
 from bids_segsr.zoo.contract import check_guides
 from bids_segsr.zoo.store import file_sha256
 
@@ -166,7 +167,7 @@ def _score_scan(
     prepared: _Prepared | None = None
     for key, (system, way) in zip(keys, jobs, strict=True):
         patch, step = way.patches
-        varied = {'patch': _size(patch), 'step': step} if system.models else {}
+        varied = {'patch': patch_text(patch), 'step': step} if system.models else {}
         told = ', '.join([system.name, *(f'{k} {v}' for k, v in varied.items())])
         file = settings.out / SURFACES / f'{key}.npz'
         if key not in store:
@@ -306,7 +307,3 @@ def _result(
                 named.append((told.replace(', ', '\n'), kept['mask'], kept['spacing']))
         drawings['surfaces'] = draw_surfaces(named)
     return Result(rows, summarise(rows), paired_tests(rows), tables, drawings, failures)
-
-
-def _size(patch: PatchSize) -> str:
-    return str(patch) if isinstance(patch, int) else 'x'.join(map(str, patch))

@@ -69,6 +69,11 @@ class ForwardModel:
     axis: int | None = None
     interpolation: str = 'cubic'
 
+    @property
+    def last_axis(self) -> int:
+        """Array axis of images that networks see last: that of thick slices."""
+        return self.axis if self.kind == 'thick-slices' and self.axis is not None else 2
+
     def __post_init__(self) -> None:
         for key in ('spacing_mm', 'factor', 'in_plane_mm', 'gap'):
             limits = getattr(self, key)

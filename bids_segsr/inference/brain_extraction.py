@@ -17,6 +17,7 @@ from bids_segsr.imaging.brain_mask import (
 )
 from bids_segsr.imaging.components import bounding_box, keep_largest_component
 from bids_segsr.imaging.conform import spacing_of
+from bids_segsr.imaging.patch_size import edges
 from bids_segsr.imaging.resample import Grid, isotropic_grid, resample
 from bids_segsr.inference.skull_strip_tools import SkullStripTool, check_tool, mask_by_tool
 from bids_segsr.inference.tiling import Tiling
@@ -181,7 +182,7 @@ def _candidates(seen: np.ndarray) -> list[np.ndarray]:
 
 def _search(model: TrainedModel, image: np.ndarray) -> np.ndarray:
     """Slide a window over an image: mean probability of the brain, (i, j, k)."""
-    edge = model.card.contract.patch_size or max(image.shape)
+    edge = _edge(model) or max(image.shape)
     starts = Tiling(edge, edge // 2).layout(image.shape).starts
     total, count = np.zeros((2, *image.shape), dtype=np.float32)
     for corner in itertools.product(*starts):
@@ -196,7 +197,7 @@ def _examine(model: TrainedModel, image: np.ndarray, seen: np.ndarray, margin: i
     """Look at a candidate in several windows: mean probability of the brain, (i, j, k)."""
     if not seen.any():
         return np.zeros(image.shape, dtype=np.float32)
-    edge = model.card.contract.patch_size
+    edge = _edge(model)
     probability = np.zeros(image.shape, dtype=np.float32)
     box = _grown(bounding_box(seen, margin), edge, image.shape)
     probability[box] = _probability(model, image[box])
@@ -211,6 +212,11 @@ def _examine(model: TrainedModel, image: np.ndarray, seen: np.ndarray, margin: i
         for mirrored in (False, True):
             mean[window] += _probability(model, image[window], mirrored) / (2 * len(windows))
     return mean
+
+
+def _edge(model: TrainedModel) -> int:
+    """Longest edge of the patches that a network was trained on; 0 where that is not told."""
+    return max(edges(model.card.contract.patch_size))
 
 
 def _grown(
@@ -238,7 +244,7 @@ def _probability(model: TrainedModel, image: np.ndarray, mirrored: bool = False)
     if mirrored:
         return _probability(model, image[::-1].copy())[::-1]
     card = model.card
-    learnt = card.contract.patch_size
+    learnt = _edge(model)
     wanted = (max(n + -n % _AXIS_MULTIPLE, learnt) for n in image.shape)
     pads = [(0, edge - n) for edge, n in zip(wanted, image.shape, strict=True)]
     output = feed(

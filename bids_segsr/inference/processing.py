@@ -8,7 +8,8 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from bids_segsr.exceptions import UserError
-from bids_segsr.inference.tiling import PatchSize, Tiling, resolve_patches
+from bids_segsr.imaging.patch_size import PatchSize
+from bids_segsr.inference.tiling import Tiling, resolve_patches
 
 Blending = Literal['gaussian', 'uniform']
 BiasCorrection = Literal['n4', 'none']

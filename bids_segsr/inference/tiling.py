@@ -9,6 +9,7 @@ from itertools import product
 from typing import Any, TypeVar
 
 from bids_segsr.exceptions import UserError
+from bids_segsr.imaging.patch_size import PatchSize, edges, patch_text
 
 T = TypeVar('T')
 
@@ -27,10 +28,6 @@ FULL_RESOLUTION_FILTERS: dict[str, tuple[str, int]] = {
 
 MANY_FILTERS = 256
 """Channels at full resolution of any other network: dense blocks grow to some hundreds."""
-
-
-PatchSize = int | tuple[int, int, int]
-"""Voxels along every axis, or along each in the order in which the network sees them."""
 
 
 @dataclass(frozen=True)
@@ -138,11 +135,6 @@ class Tiling:
         return Layout(_three(size), _three(before), _three(after), _three(starts))
 
 
-def edges(patch_size: PatchSize) -> tuple[int, int, int]:
-    """Return the voxels of a patch along each axis."""
-    return (patch_size,) * 3 if isinstance(patch_size, int) else patch_size
-
-
 def resolve_patches(
     patch_size: PatchSize | None, step: int | None, margin: int = 0
 ) -> tuple[PatchSize, int]:
@@ -160,7 +152,7 @@ def resolve_patches(
     if patch_size is None:
         patch_size = DEFAULT_PATCH_SIZE
     sides = edges(patch_size)
-    told = str(patch_size) if isinstance(patch_size, int) else 'x'.join(map(str, sides))
+    told = patch_text(patch_size)
     smallest = 2 * AXIS_MULTIPLE
     multiple = 1 if margin else AXIS_MULTIPLE
     if patch_size != 0 and (min(sides) < smallest or any(n % multiple for n in sides)):

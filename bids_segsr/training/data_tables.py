@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from bids_segsr.extensions import extension_names
+from bids_segsr.imaging.patch_size import PatchSize, edges
 from bids_segsr.simulation.tables import (
     LABELLINGS,
     MASKED,
@@ -30,7 +31,8 @@ class Sampling:
     """Where patches are cut. [sampling] of a recipe.
 
     Attributes:
-        patch_size: Edge of the cubic patches in voxels.
+        patch_size: Edge of the patches in voxels, or their three edges in the order in which the
+            network sees them (slices last; else right, anterior, superior).
         mode: 'grid': every patch of a grid over the bounding box of the foreground, in random
             order, as SegSRGAN; 'random': positions drawn anew for every sample.
         stride: Distance of the patches of a grid in voxels.
@@ -47,7 +49,7 @@ class Sampling:
         ValueError: A number is out of its range.
     """
 
-    patch_size: int = 64
+    patch_size: PatchSize = 64
     mode: Literal['grid', 'random'] = 'random'
     stride: int = 20
     patches_per_epoch: int | None = None
@@ -55,8 +57,12 @@ class Sampling:
     normalisation: str = 'volume-max'
 
     def __post_init__(self) -> None:
-        for key in ('patch_size', 'stride', 'patches_per_epoch'):
-            value = getattr(self, key)
+        least = {
+            'patch_size': min(edges(self.patch_size)),
+            'stride': self.stride,
+            'patches_per_epoch': self.patches_per_epoch,
+        }
+        for key, value in least.items():
             if value is not None and value < 1:
                 raise ValueError(f'{key} is {value}; give 1 or more')
         known = (*NORMALISATIONS, *extension_names('normalisations'))

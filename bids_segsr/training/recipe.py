@@ -266,6 +266,10 @@ class Recipe:
         if self.heads is not None:
             if self.label_maps is not None:
                 raise ValueError('[heads] and [label_maps] are two trainings; give one of them')
+            if not isinstance(self.sampling.patch_size, int):
+                raise ValueError(
+                    '[heads] are cut in cubes; give one number as sampling.patch_size'
+                )
             if self.task.channels != HEAD_CHANNELS:
                 raise ValueError(f'[heads] give the channels {", ".join(HEAD_CHANNELS)}')
 

@@ -15,10 +15,12 @@ import copy
 import dataclasses
 import hashlib
 import inspect
+import math
 import re
 from typing import Any
 
 from bids_segsr.exceptions import ModelError
+from bids_segsr.imaging.patch_size import edges
 from bids_segsr.zoo.card import InputContract, ModelCard
 from bids_segsr.zoo.store import TrainedModel, outline, shapes
 
@@ -157,7 +159,7 @@ def _common_contract(both: str, one: InputContract, other: InputContract) -> Inp
         slice_thickness_mm=_overlap(
             both, 'slice thickness', one.slice_thickness_mm, other.slice_thickness_mm
         ),
-        patch_size=max(one.patch_size, other.patch_size),
+        patch_size=max(one.patch_size, other.patch_size, key=lambda size: math.prod(edges(size))),
     )
 
 

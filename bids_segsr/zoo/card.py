@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 from bids_segsr.exceptions import ModelError, UserError
 from bids_segsr.extensions import extension_names
+from bids_segsr.imaging.patch_size import PatchSize, edges
 from bids_segsr.strict_toml import read_dataclass
 
 SCHEMA_VERSION = 1
@@ -73,7 +74,8 @@ class InputContract:
             further input channels, each normalised like the image.
         mirrored: Whether it saw heads and their mirror images alike: the prediction then is the
             mean of what it makes of both.
-        patch_size: Edge of the patches that it was trained on, voxels; 0 where that is not told.
+        patch_size: Edge of the patches that it was trained on, voxels, or their three edges; 0
+            where that is not told.
         interpolation: How the training brought its images to the fine grid: `cubic` or `linear`
             splines, `zero-fill` (of k-space), or what another package brings.
         back_projection: Share of what the slices show and the restored image lacks that a step
@@ -93,7 +95,7 @@ class InputContract:
     slice_axis_last: bool = True
     guides: int = 0
     mirrored: bool = False
-    patch_size: int = 0
+    patch_size: PatchSize = 0
     back_projection: float = 0.0
     interpolation: str = 'cubic'
     back_projection_steps: int = 1
@@ -104,9 +106,10 @@ class InputContract:
         _check_known('normalisations', self.normalisation, NORMALISATIONS)
         if type(self.guides) is not int or not 0 <= self.guides <= MOST_GUIDES:
             raise ModelError(f'guides is {self.guides!r}; give a number from 0 to {MOST_GUIDES}')
-        if type(self.patch_size) is not int or not 0 <= self.patch_size <= LARGEST_PATCH:
+        if any(type(n) is not int or not 0 <= n <= LARGEST_PATCH for n in edges(self.patch_size)):
             raise ModelError(
-                f'patch_size is {self.patch_size!r}; give a number from 0 to {LARGEST_PATCH}'
+                f'patch_size is {self.patch_size!r}; give a number from 0 to {LARGEST_PATCH}, or '
+                'three'
             )
         for name in ('spacing_mm', 'slice_thickness_mm'):
             low, high = getattr(self, name)

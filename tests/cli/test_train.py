@@ -163,8 +163,11 @@ def test_a_list_of_images_becomes_a_model(recipe, images, tmp_path, capsys):
         segsr(*words, '--steps', '5', '--init', out / 'model')
     assert segsr(*words, '--steps', '5') == 0
     assert [row['step'] for row in read_log(out / 'log.csv')] == [0, 2, 3, 4, 5]
-    with pytest.raises(UserError, match=r'another recipe: seed \(was 0, is 4\)'):
-        segsr(*words, '--seed', '4')
+    for more in ((), ('--dry-run',)):
+        with pytest.raises(UserError, match=r'another recipe: seed \(was 0, is 4\)'):
+            segsr(*words, '--seed', '4', *more)
+        with pytest.raises(UserError, match=r"frozen layers: \[\], now \['conv1\.\*'\]"):
+            segsr(*words, '--freeze', 'conv1.*', *more)
 
 
 def test_training_starts_from_a_model_with_frozen_layers(recipe, images, tmp_path):
@@ -284,7 +287,7 @@ def test_mistakes_are_told_in_one_line(recipe, images, tmp_path):
         assert 'something else' in told(recipe, '--data', images, '--out', tmp_path, *dry)
         large = tmp_path / 'large.toml'
         large.write_text(RECIPE.replace('patch_size = 16', 'patch_size = 32'))
-        assert 'than a patch of 32 voxels' in told(large, '--data', images, *out, *dry)
+        assert 'than a patch of (32, 32, 32) voxels' in told(large, '--data', images, *out, *dry)
         unlabelled = tmp_path / 'unlabelled.csv'
         unlabelled.write_text(images.read_text().replace('Label_image', 'Labels'))
         assert 'no column Label_image' in told(recipe, '--data', unlabelled, *out, *dry)

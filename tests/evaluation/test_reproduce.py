@@ -273,7 +273,8 @@ def test_recnn_from_collections_to_tables(tmp_path, capsys):
     text, frame = rehearse(capsys, tmp_path, 'recnn', *given)
     assert 'Table 1. ' in text
     assert 'Table 2. ' in text
-    assert 'Figure' not in text
+    assert 'Figure 5' not in text
+    assert 'NMU (Figure 15): not built: ' in text
     ours = measured(frame)
     # six scales by four trainings; five systems by two measures by two collections
     assert len(ours) == 24 + 20

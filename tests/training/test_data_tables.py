@@ -13,6 +13,7 @@ from bids_segsr.training.data_tables import Augmentation, Heads, LabelMaps, Labe
     ('table', 'values', 'message'),
     [
         (Sampling, {'patch_size': 0}, 'patch_size is 0; give 1 or more'),
+        (Sampling, {'patch_size': (8, 0, 8)}, 'patch_size is 0; give 1 or more'),
         (Sampling, {'patches_per_epoch': -1}, 'patches_per_epoch is -1'),
         (Sampling, {'foreground': 1.5}, r'foreground is 1\.5; give 0 to 1'),
         (Sampling, {'normalisation': 'z-score'}, "normalisation is 'z-score'; give one of volume"),

@@ -11,6 +11,8 @@ import pytest
 import torch
 from training_phantoms import DATA
 
+from bids_segsr.exceptions import UserError
+from bids_segsr.imaging.patch_size import edges
 from bids_segsr.networks import create
 from bids_segsr.training.data.batches import make_loader
 from bids_segsr.training.data.patches import make_dataset
@@ -74,6 +76,8 @@ NUMBERS = {
     ('mdcsrn-b8u4', 'schedule', 'steps'): 800_000,  # 4.1
     ('mdcsrn-b8u4', 'schedule', 'batch_size'): 6,  # 4.1
     ('mdcsrn-b8u4', 'sampling', 'patch_size'): 40,  # 4.1
+    ('rrdg', 'sampling', 'patch_size'): (64, 40, 64),  # 3.1
+    ('rrdg-gan', 'sampling', 'patch_size'): (64, 40, 64),  # 3.1
     ('mdcsrn-b8u4', 'optimiser', 'learning_rate'): 1e-4,  # 4.1
     ('mdcsrn-b8u4', 'loss', 'intensity'): 'l1',  # equation 4
     ('mdcsrn-gan', 'loss', 'adversarial_weight'): 0.1,  # equation 3
@@ -227,9 +231,9 @@ def test_recipes_make_patches(name, subject, tmp_path):
     guides = recipe.network.options.get('guides', 0)
     given = dataclasses.replace(subject, guides=(subject.image,) * guides)
     patch = make_dataset(recipe, [given], 'train', 0, tmp_path)[7]
-    size = recipe.sampling.patch_size
-    assert patch['image'].shape == (1 + guides, size, size, size)
-    assert patch['target'].shape == (len(recipe.task.channels), size, size, size)
+    size = edges(recipe.sampling.patch_size)
+    assert patch['image'].shape == (1 + guides, *size)
+    assert patch['target'].shape == (len(recipe.task.channels), *size)
     error = (patch['image'][0] - patch['target'][0]).abs()
     if recipe.task.input == 'high-resolution':
         assert error.max() < 1e-6
@@ -248,6 +252,23 @@ def test_critics_take_the_patches_of_their_recipes():
         patch_size = recipe.critic.options.get('patch_size', recipe.sampling.patch_size)
         assert patch_size == recipe.sampling.patch_size
         assert recipe.critic.conditional == recipe.network.conditional
+
+
+def test_a_dry_run_refuses_networks_that_cannot_take_the_patches():
+    """By running them on an empty patch, as the training does on its first one."""
+    oblong = {'sampling': {'patch_size': [16, 8, 16]}}
+    rrdg = changed_recipe(read_recipe('rrdg-gan'), oblong, 'a')
+    assert describe_run(rrdg, DATA, Run(device='cpu'))['patches'] == '16x8x16 voxels, 6 a batch'
+    for name, wanted in (('mdcsrn-gan', 40), ('segsrgan-2020', 64)):
+        recipe = changed_recipe(read_recipe(name), oblong, 'a')
+        told = f'patch of 16x8x16 voxels: this critic was made for {wanted} on every axis'
+        with pytest.raises(UserError, match=told):
+            describe_run(recipe, DATA, Run(device='cpu'))
+    thin = changed_recipe(read_recipe('unet-hr'), {'sampling': {'patch_size': [16, 10, 16]}}, 'a')
+    with pytest.raises(UserError, match='multiple of 4'):
+        describe_run(thin, DATA, Run(device='cpu'))
+    with pytest.raises(UserError, match=r'\[heads\] are cut in cubes'):
+        changed_recipe(read_recipe('brain-mask'), oblong, 'a')
 
 
 def test_recipes_differ_only_where_they_say_so():

@@ -78,7 +78,7 @@ def test_unknown_normalisation_and_field_are_refused():
         ModelCard.from_json(text)
 
 
-@pytest.mark.parametrize('patch_size', [-8, 2000, 64.0, True])
+@pytest.mark.parametrize('patch_size', [-8, 2000, 64.0, True, (64, 2000, 64)])
 def test_impossible_patch_size_is_refused(patch_size):
     with pytest.raises(ModelError, match='patch_size'):
         InputContract(('T2w',), 'volume-max', (0.5, 1.0), (1.5, 5.0), patch_size=patch_size)

@@ -18,6 +18,7 @@ from bids_segsr.evaluation.cases import Imaging
 from bids_segsr.evaluation.systems import UNTRAINED
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.degrade import ForwardModel
+from bids_segsr.imaging.patch_size import PatchSize
 from bids_segsr.inference.processing import Blending, Processing
 from bids_segsr.strict_toml import parse, read_dataclass
 from bids_segsr.training.recipe import Recipe
@@ -81,7 +82,7 @@ class Condition:
 
     forward: ForwardModel
     noise: float = 0.0
-    patch_size: int | tuple[int, int, int] | None = None
+    patch_size: PatchSize | None = None
     step: int | None = None
     blending: Blending = 'gaussian'
     margin: int = 0
@@ -130,14 +131,15 @@ class PublishedScore:
         table: Its table or figure in the article.
         row: Label of its row.
         system: What makes it: a training, ``TRAINING@last`` for its last weights, several joined
-            by ``+`` (a pipeline), a blend ``A:B:0.6``, or a system without a network; empty for a
-            method that is not part of this package.
-        metric: Key of `evaluation.scores.METRICS`, or of `Article.unmeasured`.
+            by ``+`` (a pipeline), a blend ``A:B:0.6``, or a system without a network; empty where
+            `Article.missing` tells of its row or table.
+        metric: Key of `evaluation.scores.METRICS`, or of `Article.missing`.
         data: Test images.
         condition: Key of `Article.conditions`.
         mean: Over the test images; None where the article only draws it.
         sd: Standard deviation; None where the article has none.
         printed: Both as the article prints them.
+        asked: Whether its trainings are among those that were asked for.
     """
 
     table: str
@@ -149,6 +151,7 @@ class PublishedScore:
     mean: float | None
     sd: float | None
     printed: str
+    asked: bool = True
 
     @property
     def trainings(self) -> tuple[str, ...]:
@@ -175,7 +178,8 @@ class Article:
         trainings: Name to training.
         conditions: Name to condition of a test.
         sweeps: Figure to what it varies.
-        unmeasured: Measures of the article that this package does not have, and why.
+        missing: What of the article is not measured here, and why: a measure, a row, a table, or
+            words for something else.
         parcellation_spacing_mm: Spacing that images are brought to before a parcellation network
             sees them; None leaves them.
     """
@@ -186,7 +190,7 @@ class Article:
     trainings: dict[str, Training]
     conditions: dict[str, Condition]
     sweeps: dict[str, Sweep] = field(default_factory=dict)
-    unmeasured: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
     parcellation_spacing_mm: float | None = None
 
 
@@ -253,7 +257,7 @@ def needed_trainings(article: Article, scores: Sequence[PublishedScore]) -> list
         ordered.setdefault(name)
 
     for score in scores:
-        for name in score.trainings:
+        for name in score.trainings if score.asked else ():
             need(name)
     return list(ordered)
 

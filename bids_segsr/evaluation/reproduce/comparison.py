@@ -56,7 +56,12 @@ def make_systems(
         name = number.system
         if name in UNTRAINED:
             systems[name] = System(name)
-        elif name and name not in systems and all(part in models for part in number.weights):
+        elif (
+            name
+            and number.asked
+            and name not in systems
+            and all(part in models for part in number.weights)
+        ):
             own = tuple(models[part] for part in number.weights)
             blend = split_blend(name)
             if blend:
@@ -121,10 +126,9 @@ def compare(
 
 
 def _compared(number: PublishedScore, article: Article, rows: pd.DataFrame) -> Compared:
-    if not number.system:
-        return Compared(number, None, None, 0, 'not part of this package')
-    if number.metric not in METRICS:
-        return Compared(number, None, None, 0, article.unmeasured[number.metric])
+    for what in (number.metric, number.row, number.table):
+        if what in article.missing:
+            return Compared(number, None, None, 0, article.missing[what])
     if not len(rows):
         return Compared(number, None, None, 0, 'not trained')
     own = rows[
@@ -174,28 +178,41 @@ def printed(compared: Iterable[Compared], article: Article) -> str:
         article: The article.
 
     Returns:
-        One block a table of the article that has at least one number of ours.
+        One block a table of the article that has at least one number of ours, and one of what the
+        article has beyond these tables.
     """
     blocks = []
     by_table: dict[str, list[Compared]] = {}
+    shown: set[str] = set()
     for entry in compared:
         by_table.setdefault(entry.published.table, []).append(entry)
     for table, entries in by_table.items():
         if any(entry.mean is not None for entry in entries):
+            shown |= {name for e in entries for name in (e.published.row, e.published.metric)}
             lines = [_line(entry) for entry in entries]
             widths = [max(len(line[i]) for line in [_HEAD, *lines]) for i in range(len(_HEAD))]
             text = (
                 '  '.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
                 for line in [_HEAD, *lines]
             )
-            title = table if table.startswith('Figure') else f'Table {table}'
             blocks.append(
-                '\n'.join([f'{title}. {article.tables[table]}', *(t.rstrip() for t in text)])
+                '\n'.join(
+                    [f'{_title(table)}. {article.tables[table]}', *(t.rstrip() for t in text)]
+                )
             )
+    rest = {_title(what): why for what, why in article.missing.items() if what not in shown}
+    if rest:
+        blocks.append(
+            '\n'.join(['Not measured', *(f'{what}: {why}' for what, why in rest.items())])
+        )
     return '\n\n'.join(blocks)
 
 
 _HEAD = ('', 'measure', 'images', 'condition', 'paper', 'here')
+
+
+def _title(table: str) -> str:
+    return f'Table {table}' if table.isdigit() else table
 
 
 def _line(entry: Compared) -> tuple[str, ...]:

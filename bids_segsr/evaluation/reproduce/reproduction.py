@@ -110,7 +110,7 @@ def plan_reproduction(
         data: Folders of what was downloaded, as `NAME=DIR`; the name may be left out where the
             article has one dataset.
         tables: Names of tables, such as `8` or `Figure 5`; None for all with printed numbers.
-        trainings: Keep only the rows of these; None for all.
+        trainings: Measure only the rows of these; None for all.
 
     Returns:
         The plan; nothing is written.
@@ -123,7 +123,7 @@ def plan_reproduction(
     needed = needed_trainings(article, published)
     folders = _folders(article, data)
     used = {article.trainings[training].data for training in needed}
-    used |= {number.data.partition('-')[0] for number in published if number.system}
+    used |= {n.data.partition('-')[0] for n in published if n.system and n.asked}
     lacking = sorted(used - set(folders))
     if lacking:
         raise UserError(f'--data: {name} needs {" and ".join(lacking)}; add NAME=DIR.')
@@ -203,10 +203,7 @@ def _wanted(
             known = ', '.join(article.trainings)
             raise UserError(f'--trainings {name}: not of this article; give some of {known}.')
     given = set(trainings)
-    return [
-        number if set(number.trainings) <= given else dataclasses.replace(number, system='')
-        for number in chosen
-    ]
+    return [dataclasses.replace(n, asked=set(n.trainings) <= given) for n in chosen]
 
 
 def _folders(article: Article, texts: Sequence[str]) -> dict[str, Path]:

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from bids_segsr.files import complete
 from bids_segsr.imaging.components import bounding_box
 from bids_segsr.imaging.conform import spacing_of
+from bids_segsr.imaging.patch_size import edges
 from bids_segsr.inference.brain_extraction import FAR
 from bids_segsr.networks.standardise import volume_scale
 from bids_segsr.simulation.heads import Head, make_head, read_head, read_scan
@@ -99,7 +100,7 @@ class HeadDataset(Dataset[Patch]):
         in_order: Few fixed patches of every head: for validation.
 
     Attributes:
-        patch_size: Edge of the patches.
+        edge: Of the patches in voxels.
         channels: Names of the target channels.
     """
 
@@ -120,7 +121,7 @@ class HeadDataset(Dataset[Patch]):
         self.sampling = sampling
         self.seed = seed
         self.in_order = in_order
-        self.patch_size = sampling.patch_size
+        self.edge = max(edges(sampling.patch_size))
         self.order = LabelMapOrder([head.share for head in heads], sampling, in_order=in_order)
 
     def __len__(self) -> int:
@@ -143,12 +144,12 @@ class HeadDataset(Dataset[Patch]):
         far = rng.random() < FAR_SHARE
         head = self.heads[number].open()
         spacing = self.spacing_mm * (FAR if far else 1)
-        shape = (self.patch_size,) * 3
+        shape = (self.edge,) * 3
         if far or rng.random() >= FILLED_SHARE:
             shortest = SHORT_SHARE
             if head.fetal:
-                shortest = min(shortest, SHORT_MM / (self.patch_size * spacing))
-            shape = _draw_field_of_view(self.patch_size, shortest, rng)
+                shortest = min(shortest, SHORT_MM / (self.edge * spacing))
+            shape = _draw_field_of_view(self.edge, shortest, rng)
         image, brain, distance = make_head(
             head,
             shape,
@@ -159,7 +160,7 @@ class HeadDataset(Dataset[Patch]):
         if rng.random() < BESIDE_SHARE['painted' if head.image is None else 'real']:
             image, brain = _look_beside(image, brain, rng)
         image /= volume_scale(image, self.sampling.normalisation)
-        image, brain = _fill_patch(image, brain, self.patch_size, rng)
+        image, brain = _fill_patch(image, brain, self.edge, rng)
         return Patch(
             image=torch.from_numpy(image)[None],
             target=torch.from_numpy(np.stack([image, brain.astype(np.float32)])),

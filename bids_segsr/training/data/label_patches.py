@@ -19,6 +19,7 @@ from bids_segsr.exceptions import UserError
 from bids_segsr.files import complete
 from bids_segsr.imaging.conform import acquired_axis
 from bids_segsr.imaging.degrade import ForwardModel
+from bids_segsr.imaging.patch_size import edges
 from bids_segsr.networks.standardise import volume_scale
 from bids_segsr.simulation.anatomy import Anatomy, as_tensor, read_anatomy
 from bids_segsr.simulation.synthesis import Sample, Synthesis, make_sample
@@ -48,9 +49,9 @@ class LabelMapDataset(Dataset[Patch]):
     """Patches of volumes made from label maps.
 
     Sample n is the same whenever, and in whatever process, it is asked for. A volume costs more
-    than a patch, so that several patches are cut from each, flipped and turned in plane unless
-    heads lie upright: sample n takes one of the WINDOW volumes up to number n / reuse. Volumes
-    lie in the cache, where all workers find them; old ones are deleted.
+    than a patch, so that several patches are cut from each, flipped and (where they are square)
+    turned in plane unless heads lie upright: sample n takes one of the WINDOW volumes up to number
+    n / reuse. Volumes lie in the cache, where all workers find them; old ones are deleted.
 
     Args:
         label_maps: The label maps, and scans without any.
@@ -65,7 +66,7 @@ class LabelMapDataset(Dataset[Patch]):
             from the training process itself; on the CPU, workers share them.
 
     Attributes:
-        patch_size: Edge of the patches.
+        size: Voxels of a patch along each axis.
         channels: Names of the target channels.
     """
 
@@ -93,7 +94,7 @@ class LabelMapDataset(Dataset[Patch]):
         self.seed = seed
         self.reuse = reuse
         self.in_order = in_order
-        self.patch_size = sampling.patch_size
+        self.size = edges(sampling.patch_size)
         shares = np.array([label_map.share for label_map in label_maps])
         self.order = LabelMapOrder(shares.tolist(), sampling, in_order=in_order)
         maps = [file_facts(label_map) for label_map in label_maps]
@@ -138,16 +139,18 @@ class LabelMapDataset(Dataset[Patch]):
         rng = np.random.default_rng([self.seed, 1, index])
         newest = index // self.reuse
         volume = self.volumes.get(newest - int(rng.integers(min(WINDOW, newest + 1))))
+        p, q, _ = self.size
         for _ in range(TRIES):
-            i, j = rng.integers(self.patch_size + 1, size=2)
-            patch = as_tensor(volume[:, i : i + self.patch_size, j : j + self.patch_size])
+            i, j = rng.integers((p + 1, q + 1))
+            patch = as_tensor(volume[:, i : i + p, j : j + q])
             # without a brain all is one value, which normalisations divide by next to nothing
             if (patch[0] != 0).float().mean() >= LEAST_BRAIN:
                 break
         if self.synthesis.deformation.upright_share > 0:
             return _as_patch(patch)
         patch = patch.flip([axis + 1 for axis in range(3) if rng.random() < 0.5])
-        return _as_patch(patch.swapaxes(1, 2) if rng.random() < 0.5 else patch)
+        turned = p == q and rng.random() < 0.5
+        return _as_patch(patch.swapaxes(1, 2) if turned else patch)
 
     def _make_array(self, number: int) -> np.ndarray:
         made: np.ndarray = self._make(number).numpy()
@@ -156,10 +159,11 @@ class LabelMapDataset(Dataset[Patch]):
     def _make(self, number: int) -> Tensor:
         """Make a volume: (channels, i, j, k) float32; input, target channels, slice distance."""
         rng = np.random.default_rng([self.seed, 2, number])
-        edge = self.patch_size if self.in_order else 2 * self.patch_size
+        room = 1 if self.in_order else 2
+        p, q, r = self.size
         chosen = self.order.label_map(number, rng)
         label_map, anatomy = self.label_maps[chosen], self.anatomies[chosen]
-        shape = (edge, edge, self.patch_size)
+        shape = (room * p, room * q, r)
         # a validation asks for patches while its network runs in half precision
         with torch.autocast(self.device.type, enabled=False):
             if isinstance(anatomy, ThinAxes):

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.acquisition import Acquisition, Region, draw_acquisition, region_of
 from bids_segsr.imaging.degrade import ForwardModel
+from bids_segsr.imaging.patch_size import edges
 from bids_segsr.training.data.augmentation import (
     MARGIN,
     Changes,
@@ -27,7 +28,7 @@ from bids_segsr.training.data.augmentation import (
     draw_changes,
 )
 from bids_segsr.training.data.subjects import Split, Subject
-from bids_segsr.training.data.suitability import check_image, check_numbers
+from bids_segsr.training.data.suitability import check_image, check_numbers, patch_in_image
 from bids_segsr.training.data.volumes import StoredVolume, SubjectVolumes, store_subject
 from bids_segsr.training.data_tables import Augmentation, Sampling
 from bids_segsr.training.recipe import Recipe
@@ -43,10 +44,10 @@ class Patch(TypedDict):
     """One training sample; the slices follow each other along the last axis.
 
     Attributes:
-        image: (1 + guides, P, P, P) float32: interpolated low-resolution image, then the guides;
+        image: (1 + guides, P, Q, R) float32: interpolated low-resolution image, then the guides;
             each divided by the maximum of its volume, that of the first one with the noise, or
             by its mean above 0.
-        target: (C, P, P, P) float32: channel 0 the high-resolution image in the units of `image`,
+        target: (C, P, Q, R) float32: channel 0 the high-resolution image in the units of `image`,
             then label channels in [0, 1].
         resolution: () float32, distance of the slices in mm.
     """
@@ -77,7 +78,7 @@ class PatchDataset(Dataset[Patch]):
         powers: Contrast of each subject, instead of one drawn for every patch.
 
     Attributes:
-        patch_size: Edge of the patches.
+        size: Voxels of a patch along each axis of the images.
         channels: Names of the target channels.
 
     Raises:
@@ -107,14 +108,14 @@ class PatchDataset(Dataset[Patch]):
         self.seed = seed
         self.in_order = in_order
         self.powers = powers
-        self.patch_size = sampling.patch_size
+        self.size = patch_in_image(sampling.patch_size, forward)
         self.on_device = False
         for subject in subjects:
             check_image(
                 subject.image.source,
                 subject.image.shape,
                 subject.label is not None,
-                self.patch_size,
+                self.size,
                 self.channels,
             )
         by_grid = in_order or sampling.mode == 'grid'
@@ -152,10 +153,9 @@ class PatchDataset(Dataset[Patch]):
             changes = replace(changes, power=self.powers[number])
         acquisition = self._acquisition(subject, rng)
         image, target = self._simulate(subject, start, acquisition, changes, rng)
-        if acquisition.kind == 'thick-slices':
-            image, target = (
-                np.moveaxis(part, acquisition.axis + 1, -1) for part in (image, target)
-            )
+        if self.forward is not None:
+            last = self.forward.last_axis + 1
+            image, target = (np.moveaxis(part, last, -1) for part in (image, target))
         flipped = [axis + 1 for axis in changes.flipped]
         image, target = (np.ascontiguousarray(np.flip(part, flipped)) for part in (image, target))
         return Patch(
@@ -179,8 +179,7 @@ class PatchDataset(Dataset[Patch]):
         rng: np.random.Generator,
     ) -> tuple[np.ndarray, np.ndarray]:
         volume = subject.image
-        size = (self.patch_size,) * 3
-        region = region_of(volume.shape, volume.spacing, acquisition, start, size)
+        region = region_of(volume.shape, volume.spacing, acquisition, start, self.size)
         images, labels = self._read(subject, region, changes, rng)
         low = change_contrast(changes, region.acquire(images[0]))
         low = add_noise(changes, low, 1.0, rng)
@@ -256,11 +255,12 @@ class PatchDataset(Dataset[Patch]):
     def _box(self, subject: SubjectVolumes) -> list[tuple[int, int]]:
         """First and last start of a patch along each axis, within the foreground if it fits."""
         limits = []
-        for n, part in zip(subject.image.shape, subject.foreground.foreground, strict=True):
-            last = part.stop - self.patch_size
+        whole = zip(subject.image.shape, subject.foreground.foreground, self.size, strict=True)
+        for n, part, edge in whole:
+            last = part.stop - edge
             if last < part.start:
-                middle = (part.start + part.stop - self.patch_size) // 2
-                middle = min(max(middle, 0), n - self.patch_size)
+                middle = (part.start + part.stop - edge) // 2
+                middle = min(max(middle, 0), n - edge)
                 limits.append((middle, middle))
             else:
                 limits.append((part.start, last))
@@ -274,7 +274,7 @@ class PatchDataset(Dataset[Patch]):
         return [start for start in starts if self._foreground(subject, start) >= foreground]
 
     def _foreground(self, subject: SubjectVolumes, start: tuple[int, int, int]) -> float:
-        box = tuple(slice(n, n + self.patch_size) for n in start)
+        box = tuple(slice(n, n + edge) for n, edge in zip(start, self.size, strict=True))
         return float((subject.foreground.open()[box] > 0).mean())
 
 
@@ -319,7 +319,7 @@ def make_dataset(
             contrast = recipe.augmentation.contrast_power
             augmentation = Augmentation(noise=recipe.augmentation.noise)
             powers = np.linspace(1 - contrast, 1 + contrast, len(chosen)).tolist()
-        stride = sampling.stride if sampling.mode == 'grid' else sampling.patch_size
+        stride = sampling.stride if sampling.mode == 'grid' else min(edges(sampling.patch_size))
         share = max(sampling.foreground, VALIDATION_FOREGROUND)
         sampling = replace(sampling, mode='grid', stride=stride, foreground=share)
     volumes = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import nibabel as nib
 
@@ -12,9 +13,12 @@ from bids_segsr.exceptions import ImageError, UserError
 from bids_segsr.imaging.acquisition import draw_acquisition
 from bids_segsr.imaging.conform import spacing_of
 from bids_segsr.imaging.degrade import ForwardModel
+from bids_segsr.imaging.patch_size import PatchSize, edges_in_image
 from bids_segsr.training.data.subjects import Subject, volume_shape
 from bids_segsr.training.data.volumes import SubjectVolumes
 from bids_segsr.training.recipe import Recipe
+
+T = TypeVar('T')
 
 logger = logging.getLogger(__name__)
 
@@ -23,23 +27,27 @@ MOST_NUMBERS = 20
 
 
 def check_image(
-    image: Path, shape: Sequence[int], labelled: bool, patch_size: int, channels: Sequence[str]
+    image: Path,
+    shape: Sequence[int],
+    labelled: bool,
+    patch: Sequence[int],
+    channels: Sequence[str],
 ) -> None:
     """Check whether patches can be cut from an image.
 
     Args:
         image: The file, for messages.
-        shape: Its voxels along each axis.
+        shape: Its voxels along each canonical axis.
         labelled: Whether it has a label map.
-        patch_size: Edge of the patches in voxels.
+        patch: Voxels of a patch along the same axes.
         channels: Names of the target channels, 'intensity' first.
 
     Raises:
         ImageError: The image is smaller than a patch, or has no label map where one is needed.
     """
-    if min(shape) < patch_size:
+    if any(n < edge for n, edge in zip(shape, patch, strict=True)):
         raise ImageError(
-            f'{image}: smaller (shape {tuple(shape)}) than a patch of {patch_size} voxels; '
+            f'{image}: smaller (shape {tuple(shape)}) than a patch of {tuple(patch)} voxels; '
             'leave it out, or give a smaller patch_size.'
         )
     if len(channels) > 1 and not labelled:
@@ -70,23 +78,36 @@ def check_fit(recipe: Recipe, subjects: Sequence[Subject]) -> None:
                     f'{recipe.name} takes {takes}; give another list (columns Guide_image) or '
                     'recipe.'
                 )
-            if recipe.task.input != 'high-resolution':
-                _check_acquisition(recipe.forward, subject.image)
+            forward = None if recipe.task.input == 'high-resolution' else recipe.forward
+            if forward is not None:
+                _check_acquisition(forward, subject.image)
             check_image(
                 subject.image,
-                volume_shape(subject.image),
+                _canonical(subject.image, volume_shape(subject.image)),
                 subject.label is not None,
-                recipe.sampling.patch_size,
+                patch_in_image(recipe.sampling.patch_size, forward),
                 recipe.task.channels,
             )
 
 
+def patch_in_image(patch_size: PatchSize, forward: ForwardModel | None) -> tuple[int, int, int]:
+    """Return the voxels of a patch along each canonical axis of an image.
+
+    Args:
+        patch_size: In the order in which the network sees the axes.
+        forward: How low-resolution images are made; None for a network that sees the image itself.
+    """
+    return edges_in_image(patch_size, 2 if forward is None else forward.last_axis)
+
+
+def _canonical(image: Path, values: Sequence[T]) -> list[T]:
+    """Bring values of the axes of a file into the order of its canonical axes."""
+    order = nib.io_orientation(nib.load(image).affine)[:, 0].astype(int).tolist()
+    return [values[order.index(axis)] for axis in range(3)]
+
+
 def _check_acquisition(forward: ForwardModel, image: Path) -> None:
-    affine = nib.load(image).affine
-    order = nib.io_orientation(affine)[:, 0].astype(int)
-    spacing = [0.0] * 3
-    for axis, edge in zip(order, spacing_of(affine), strict=True):
-        spacing[axis] = edge
+    spacing = _canonical(image, spacing_of(nib.load(image).affine))
     try:
         draw_acquisition(forward, spacing, None)
     except UserError as error:

@@ -28,8 +28,7 @@ from bids_segsr.training.data.batches import (
     TrainingOrder,
     make_loader,
 )
-from bids_segsr.training.data.data_summary import TrainingData, changed_file
-from bids_segsr.training.loop.adversarial import generator_adversarial
+from bids_segsr.training.data.data_summary import TrainingData
 from bids_segsr.training.loop.checkpoint import (
     load_checkpoint,
     of_prefix,
@@ -37,16 +36,16 @@ from bids_segsr.training.loop.checkpoint import (
     weights_digest,
 )
 from bids_segsr.training.loop.distributed import max_over_processes, sum_over_processes
-from bids_segsr.training.loop.forward_pass import apply_network, make_super_resolver
+from bids_segsr.training.loop.forward_pass import check_networks, make_super_resolver
 from bids_segsr.training.loop.model_card import UNTRAINED, Outcome, write_model, write_summary
 from bids_segsr.training.loop.networks import Networks
 from bids_segsr.training.loop.progress import Length, Progress, StopSignals, steps_per_epoch
-from bids_segsr.training.loop.run_folder import RECIPE_FILE
+from bids_segsr.training.loop.run_folder import RECIPE_FILE, check_same_run
 from bids_segsr.training.loop.run_log import RunLog
 from bids_segsr.training.loop.training_step import Updater
 from bids_segsr.training.loop.validation import Validator
-from bids_segsr.training.recipe import Recipe, changed_key
-from bids_segsr.training.recipe_file import parse_recipe, recipe_text
+from bids_segsr.training.recipe import Recipe
+from bids_segsr.training.recipe_file import recipe_text
 from bids_segsr.zoo.find import load_model
 from bids_segsr.zoo.store import CARD_FILE, TrainedModel
 
@@ -190,18 +189,11 @@ class Trainer:
         if not len(self.validation):
             raise UserError(f'{self.data.source}: no validation patches; add subjects for that')
         batch = self.updater.prepared(next(iter(make_loader(self.dataset, [[0]], 0))))
-        generator = self.networks.plain_generator.eval()
-        with torch.no_grad():
-            output = apply_network(generator, batch, self.recipe.network.conditional)
-            if output.shape != batch.target.shape:
-                raise UserError(
-                    f'[network] {self.recipe.network.architecture}: gives '
-                    f'{_shape(output)}, the target is {_shape(batch.target)} (channels x voxels); '
-                    'the number of [task] channels must be that of the network'
-                )
-            if self.networks.critic is not None:
-                with self.networks.critic_fixed() as critic:
-                    generator_adversarial(critic, output, self.updater.told_critic(batch))
+        networks = self.networks
+        with self.fabric.autocast():
+            check_networks(
+                self.recipe, batch, networks.plain_generator.eval(), networks.plain_critic
+            )
 
     def _critic_updates(self, step: int) -> int:
         return self.recipe.critic_schedule.critic_updates(step) if self.recipe.adversarial else 0
@@ -287,18 +279,11 @@ class Trainer:
         checkpoint = load_checkpoint(self.out / LAST)
         if checkpoint is None:
             return False
-        folder = str(self.out / LAST)
-        key = changed_key(parse_recipe(checkpoint.state['recipe'], folder), self.recipe)
-        if key is not None:
-            raise UserError(
-                f'{self.out}: holds a run with another recipe: {key}; '
-                'go on with the same recipe, or give another folder'
-            )
         state = checkpoint.state
+        check_same_run(self.out, state, self.recipe, self.data, self.freeze)
         for what, before, now in (
             ('patches an epoch', state['patches'], len(self.dataset)),
             ('numbers of processes', state['processes'], self.fabric.world_size),
-            ('frozen layers', state['freeze'], list(self.freeze)),
         ):
             if before != now:
                 raise UserError(
@@ -306,12 +291,6 @@ class Trainer:
                     'go on with the same data and flags, or give another folder'
                 )
         self._compare_models(state['models'])
-        changed = changed_file(state['files'], self.data.files)
-        if changed is not None:
-            raise UserError(
-                f'{self.out}: holds a run on other data: {changed}; '
-                'go on with the same data, or give another folder'
-            )
         self.progress = self.updater.progress = Progress(**state['progress'])
         self.networks.restore(checkpoint)
         logger.info('taken up at step %d', self.progress.step)
@@ -358,10 +337,6 @@ class Trainer:
         write_summary(self.out, self.recipe, self.data, outcome, self.fabric, details)
         self.log.close()
         return outcome
-
-
-def _shape(maps: Tensor) -> str:
-    return ' x '.join(str(n) for n in maps.shape[1:])
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bids_segsr.exceptions import UserError
+from bids_segsr.imaging.patch_size import edges
 from bids_segsr.networks import create
 from bids_segsr.networks.standardise import restore, standardise
 from bids_segsr.training.recipe import Network, Recipe
@@ -80,6 +81,48 @@ def prepare(
 def apply_network(network: nn.Module, batch: Batch, conditional: bool) -> Tensor:
     """Run a generator, (B, C, X, Y, Z); a conditional one is told the resolution."""
     return told(network, batch.image, batch.resolution, conditional=conditional)
+
+
+def blank_batch(recipe: Recipe) -> Batch:
+    """Make a batch of one patch as a recipe has them, all 0."""
+    patch = edges(recipe.sampling.patch_size)
+    guides = int(recipe.network.options.get('guides', 0))
+    one = torch.ones(1, 1, 1, 1, 1)
+    return Batch(
+        image=torch.zeros(1, 1 + guides, *patch),
+        target=torch.zeros(1, len(recipe.task.channels), *patch),
+        resolution=torch.ones(1),
+        index=torch.zeros(1),
+        mean=0 * one,
+        sd=one,
+    )
+
+
+@torch.no_grad()
+def check_networks(
+    recipe: Recipe, batch: Batch, generator: nn.Module, critic: nn.Module | None
+) -> None:
+    """Refuse networks that cannot take the patches of a recipe.
+
+    Args:
+        recipe: The recipe.
+        batch: Patches of it.
+        generator: In evaluation mode.
+        critic: None without one.
+
+    Raises:
+        UserError: A network takes no patches of this shape, or the generator gives another one
+            than that of the target.
+    """
+    output = apply_network(generator, batch, recipe.network.conditional)
+    if output.shape != batch.target.shape:
+        raise UserError(
+            f'[network] {recipe.network.architecture}: gives {_shape(output)}, the target is '
+            f'{_shape(batch.target)} (channels x voxels); the number of [task] channels must be '
+            'that of the network'
+        )
+    if critic is not None and recipe.critic is not None:
+        told(critic, output, batch.resolution, conditional=recipe.critic.conditional)
 
 
 def make_super_resolver(
@@ -198,6 +241,10 @@ def make_network(network: Network, init: TrainedModel | None) -> tuple[nn.Module
     fresh = tuple(name for name in wanted if name not in given)
     made.load_state_dict(given, strict=False)
     return made, fresh
+
+
+def _shape(tensor: Tensor) -> str:
+    return ' x '.join(map(str, tensor.shape[1:]))
 
 
 def _plain_attributes(module: nn.Module) -> dict[str, object]:

@@ -44,6 +44,7 @@ class Networks:
         generator: As it is trained.
         plain_generator: The same weights without the wrapping of several processes.
         critic: The critic; None without one.
+        plain_critic: The same likewise.
         fresh: Weights that `init` did not have.
     """
 
@@ -66,12 +67,12 @@ class Networks:
         )
         self.critic: nn.Module | None = None
         self.critic_optimiser: torch.optim.Optimizer | None = None
-        self._plain_critic: nn.Module | None = None
+        self.plain_critic: nn.Module | None = None
         if recipe.adversarial and recipe.critic is not None:
             critic = create(recipe.critic.architecture, **recipe.critic.options)
-            self._plain_critic = _placed(critic, fabric)
+            self.plain_critic = _placed(critic, fabric)
             self.critic, self.critic_optimiser = _set_up(
-                fabric, self._plain_critic, make_optimiser(recipe.critic_optimiser, critic)
+                fabric, self.plain_critic, make_optimiser(recipe.critic_optimiser, critic)
             )
 
     @property
@@ -142,13 +143,13 @@ class Networks:
     @contextlib.contextmanager
     def critic_fixed(self) -> Iterator[nn.Module]:
         """Give the critic as a function of its input, its weights without gradients."""
-        assert self._plain_critic is not None  # noqa: S101 - narrows
-        self._plain_critic.requires_grad_(False)
+        assert self.plain_critic is not None  # noqa: S101 - narrows
+        self.plain_critic.requires_grad_(False)
         try:
             with self.fabric.autocast():
-                yield self._plain_critic
+                yield self.plain_critic
         finally:
-            self._plain_critic.requires_grad_(True)
+            self.plain_critic.requires_grad_(True)
 
     def share_statistics(self) -> None:
         """Average the running statistics of normalisations over the processes.
@@ -172,9 +173,9 @@ class Networks:
         state = {**state, 'generator_optimiser': moments.state}
         if self.averaged is not None:
             tensors |= with_prefix('averaged', self.averaged.state_dict())
-        if self._plain_critic is not None and self.critic_optimiser is not None:
+        if self.plain_critic is not None and self.critic_optimiser is not None:
             moments = pack_optimiser(self.critic_optimiser, 'critic_optimiser')
-            tensors |= with_prefix('critic', self._plain_critic.state_dict()) | moments.tensors
+            tensors |= with_prefix('critic', self.plain_critic.state_dict()) | moments.tensors
             state['critic_optimiser'] = moments.state
         return Checkpoint(state, tensors)
 
@@ -187,8 +188,8 @@ class Networks:
         )
         if self.averaged is not None:
             self.averaged.load_state_dict(of_prefix('averaged', tensors))
-        if self._plain_critic is not None and self.critic_optimiser is not None:
-            self._plain_critic.load_state_dict(of_prefix('critic', tensors))
+        if self.plain_critic is not None and self.critic_optimiser is not None:
+            self.plain_critic.load_state_dict(of_prefix('critic', tensors))
             restore_optimiser(
                 self.critic_optimiser, 'critic_optimiser', state['critic_optimiser'], tensors
             )

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from bids_segsr import files
 from bids_segsr.exceptions import UserError
+from bids_segsr.training.data.data_summary import TrainingData, changed_file
+from bids_segsr.training.recipe import Recipe, changed_key
+from bids_segsr.training.recipe_file import parse_recipe
 
 RECIPE_FILE = 'recipe.toml'
 CACHE_FOLDER = 'cache'
@@ -36,6 +40,40 @@ def check_out(out: Path) -> None:
     existing = next(path for path in (out, *out.absolute().parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise UserError(f'{out}: {existing} cannot be written to; give another folder as --out')
+
+
+def check_same_run(
+    out: Path,
+    state: Mapping[str, Any],
+    recipe: Recipe,
+    data: TrainingData,
+    freeze: Sequence[str],
+) -> None:
+    """Compare the run of a folder with what shall go on in it.
+
+    Args:
+        out: The folder.
+        state: Of its checkpoint.
+        recipe: What shall go on.
+        data: On what.
+        freeze: Patterns of parameters that are not trained.
+
+    Raises:
+        UserError: Recipe, data or frozen layers are others.
+    """
+    key = changed_key(parse_recipe(state['recipe'], str(out)), recipe)
+    file = changed_file(state['files'], data.files)
+    frozen, wanted = state['freeze'], list(freeze)
+    for what, changed in (
+        ('with another recipe', key),
+        ('on other data', file),
+        ('with other frozen layers', f'{frozen}, now {wanted}' if frozen != wanted else None),
+    ):
+        if changed is not None:
+            raise UserError(
+                f'{out}: holds a run {what}: {changed}; go on with the same, or give another '
+                'folder'
+            )
 
 
 @contextmanager

@@ -13,7 +13,9 @@ from lightning_fabric import Fabric
 
 from bids_segsr.environment import count_cores, set_threads
 from bids_segsr.files import make_folder
+from bids_segsr.imaging.patch_size import edges
 from bids_segsr.inference.predict import resolve_device
+from bids_segsr.networks import create
 from bids_segsr.training.data.batches import PatchSource
 from bids_segsr.training.data.data_summary import TrainingData
 from bids_segsr.training.data.head_patches import make_head_dataset
@@ -21,12 +23,25 @@ from bids_segsr.training.data.label_patches import make_label_map_dataset
 from bids_segsr.training.data.patches import make_dataset
 from bids_segsr.training.data.subjects import Subject
 from bids_segsr.training.data.volumes import ELSEWHERE
+from bids_segsr.training.loop.checkpoint import load_checkpoint
 from bids_segsr.training.loop.distributed import make_fabric
-from bids_segsr.training.loop.engine import Trainer
-from bids_segsr.training.loop.forward_pass import check_start, make_network
+from bids_segsr.training.loop.engine import LAST, Trainer
+from bids_segsr.training.loop.forward_pass import (
+    blank_batch,
+    check_networks,
+    check_start,
+    make_network,
+    make_super_resolver,
+)
 from bids_segsr.training.loop.model_card import Outcome
 from bids_segsr.training.loop.optimisers import freeze
-from bids_segsr.training.loop.run_folder import CACHE_FOLDER, check_out, is_first, locked
+from bids_segsr.training.loop.run_folder import (
+    CACHE_FOLDER,
+    check_out,
+    check_same_run,
+    is_first,
+    locked,
+)
 from bids_segsr.training.recipe import Recipe
 from bids_segsr.zoo.find import load_model
 
@@ -106,43 +121,57 @@ def run_training(
     return outcome if fabric.is_global_zero else None
 
 
-def describe_run(recipe: Recipe, data: TrainingData, run: Run) -> dict[str, str]:
+def describe_run(
+    recipe: Recipe, data: TrainingData, run: Run, out: Path | None = None
+) -> dict[str, str]:
     """Check what a training needs, and tell what it would be.
 
     Args:
         recipe: What would be trained.
         data: Summary of the data.
         run: Device and start.
+        out: Folder that it would take, if any.
 
     Returns:
         Name of a fact to the fact.
 
     Raises:
-        UserError: If recipe, start and device do not fit each other.
+        UserError: If recipe, start, device and folder do not fit each other.
     """
+    if out is not None:
+        check_out(out)
+        before = load_checkpoint(out / LAST)
+        if before is not None:
+            check_same_run(out, before.state, recipe, data, run.freeze)
     init = load_model(run.init) if run.init is not None else None
     if init is not None:
         check_start(recipe, init)
     if recipe.task.super_resolved_by is not None:
-        load_model(recipe.task.super_resolved_by)
+        first = load_model(recipe.task.super_resolved_by)
+        make_super_resolver(first, recipe, torch.device('cpu'))
     make_fabric(run.device, run.devices, recipe.schedule.precision)
     network, fresh = make_network(recipe.network, init)
     frozen = freeze(network, run.freeze)
+    critic = None
+    if recipe.adversarial and recipe.critic is not None:
+        critic = create(recipe.critic.architecture, **recipe.critic.options)
+    check_networks(recipe, blank_batch(recipe), network.eval(), critic)
     schedule = recipe.schedule
     limits = {'epochs': schedule.epochs, 'steps': schedule.steps, 'minutes': schedule.minutes}
     low, high = data.spacing_mm
+    patch = 'x'.join(map(str, edges(recipe.sampling.patch_size)))
     return {
         'recipe': f'{recipe.name} ({recipe.reference or "no reference"})',
         'network': f'{recipe.network.architecture}, '
         f'{sum(p.numel() for p in network.parameters()):,} parameters',
-        'critic': recipe.critic.architecture if recipe.adversarial and recipe.critic else 'none',
+        'critic': recipe.critic.architecture if critic and recipe.critic else 'none',
         'start': f'{run.init}, fresh: {", ".join(fresh) or "nothing"}'
         if init
         else f'random weights{_missed_start(recipe)}',
         'frozen': f'{len(frozen)} parameter tensors',
         'subjects': ', '.join(f'{count} {split}' for split, count in data.counts.items()),
         'images': f'{low:g} mm' if low == high else f'{low:g} to {high:g} mm',
-        'patches': f'{recipe.sampling.patch_size} voxels an edge, {schedule.batch_size} a batch',
+        'patches': f'{patch} voxels, {schedule.batch_size} a batch',
         'length': ', '.join(f'{value:g} {name}' for name, value in limits.items() if value),
         'device': resolve_device(run.device),
     }

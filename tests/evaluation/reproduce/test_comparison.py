@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
 from bids_segsr.evaluation.reproduce.article import (
     PublishedScore,
+    article_names,
+    needed_trainings,
     read_article,
 )
 from bids_segsr.evaluation.reproduce.comparison import (
@@ -17,6 +21,7 @@ from bids_segsr.evaluation.reproduce.comparison import (
     metrics_of,
     printed,
 )
+from bids_segsr.evaluation.scores import METRICS
 from bids_segsr.evaluation.systems import System
 
 
@@ -81,8 +86,10 @@ def test_comparison_averages_over_the_test_images():
     assert 'SegSRGAN PSNR (dB) dhcp step 30 26.96 27.00 ± 1.41' in lines
     assert 'SegSRGAN Dice dhcp step 30 0.855 ± 0.014 0.800' in lines
     assert 'SRReCNN3D PSNR (dB) dhcp step 30 27.79 not trained' in lines
-    assert 'DrawEM Dice dhcp step 30 0.730 ± 0.010 not part of this package' in lines
+    assert 'DrawEM Dice dhcp step 30 0.730 ± 0.010 another program' in lines
     assert 'Table 7' not in text
+    assert lines[-2] == 'Not measured'
+    assert lines[-1].startswith('Table 6, Figure 13: seven scans that are not public')
     frame = as_frame(compared)
     assert len(frame) == 58
     assert frame['paper_mean'].notna().all()
@@ -101,6 +108,31 @@ def test_what_cannot_be_measured_says_why():
     assert reason('niqe') == 'not measured'
 
 
-def test_comparison_of_nothing_has_no_table():
+def test_comparison_of_nothing_has_no_table_and_says_what_is_missing():
     article, published = read_article('segsrgan-2020')
-    assert printed(compare(published, article, pd.DataFrame()), article) == ''
+    lines = printed(compare(published, article, pd.DataFrame()), article).splitlines()
+    assert lines[0] == 'Not measured'
+    assert [line.partition(':')[0] for line in lines[1:]] == [
+        'DrawEM', 'IMAPA', 'Table 6, Figure 13',
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize('name', article_names())
+def test_all_that_cannot_be_measured_has_a_reason(name):
+    article, published = read_article(name)
+    reasons = {number: c.reason for number, c in zip(
+        published, compare(published, article, pd.DataFrame()), strict=True
+    )}  # fmt: skip
+    for number, reason in reasons.items():
+        can_be = bool(number.system) and number.metric in METRICS
+        assert (reason == 'not trained') == can_be, number
+
+
+def test_rows_that_were_not_asked_for_are_not_trained():
+    article, published = read_article('mdcsrn')
+    number = next(n for n in published if n.system == 'b4u4')
+    left = replace(number, asked=False)
+    assert make_systems([left], {'b4u4': object()}) == {}
+    assert compare([left], article, pd.DataFrame())[0].reason == 'not trained'
+    assert needed_trainings(article, [left]) == []
+    assert needed_trainings(article, [number]) == ['b4u4']

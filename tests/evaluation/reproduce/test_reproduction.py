@@ -28,7 +28,7 @@ def test_table_7_takes_the_weights_of_the_last_epoch(tmp_path, few_participants,
     monkeypatch.setattr('bids_segsr.zoo.find.load_model', lambda path: path)
     done = SimpleNamespace(stopped_by=None)
     how = How(tmp_path / 'out', device='cpu', rehearse=True, tell=lambda line: None)
-    assert reproduce_article(plan, how, lambda *_: done).text == ''
+    assert reproduce_article(plan, how, lambda *_: done).text.startswith('Not measured')
     for name in ('segsrgan-2020-no-gan', 'segsrgan-2020-augmented'):
         assert loaded[f'{name}@last'] == str(how.out / name / 'checkpoints' / 'last')
         assert loaded[name] == str(how.out / name / 'model')

@@ -28,7 +28,7 @@ def made(map_folder, tmp_path):
         recipe = SimpleNamespace(
             label_maps=fields.pop('label_maps', LABEL_MAPS),
             forward=fields.pop('forward', ForwardModel()),
-            sampling=Sampling(patch_size=16, patches_per_epoch=20),
+            sampling=Sampling(patch_size=fields.pop('patch_size', 16), patches_per_epoch=20),
             task=SimpleNamespace(
                 channels=fields.pop('channels', ('intensity', 'cortex', 'white matter')),
                 back_projection=0.5,
@@ -43,7 +43,7 @@ def made(map_folder, tmp_path):
 def test_patch_is_like_one_from_images(made):
     dataset = made()
     assert len(dataset) == 20
-    assert dataset.patch_size == 16
+    assert dataset.size == (16, 16, 16)
     batch = next(iter(DataLoader(dataset, 4)))
     assert batch['image'].shape == (4, 1, 16, 16, 16)
     assert batch['target'].shape == (4, 3, 16, 16, 16)
@@ -108,6 +108,19 @@ def test_patches_of_upright_heads_are_cut_as_they_lie(made, monkeypatch):
         x = data[index]['image'][0]
         torch.testing.assert_close(x.diff(dim=0), torch.ones(15, 16, 16))
         assert x.diff(dim=1).abs().max() == 0
+
+
+@pytest.mark.parametrize('split', ['train', 'validation'])
+def test_edges_of_a_patch_may_differ(made, monkeypatch, split):
+    data = made(split, patch_size=(8, 12, 16), channels=('intensity',))
+    assert data[0]['image'].shape == data[0]['target'].shape == (1, 8, 12, 16)
+    if split == 'train':  # cut in plane alone, out of twice as much, and never turned
+        ramp = np.stack(np.meshgrid(*[np.arange(n) for n in (16, 24, 16)], indexing='ij'))
+        monkeypatch.setattr(data.volumes, 'get', lambda number: (ramp + 1).astype(np.float32))
+        for index in range(12):
+            x = data[index]['image'][0]
+            torch.testing.assert_close(x.diff(dim=0).abs(), torch.ones(7, 12, 16))
+            assert x.diff(dim=1).abs().max() == 0
 
 
 def test_real_images_and_thin_axes_are_mixed_in(map_folder, made):

@@ -111,7 +111,7 @@ def test_patch_is_that_of_the_whole_simulated_volume(made, subjects, forward):
 def test_patch_has_the_types_of_the_contract(made):
     dataset = made()
     patch = dataset[3]
-    assert dataset.patch_size == 16
+    assert dataset.size == (16, 16, 16)
     assert dataset.channels == ('intensity', 'cortex', 'rest', 'ventricles')
     assert patch['image'].shape == (2, 16, 16, 16)
     assert patch['target'].shape == (4, 16, 16, 16)
@@ -223,6 +223,31 @@ def test_powers_of_augmented_validation_images_divide_the_range(made, subjects):
     n = patches  # power 1: what is left is the noise
     scale = (dataset[n]['target'][0] / plain[n]['target'][0])[inside].median()
     assert 0.01 < (dataset[n]['image'][0] - scale * plain[n]['image'][0]).std() < 0.03
+
+
+@pytest.mark.parametrize(
+    ('forward', 'size'),
+    [
+        (ForwardModel(spacing_mm=(4.0, 4.0), axis=0), (12, 14, 18)),
+        (ForwardModel(spacing_mm=(4.0, 4.0), axis=1), (14, 12, 18)),
+        (ForwardModel(spacing_mm=(4.0, 4.0)), (14, 18, 12)),
+        (ForwardModel(kind='k-space', factors=((2.0, 2.0, 1.0),)), (14, 18, 12)),
+    ],
+)
+def test_edges_of_a_patch_follow_the_axes_that_the_network_sees(made, subjects, forward, size):
+    """Patches of 14 x 18 voxels in plane, 12 slices; `size` is as they lie in the image."""
+    shape = (14, 18, 12)
+    dataset = made(sampling={'patch_size': shape, 'foreground': 0.3}, forward=forward)
+    images = {n: whole(subjects[n], forward) for n in (0, 1)}
+    for index in range(6):
+        number, start = dataset._position(index, np.random.default_rng([0, index]))
+        box = tuple(slice(n, n + edge) for n, edge in zip(start, size, strict=True))
+        assert (images[number][1][box] > 0).mean() >= 0.3
+        image, truth = (np.moveaxis(part[box], forward.last_axis, -1) for part in images[number])
+        patch = dataset[index]
+        assert patch['image'].shape[1:] == patch['target'].shape[1:] == shape
+        np.testing.assert_allclose(patch['image'][0], image, atol=2e-3)
+        np.testing.assert_allclose(patch['target'][0], truth, atol=1e-6)
 
 
 @pytest.mark.parametrize('axis', [0, 1])

@@ -15,7 +15,7 @@ from bids_segsr.imaging.volume import save_volume
 from bids_segsr.training.data.collection import data_of_subjects, with_validation
 from bids_segsr.training.data.patches import make_dataset
 from bids_segsr.training.data.subjects import Subject
-from bids_segsr.training.recipe_file import read_recipe
+from bids_segsr.training.recipe_file import changed_recipe, read_recipe
 
 
 def subject(folder, spacing, name='a', guides=0, split='train'):
@@ -50,6 +50,25 @@ def test_slices_finer_than_the_image_are_refused_by_its_header(tmp_path, spacing
             data_of_subjects(recipe, given, 'list.csv')
     else:
         data_of_subjects(recipe, given, 'list.csv')
+
+
+@pytest.mark.parametrize(('patch', 'fits'), [((60, 72, 70), True), ((72, 60, 60), False)])
+def test_an_image_is_measured_against_a_patch_along_canonical_axes(tmp_path, patch, fits):
+    recipe = changed_recipe(
+        read_recipe('mdcsrn-b4u4'), {'sampling': {'patch_size': list(patch)}}, 'oblong'
+    )
+    image = np.random.default_rng(0).random((72, 70, 68)).astype(np.float32)
+    # from front to back, from feet to head, from right to left: canonically 68 x 72 x 70
+    affine = np.array([[0, 0, -1, 0], [-1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]], dtype=float)
+    path = save_volume(tmp_path / 'a.nii.gz', image, affine)
+    given = [Subject('a', path, None, 'train')]
+    if fits:
+        data_of_subjects(recipe, given, 'list.csv')
+        made = make_dataset(recipe, given, 'train', 0, tmp_path)[0]
+        assert made['image'].shape == (1, *patch)
+    else:
+        with pytest.raises(ImageError, match=r'shape \(68, 72, 70\)\) than a patch of \(72, 60,'):
+            data_of_subjects(recipe, given, 'list.csv')
 
 
 def test_the_clinical_training_of_segsrgan_2019_runs(tmp_path):

@@ -134,6 +134,23 @@ def test_unknown_tissues_ask_for_nothing(kind):
     assert not torch.isclose(reconstruction(output, known, loss, channels)['total'], total)
 
 
+@pytest.mark.parametrize(
+    ('channels', 'asked'),
+    [
+        (('intensity', 'outside', 'white'), False),  # classes without a cortex
+        (('intensity', 'grey', 'white'), False),  # and such as come behind it in the alphabet
+        (('intensity', 'cortex', 'white'), True),  # a cortex and one class: 0 is known
+        (('intensity', 'cortex'), True),
+        (('intensity', 'white'), True),
+    ],
+)
+def test_nothing_is_known_where_classes_are_all_zero(channels, asked):
+    output = torch.full((1, len(channels), 2, 2, 2), 0.5)
+    target = torch.zeros_like(output)
+    loss = reconstruction(output, target, Loss('none', 'charbonnier'), channels)['total']
+    assert loss == pytest.approx(0.5 if asked else 1e-3, rel=1e-3)
+
+
 def test_intensity_alone_and_segmentation_alone():
     output, target = random_maps('intensity'), random_maps('intensity', seed=1)
     terms = reconstruction(output, target, Loss('l2'), ('intensity',))
