@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, Literal
@@ -198,8 +199,12 @@ def read_toml(path: Path) -> dict[str, Any]:
     return read_fields(Settings, table, str(path)) | read_fields(Processing, chosen, str(path))
 
 
+@cache
 def _environment() -> dict[str, str]:
-    """Return the versions in use, from the packages' metadata (nothing is imported)."""
+    """Return the versions in use, from the packages' metadata (nothing is imported).
+
+    Reading it takes a third of a second, and the record of every participant holds it.
+    """
     # The name is missing where an uninstallation left an empty folder behind.
     installed = {(item.metadata['Name'] or '').lower(): item.version for item in distributions()}
     packages = {name: installed[name] for name in RECORDED_PACKAGES if name in installed}

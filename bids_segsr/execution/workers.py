@@ -9,6 +9,7 @@ worker.
 from __future__ import annotations
 
 import ctypes
+import gc
 import multiprocessing
 import os
 import signal
@@ -162,9 +163,12 @@ class LocalPlugin(ImageByImage, MultiProcPlugin):
             config: Nipype's configuration.
             updatehash: As Nipype defines it.
         """
+        # Nipype collects garbage in every round of waiting; what is there now is none
+        gc.freeze()
         try:
             super().run(graph, config, updatehash=updatehash)
         finally:
+            gc.unfreeze()
             self.pool.shutdown()
 
     def _sort_jobs(self, jobids: Sequence[int], **_: Any) -> list[int]:

@@ -10,6 +10,7 @@ import pytest
 
 from bids_segsr import __version__
 from bids_segsr.exceptions import UserError
+from bids_segsr.execution import settings as settings_module
 from bids_segsr.execution.settings import PROCESSING_PARAMETERS, Settings, read_toml, write_toml
 from bids_segsr.inference.processing import CHOICES
 from bids_segsr.zoo.find import AUTO_MODEL
@@ -79,6 +80,18 @@ def test_file_records_the_versions(tmp_path: Path) -> None:
 
     assert f'bids_segsr = "{__version__}"' in text
     assert 'nipype = ' in text
+
+
+def test_versions_are_looked_up_once_for_all_participants(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[object] = []
+    monkeypatch.setattr(settings_module, 'distributions', lambda: looked.append(0) or [])
+    settings_module._environment.cache_clear()
+    for name in 'ab':
+        write_toml(Settings.of(BASE), tmp_path / f'{name}.toml')
+    settings_module._environment.cache_clear()
+    assert len(looked) == 1
 
 
 @pytest.mark.parametrize(

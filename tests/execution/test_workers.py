@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -93,6 +94,23 @@ def test_an_image_is_finished_before_the_next_begins(tmp_path: Path, nprocs: int
     else:
         assert lines.index('a second') < lines.index('c first')
         assert lines.index('b second') < lines.index('d first')
+
+
+def test_rounds_of_waiting_look_for_garbage_among_new_objects_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, frozen = settings(tmp_path, nprocs=1), []
+    submit = LocalPlugin._submit_job
+
+    def look(self: Any, node: Any, updatehash: bool = False) -> int:
+        frozen.append(gc.get_freeze_count())
+        return submit(self, node, updatehash)
+
+    monkeypatch.setattr(LocalPlugin, '_submit_job', look)
+    assert run_workflow(workflow(given, 'a'), given) == []
+
+    assert min(frozen) > 10_000
+    assert gc.get_freeze_count() == 0
 
 
 def test_a_killed_worker_costs_no_other_image_its_step(tmp_path: Path) -> None:
