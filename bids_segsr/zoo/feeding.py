@@ -177,7 +177,7 @@ def feed(
             )
             for seen in (patches, patches.flip(axis))
         )
-        return (once + again.flip(axis)) / 2
+        return again.flip(axis).add_(once).div_(2)
     kind = patches.device.type
     mixed = torch.autocast(kind, torch.bfloat16) if precision == 'bf16' else nullcontext()
     if card.contract.normalisation == 'patch-standard':

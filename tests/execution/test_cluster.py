@@ -182,7 +182,14 @@ def test_missing_commands_are_told_before_any_work(
 
 
 @pytest.mark.parametrize('name', ['PBS', 'SGE', 'LSF', 'OAR'])
-def test_other_batch_systems_survive_a_lost_job_too(name: str, tmp_path: Path) -> None:
+def test_other_batch_systems_survive_a_lost_job_too(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nipype asks it ten times, 5 s apart, where there is none
+    qstat = tmp_path / 'qstat'
+    qstat.write_text('#!/bin/sh\necho "<detailed_job_info><job_info/></detailed_job_info>"\n')
+    qstat.chmod(0o755)
+    monkeypatch.setenv('PATH', str(tmp_path), prepend=os.pathsep)
     plugin: Any = cluster_plugin(name, {})
     plugin._config = {'execution': {'job_finished_timeout': '0.01'}}
     plugin._pending = {5: str(tmp_path)}
