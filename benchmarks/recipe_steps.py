@@ -1,13 +1,12 @@
-"""Every recipe at its own batch and patch: three updates, their time and memory.
+"""Every recipe at its own batch and patch: an update as it is counted, and three, measured.
 
 python benchmarks/recipe_steps.py [RECIPE ...] [--device auto] [--minutes 5] [--gb 12]
 
-Made-up patches, so that the network, critic, losses and optimisers are all that is measured. Each
-measurement is a process of its own. Batches of 1 and 2 come first: they tell what the own batch
-will need, and the cheapest recipe begins. What would take more memory than --gb, or longer than
---minutes for an update, is not tried, and the table has these estimates; what is not through with
-three updates by then is ended, and the table has those that it made. On a CPU, seconds and minutes
-are those of all threads together, whatever else runs.
+Made-up patches, so that the network, critic, losses and optimisers are all that is measured. First
+the operations and the memory of an update are counted, on tensors without values; then each
+recipe, the cheapest first, takes three updates in a process of its own. One that needs more memory
+than --gb is not tried, and one that takes longer than --minutes is ended. On a CPU, seconds and
+minutes are those of all threads together, whatever else runs.
 """
 
 from __future__ import annotations
@@ -22,21 +21,33 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from bids_segsr.imaging.patch_size import edges, patch_text
 from bids_segsr.inference.predict import resolve_device
+from bids_segsr.networks import create
 from bids_segsr.training.data.batches import make_loader
 from bids_segsr.training.data.data_summary import TrainingData
 from bids_segsr.training.data.patches import Patch
+from bids_segsr.training.loop.adversarial import critic_loss, generator_adversarial
 from bids_segsr.training.loop.distributed import make_fabric
 from bids_segsr.training.loop.engine import Trainer
+from bids_segsr.training.loop.losses import reconstruction
 from bids_segsr.training.loop.model_card import most_memory_gb, processor_name
 from bids_segsr.training.recipe import Recipe
-from bids_segsr.training.recipe_file import changed_recipe, read_recipe, recipe_names
+from bids_segsr.training.recipe_file import read_recipe, recipe_names
+from bids_segsr.zoo.feeding import told
 
 UPDATES = 3
 DATA = TrainingData('made up', {'train': ['a'], 'validation': ['b']}, (1.0, 1.0), (2.0, 4.0))
@@ -66,28 +77,115 @@ class Patches:
         return Patch(image=image, target=target, resolution=torch.tensor(3.0))
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What updates of the generator cost, those of the critic before each among them.
+class Operations(TorchDispatchMode):
+    """Counts multiplications and additions of convolutions and products of matrices."""
 
-    Attributes:
-        updates: How many were made.
-        seconds: Of one, in the mean.
-        gb: The most memory.
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        out = func(*args, **given)
+        count = flop_registry.get(func._overloadpacket)
+        if count is not None:
+            self.total += count(*args, **given, out_val=out)
+        return out
+
+
+class Kept:
+    """A tensor that autograd keeps for the way back; `live` counts those of each storage."""
+
+    def __init__(self, tensor: Tensor, live: Counter[tuple[int, int]], note: Callable[[], None]):
+        storage = tensor.untyped_storage()
+        self.tensor, self.live = tensor, live
+        self.key = (storage._cdata, storage.nbytes())
+        live[self.key] += 1
+        note()
+
+    def __del__(self) -> None:
+        self.live[self.key] -= 1
+        if not self.live[self.key]:
+            del self.live[self.key]
+
+
+def most_kept(work: Callable[[], None]) -> int:
+    """Return the most bytes, beside the weights, that autograd kept at a time."""
+    live: Counter[tuple[int, int]] = Counter()
+    most = 0
+
+    def note() -> None:
+        nonlocal most
+        most = max(most, sum(size for _, size in live))
+
+    def keep(tensor: Tensor) -> Tensor | Kept:
+        return tensor if isinstance(tensor, nn.Parameter) else Kept(tensor, live, note)
+
+    with saved_tensors_hooks(keep, lambda kept: kept.tensor if isinstance(kept, Kept) else kept):
+        work()
+    return most
+
+
+def count_update(recipe: Recipe) -> tuple[float, float]:
+    """Count an update of the generator, and those of the critic that precede it.
+
+    Returns:
+        Operations in units of 10^12; GB of what autograd keeps, weights, gradients and moments, in
+        single precision.
     """
+    generator = create(recipe.network.architecture, **recipe.network.options)
+    critic = None
+    if recipe.adversarial and recipe.critic is not None:
+        critic = create(recipe.critic.architecture, **recipe.critic.options)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        batch, patch = recipe.schedule.batch_size, edges(recipe.sampling.patch_size)
+        guides = int(recipe.network.options.get('guides', 0))
+        image = torch.zeros(batch, 1 + guides, *patch)
+        target = torch.zeros(batch, len(recipe.task.channels), *patch)
+        resolution = torch.ones(batch)
+        loss = recipe.loss
+        if 'dice' in loss.segmentation:  # asks for values, and costs next to nothing
+            loss = dataclasses.replace(loss, segmentation='cross-entropy')
+        asked = resolution if recipe.critic and recipe.critic.conditional else None
 
-    updates: int
-    seconds: float
-    gb: float
+        def of_critic(critic: nn.Module) -> None:
+            with torch.no_grad():
+                fake = told(generator, image, resolution, conditional=recipe.network.conditional)
+            epsilon = torch.zeros(batch, 1, 1, 1, 1)
+            terms = critic_loss(
+                critic, target, fake, loss.gradient_penalty, epsilon=epsilon, resolution=asked
+            )
+            terms['total'].backward()
+
+        def of_generator() -> None:
+            output = told(generator, image, resolution, conditional=recipe.network.conditional)
+            total = reconstruction(output, target, loss, recipe.task.channels)['total']
+            if critic is not None:
+                total = total + generator_adversarial(critic.requires_grad_(False), output, asked)
+            total.backward()
+
+        operations = kept = 0
+        plan: list[tuple[Callable[[], None], int]] = [(of_generator, 1)]
+        if critic is not None:
+            plan.insert(0, (partial(of_critic, critic), recipe.critic_schedule.updates))
+        for work, times in plan:
+            with Operations() as counted:
+                kept = max(kept, most_kept(work))
+            operations += times * recipe.schedule.accumulate * counted.total
+    networks = [generator] if critic is None else [generator, critic]
+    weights = sum(p.numel() for network in networks for p in network.parameters())
+    return operations / 1e12, (kept + 4 * 4 * weights) / 1e9
 
 
-def take_updates(name: str, device: str, batch: int, updates: int, minutes: float) -> None:
+def take_updates(name: str, device: str, minutes: float) -> None:
     """Update a recipe's networks; prints seconds since the start and GB after each, as JSON."""
     cuda = device.startswith('cuda')
     # the signal that ends the process
     signal.setitimer(signal.ITIMER_REAL if cuda else signal.ITIMER_PROF, 60 * minutes)
     clock = time.perf_counter if cuda else time.process_time
-    recipe = changed_recipe(read_recipe(name), {'schedule': {'batch_size': batch}}, name)
+    recipe = read_recipe(name)
     if recipe.task.super_resolved_by is not None:
         task = dataclasses.replace(recipe.task, input='interpolated', super_resolved_by=None)
         recipe = dataclasses.replace(recipe, task=task)
@@ -96,9 +194,10 @@ def take_updates(name: str, device: str, batch: int, updates: int, minutes: floa
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(recipe, patches, patches, Path(folder), DATA, fabric)
         trainer.networks.set_rates(1.0)
-        batches = [list(range(n * batch, (n + 1) * batch)) for n in range(100)]
+        size = recipe.schedule.batch_size
+        batches = [list(range(n * size, (n + 1) * size)) for n in range(100)]
         started = clock()
-        for _ in range(updates):
+        for _ in range(UPDATES):
             # a loader an update: what is measured is no reading ahead
             if recipe.adversarial:
                 for _ in range(recipe.critic_schedule.updates):
@@ -112,39 +211,19 @@ def take_updates(name: str, device: str, batch: int, updates: int, minutes: floa
             print(json.dumps(made), flush=True)
 
 
-def measure(name: str, device: str, batch: int, updates: int, minutes: float) -> Cost | None:
-    """Take updates in a process of its own; None where it made none in time."""
+def measured(name: str, device: str, minutes: float) -> tuple[str, str]:
+    """Take updates in a process of its own; returns seconds an update and GB."""
     command = [sys.executable, __file__, name, '--device', device, '--minutes', str(minutes)]
-    command += ['--alone', str(batch), str(updates)]
-    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
-    if done.returncode not in (0, -signal.SIGALRM, -signal.SIGPROF):
-        print(f'{name}: ended by itself ({done.returncode})', file=sys.stderr)
+    done = subprocess.run([*command, '--alone'], check=False, stdout=subprocess.PIPE, text=True)
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{')]
+    ended = done.returncode in (-signal.SIGALRM, -signal.SIGPROF)
+    if done.returncode and not ended:
+        return f'ended with {done.returncode}', ''
     if not lines:
-        return None
-    return Cost(len(lines), lines[-1]['seconds'] / len(lines), lines[-1]['gb'])
-
-
-def estimate(one: Cost, two: Cost, batch: int) -> Cost:
-    """Tell from batches of one and of two patches what a larger one costs."""
-    rest = batch - 2
-    return Cost(
-        0,
-        two.seconds + rest * max(0.0, two.seconds - one.seconds),
-        two.gb + rest * max(0.0, two.gb - one.gb),
-    )
-
-
-def row(recipe: Recipe, cost: Cost | None) -> str:
-    """Write a line of the table."""
-    cells = ['?', '?']
-    if cost is not None:
-        about = '' if cost.updates else '≈ '
-        cells = [f'{about}{cost.seconds:.3g}', f'{about}{cost.gb:.1f}']
-        if 0 < cost.updates < UPDATES:
-            cells[0] += f' ({cost.updates} of {UPDATES} updates)'
-    first = (recipe.name, str(recipe.schedule.batch_size), patch_text(recipe.sampling.patch_size))
-    return f'| `{first[0]}` | {" | ".join([*first[1:], *cells])} |'
+        return f'none in {minutes:g} minutes', ''
+    seconds = f'{lines[-1]["seconds"] / len(lines):.3g}'
+    few = f' ({len(lines)} of {UPDATES} updates in {minutes:g} minutes)' if ended else ''
+    return f'{seconds}{few}', f'{lines[-1]["gb"]:.1f}'
 
 
 def main() -> None:
@@ -154,34 +233,29 @@ def main() -> None:
     parser.add_argument('--device', default='auto')
     parser.add_argument('--minutes', type=float, default=5.0, help='of a recipe, at most')
     parser.add_argument('--gb', type=float, default=12.0, help='memory of a recipe, at most')
-    parser.add_argument(
-        '--alone', type=int, nargs=2, metavar=('BATCH', 'UPDATES'), help='in this process'
-    )
+    parser.add_argument('--alone', action='store_true', help='one recipe, in this process')
     arguments = parser.parse_args()
     device = resolve_device(arguments.device)
     if arguments.alone:
-        take_updates(arguments.recipes[0], device, *arguments.alone, arguments.minutes)
+        take_updates(arguments.recipes[0], device, arguments.minutes)
         return
     cuda = device.startswith('cuda')
     where = torch.cuda.get_device_name() if cuda else processor_name()
     threads = torch.get_num_threads()
     print(f'{where}, {threads} threads, torch {torch.__version__}, {platform.system()}\n')
     recipes = {name: read_recipe(name) for name in arguments.recipes}
-    expected: dict[str, Cost] = {}
-    for name, recipe in recipes.items():
-        one, two = (measure(name, device, batch, 1, arguments.minutes) for batch in (1, 2))
-        if one is None or two is None:
-            print(f'{name}: no update of 1 or 2 patches in the time given', file=sys.stderr)
-            continue
-        expected[name] = estimate(one, two, recipe.schedule.batch_size)
-        print(f'{name}: {one}, {two}, {expected[name]}', file=sys.stderr, flush=True)
-    print('| recipe | batch | patch | s an update | GB |\n|---|--:|--:|--:|--:|', flush=True)
-    for name in sorted(recipes, key=lambda n: expected[n].seconds if n in expected else math.inf):
-        cost = expected.get(name)
-        if cost and cost.gb <= arguments.gb and cost.seconds <= 60 * arguments.minutes:
-            batch = recipes[name].schedule.batch_size
-            cost = measure(name, device, batch, UPDATES, arguments.minutes) or cost
-        print(row(recipes[name], cost), flush=True)
+    counted = {name: count_update(recipe) for name, recipe in recipes.items()}
+    columns = ('recipe', 'batch', 'patch', 'TFLOP', 'GB, counted', 's', 'GB, measured')
+    print(f'| {" | ".join(columns)} |\n|---|{"--:|" * (len(columns) - 1)}', flush=True)
+    for name in sorted(counted, key=lambda name: counted[name]):
+        recipe, (operations, gb) = recipes[name], counted[name]
+        cells = ('', '')
+        if gb <= arguments.gb:
+            cells = measured(name, device, arguments.minutes)
+        patch = patch_text(recipe.sampling.patch_size)
+        first = (f'`{name}`', str(recipe.schedule.batch_size), patch)
+        line = [*first, f'{operations:.3g}', f'{gb:.1f}', *cells]
+        print(f'| {" | ".join(line)} |', flush=True)
 
 
 if __name__ == '__main__':
