@@ -1,10 +1,12 @@
 """Whole runs of one scan at two commits: seconds, CPU seconds, memory, quality of the result.
 
     python benchmarks/compare_commits.py OLD [NEW] [--scans adult newborn] [--front predict app]
+                                         [--model NAME]
 
 The ICBM 152 T1w average is acquired with slices 3 mm apart, once as it is (to 1 mm) and once
 shrunk to the size of a newborn's head (to 0.5 mm). Both commits run in the environment of the
 Python that this is called with, one after the other; NEW is the working tree unless it is named.
+--model is that of NEW; else both take their default.
 `predict` is `segsr predict` without a report, `app` the participant level with it. PSNR is that to
 the image that the scan was made from, inside of the brain, Dice that of the cortex with the grey
 matter of the average, which holds deep nuclei, too: it is there to be compared, not to be read.
@@ -22,6 +24,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,12 +141,14 @@ def arguments_of(front: str, package: Path, scan: Path, out: Path, mm: float) ->
     return [str(part) for part in command]
 
 
-def run(package: Path, front: str, subject: Subject, scan: Path, threads: int) -> Cost:
+def run(
+    package: Path, front: str, subject: Subject, scan: Path, threads: int, flags: Sequence[str]
+) -> Cost:
     """Run one commit on a scan."""
     with tempfile.TemporaryDirectory() as name:
         out = Path(name) / 'out'
         asked = arguments_of(front, package, scan, out, subject.resolution)
-        command = [sys.executable, '-m', *asked]
+        command = [sys.executable, '-m', *asked, *flags]
         known = {'PYTHONPATH': str(package), 'OMP_NUM_THREADS': str(threads)}
         started = time.monotonic()
         with (Path(name) / 'log').open('w+', encoding='utf-8') as log:
@@ -199,6 +204,7 @@ def main() -> None:
     parser.add_argument(
         '--front', nargs='+', choices=('predict', 'app'), default=['predict', 'app']
     )
+    parser.add_argument('--model', help='that of NEW')
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--repeats', type=int, default=1, help='the fastest run counts')
     arguments = parser.parse_args()
@@ -212,9 +218,10 @@ def main() -> None:
             subject = make_subject(*SIZES[scan_name])
             scan = write_scan(subject, Path(name) / scan_name)
             for front in arguments.front:
+                flags = {'old': [], 'new': ['--model', arguments.model] if arguments.model else []}
                 costs = {
                     label: [
-                        run(package, front, subject, scan, arguments.threads)
+                        run(package, front, subject, scan, arguments.threads, flags[label])
                         for _ in range(arguments.repeats)
                     ]
                     for label, package in packages.items()

@@ -8,7 +8,9 @@ kind must take and give.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
@@ -52,6 +54,12 @@ def load_extension(kind: Kind, name: str) -> Callable[..., Any] | None:
 
 
 def _points(kind: Kind) -> tuple[EntryPoint, ...]:
+    return _installed(kind, tuple(sys.path))
+
+
+@cache
+def _installed(kind: Kind, _path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Look through all installed packages, which takes 30 ms: once for a search path."""
     return tuple(entry_points(group=f'bids_segsr.{kind}'))
 
 

@@ -283,7 +283,9 @@ def test_recipes_differ_only_where_they_say_so():
 
 
 @pytest.mark.parametrize(('name', 'first'), [('mdcsrn-gan', 'mdcsrn-b8u4'), ('rrdg-gan', 'rrdg')])
-def test_a_gan_training_says_what_it_goes_on_from(name, first):
+def test_a_gan_training_says_what_it_goes_on_from(name, first, monkeypatch):
+    # a step of every recipe is taken elsewhere
+    monkeypatch.setattr('bids_segsr.training.loop.training_run.check_networks', lambda *_: None)
     recipe = read_recipe(name)
     assert recipe.network.starts_from == first
     before = read_recipe(first)
