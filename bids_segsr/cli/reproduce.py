@@ -118,7 +118,7 @@ def _reproduce_all(arguments: argparse.Namespace) -> int:
         print(f'{name}: {plan.folders[name]}')
         print('\n'.join(describe(collection, every=arguments.dry_run)))
     if arguments.dry_run:
-        print(f'trainings: {", ".join(plan.trainings)}')
+        print(f'trainings: {", ".join(plan.trainings) or "none"}')
         return int(not plan.complete)
     from bids_segsr.api import run_training_with_report
     from bids_segsr.cli.train import start_log
