@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+import weakref
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -30,8 +30,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from bids_segsr.imaging.patch_size import edges, patch_text
@@ -77,12 +77,18 @@ class Patches:
         return Patch(image=image, target=target, resolution=torch.tensor(3.0))
 
 
-class Operations(TorchDispatchMode):
-    """Counts multiplications and additions of convolutions and products of matrices."""
+class Counted(TorchDispatchMode):
+    """Counts multiplications and additions of convolutions, and bytes of tensors that are alive.
+
+    Attributes:
+        operations: So far.
+        most: Bytes that were alive at a time.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.total = 0
+        self.operations = self.most = self._now = 0
+        self._alive: set[int] = set()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -91,49 +97,28 @@ class Operations(TorchDispatchMode):
         out = func(*args, **given)
         count = flop_registry.get(func._overloadpacket)
         if count is not None:
-            self.total += count(*args, **given, out_val=out)
+            self.operations += count(*args, **given, out_val=out)
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, Tensor):
+                storage = tensor.untyped_storage()
+                if storage._cdata not in self._alive:
+                    self._alive.add(storage._cdata)
+                    self._now += storage.nbytes()
+                    self.most = max(self.most, self._now)
+                    weakref.finalize(storage, self._forget, storage._cdata, storage.nbytes())
         return out
 
-
-class Kept:
-    """A tensor that autograd keeps for the way back; `live` counts those of each storage."""
-
-    def __init__(self, tensor: Tensor, live: Counter[tuple[int, int]], note: Callable[[], None]):
-        storage = tensor.untyped_storage()
-        self.tensor, self.live = tensor, live
-        self.key = (storage._cdata, storage.nbytes())
-        live[self.key] += 1
-        note()
-
-    def __del__(self) -> None:
-        self.live[self.key] -= 1
-        if not self.live[self.key]:
-            del self.live[self.key]
-
-
-def most_kept(work: Callable[[], None]) -> int:
-    """Return the most bytes, beside the weights, that autograd kept at a time."""
-    live: Counter[tuple[int, int]] = Counter()
-    most = 0
-
-    def note() -> None:
-        nonlocal most
-        most = max(most, sum(size for _, size in live))
-
-    def keep(tensor: Tensor) -> Tensor | Kept:
-        return tensor if isinstance(tensor, nn.Parameter) else Kept(tensor, live, note)
-
-    with saved_tensors_hooks(keep, lambda kept: kept.tensor if isinstance(kept, Kept) else kept):
-        work()
-    return most
+    def _forget(self, storage: int, size: int) -> None:
+        self._alive.discard(storage)
+        self._now -= size
 
 
 def count_update(recipe: Recipe) -> tuple[float, float]:
     """Count an update of the generator, and those of the critic that precede it.
 
     Returns:
-        Operations in units of 10^12; GB of what autograd keeps, weights, gradients and moments, in
-        single precision.
+        Operations in units of 10^12; GB of tensors, weights and moments among them, in single
+        precision.
     """
     generator = create(recipe.network.architecture, **recipe.network.options)
     critic = None
@@ -166,17 +151,18 @@ def count_update(recipe: Recipe) -> tuple[float, float]:
                 total = total + generator_adversarial(critic.requires_grad_(False), output, asked)
             total.backward()
 
-        operations = kept = 0
+        operations = most = 0
         plan: list[tuple[Callable[[], None], int]] = [(of_generator, 1)]
         if critic is not None:
             plan.insert(0, (partial(of_critic, critic), recipe.critic_schedule.updates))
         for work, times in plan:
-            with Operations() as counted:
-                kept = max(kept, most_kept(work))
-            operations += times * recipe.schedule.accumulate * counted.total
+            with Counted() as counted:
+                work()
+            operations += times * recipe.schedule.accumulate * counted.operations
+            most = max(most, counted.most)
     networks = [generator] if critic is None else [generator, critic]
     weights = sum(p.numel() for network in networks for p in network.parameters())
-    return operations / 1e12, (kept + 4 * 4 * weights) / 1e9
+    return operations / 1e12, (most + 3 * 4 * weights) / 1e9
 
 
 def take_updates(name: str, device: str, minutes: float) -> None:
