@@ -44,10 +44,10 @@ train-demo: $(VENV)/.installed
 test: test-units test-container
 
 test-units: $(VENV)/.installed-test
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadscope -m 'not container'
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadscope --durations 20 -m 'not container'
 
 test-container: $(VENV)/.installed-test
-	$(VENV)/bin/python -m pytest -m container
+	$(VENV)/bin/python -m pytest --durations 20 -m container
 
 lint: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .

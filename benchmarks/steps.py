@@ -22,7 +22,8 @@ import psutil
 import torch
 from compare_commits import SIZES, make_subject, write_scan
 
-from bids_segsr.inference import one_image, predict, steps
+from bids_segsr.environment import use_large_pages
+from bids_segsr.inference import one_image, predict, qc_numbers, steps
 from bids_segsr.inference.processing import Processing
 from bids_segsr.result import Result
 from bids_segsr.zoo import feeding
@@ -38,7 +39,7 @@ STEPS: tuple[tuple[Any, str, str], ...] = (
     (feeding, 'projected_back', 'back-projection'),
     (steps, 'segment', 'segmentation and topology'),
     (steps, 'check', 'fidelity check'),
-    (steps, 'quality', 'numbers of quality'),
+    (qc_numbers, 'quality', 'numbers of quality'),
     (one_image, 'write_result', 'images written'),
 )
 """Where a function lies, its name, and what the table calls it; none runs inside another."""
@@ -84,6 +85,7 @@ def main() -> None:
     parser.add_argument('--model', default=DEFAULT_MODEL)
     parser.add_argument('--threads', type=int, default=2)
     arguments = parser.parse_args()
+    use_large_pages()
     torch.set_num_threads(arguments.threads)
     meter = Meter()
     meter.start()
