@@ -12,6 +12,10 @@ device=${2:-cuda}
 python=${PYTHON:-python3}
 export PYTHONUNBUFFERED=1 PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 
+if ! "$python" -c 'import torch' 2>/dev/null; then
+  echo "$python has no torch: give another one, as PYTHON=.venv/bin/python $0" >&2
+  exit 1
+fi
 if [ "$device" != cpu ] && ! "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
   echo 'no CUDA device that torch can use: nothing was run'
   exit 0

@@ -27,6 +27,11 @@ Row = Mapping[str, float]
 
 _RED, _BLUE, _GREY = '#b3261e', '#2f6fb5', '#5b6776'
 _COLOURS = ('#2f6fb5', '#b4540a', '#1d6b38', '#8a3d8f', '#5b6776', '#a08a00')
+_WEAK_BASELINE = (
+    '<p class="reading">Interpolation is what the network is shown. Of slices, back-projection '
+    'restores more than plain interpolation, without any network: <code>segsr evaluate '
+    'compare</code> has both.</p>'
+)
 _STYLE = {
     'svg.fonttype': 'none',
     'svg.hashsalt': 'bids_segsr',
@@ -124,6 +129,7 @@ def _outcome(rows: Sequence[Row], summary: Mapping[str, Any]) -> str:
         '<th scope="col" class="number">interpolation</th>'
         '<th scope="col">model against interpolation</th></tr></thead>'
         f'<tbody>{"".join(table)}</tbody></table></div>'
+        f'{_WEAK_BASELINE if "interpolation_psnr" in best else ""}'
     )
 
 

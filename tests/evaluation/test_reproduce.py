@@ -40,7 +40,7 @@ def scores(article):
 
 def test_numbers_are_those_of_segsrgan_2020():
     found = scores('segsrgan-2020')
-    assert len(found) == 58
+    assert len(found) == 60
     assert found['2', 'SegSRGAN', 'ssim', 'dhcp', 'step 30, noisy'] == (0.49, None)
     assert found['3', 'SegSRGAN', 'psnr', 'dhcp', 'step 128'] == (24.24, None)
     assert found['4', 'With data augmentation', 'dice', 'dhcp', 'step 80, noisy'] == (0.812, None)
@@ -234,7 +234,7 @@ def test_segsrgan_2020_from_release_to_tables(tmp_path, few_participants, capsys
     assert 'Table 7. ' not in text
     ours = measured(frame)
     assert set(ours['system']) == {
-        'spline', 'segsrgan-2020', 'recnn-20l-3mm', 'recnn-20l-3mm+unet-hr',
+        'spline', 'ibp', 'segsrgan-2020', 'recnn-20l-3mm', 'recnn-20l-3mm+unet-hr',
         'recnn-20l-3mm+unet-sr',
     }  # fmt: skip
     assert (ours['images'].astype(int) == 1).all()
@@ -261,7 +261,9 @@ def test_segsrgan_2019_from_release_to_tables(tmp_path, monkeypatch, capsys):
     assert 'Table 1. ' in text
     assert 'Table 2. ' in text
     ours = measured(frame)
-    assert set(ours['system']) == {'spline', '20l-srrecnn', 'segsrgan'}
+    assert set(ours['system']) == {'spline', 'ibp', '20l-srrecnn', 'segsrgan'}
+    psnr = ours[ours['metric'] == 'psnr'].set_index('system')['mean'].astype(float)
+    assert psnr['ibp'] > psnr['spline']
     # two of the training list are tested on, too, so that there are ten
     assert (ours['images'].astype(int) == 3).all()
 

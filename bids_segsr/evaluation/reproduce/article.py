@@ -15,7 +15,7 @@ from importlib import resources
 from typing import Any, Literal
 
 from bids_segsr.evaluation.cases import Imaging
-from bids_segsr.evaluation.systems import UNTRAINED
+from bids_segsr.evaluation.systems import IBP, UNTRAINED
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.degrade import ForwardModel
 from bids_segsr.imaging.patch_size import PatchSize
@@ -136,7 +136,8 @@ class PublishedScore:
         metric: Key of `evaluation.scores.METRICS`, or of `Article.missing`.
         data: Test images.
         condition: Key of `Article.conditions`.
-        mean: Over the test images; None where the article only draws it.
+        mean: Over the test images; None where the article only draws it, and of back-projection
+            without a network, which no article has: a baseline of ours.
         sd: Standard deviation; None where the article has none.
         printed: Both as the article prints them.
         asked: Whether its trainings are among those that were asked for.
@@ -264,6 +265,7 @@ def needed_trainings(article: Article, scores: Sequence[PublishedScore]) -> list
 
 def _score(line: Mapping[str, str]) -> PublishedScore:
     mean, sd = line['mean'], line['sd']
+    unprinted = 'none' if line['system'] == IBP else 'drawn'
     return PublishedScore(
         table=line['table'],
         row=line['row'],
@@ -273,7 +275,7 @@ def _score(line: Mapping[str, str]) -> PublishedScore:
         condition=line['condition'],
         mean=float(mean) if mean else None,
         sd=float(sd) if sd else None,
-        printed=(f'{mean} ± {sd}' if sd else mean) or 'drawn',
+        printed=(f'{mean} ± {sd}' if sd else mean) or unprinted,
     )
 
 
