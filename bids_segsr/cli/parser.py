@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ def parse_settings(argv: Sequence[str] | None = None) -> Settings:
             values.pop('run_uuid', None)
     values.update(given)
     values.setdefault('nprocs', count_cores())
-    values.setdefault('omp_nthreads', _threads_of_one_process(values))
+    values.setdefault('omp_nthreads', min(values['nprocs'], MOST_THREADS))
     # The steps run in folders of their own, where a relative path means something else.
     if values.get('model'):
         values['model'] = absolute_model(values['model'])
@@ -72,15 +72,6 @@ def parse_settings(argv: Sequence[str] | None = None) -> Settings:
     settings = Settings.of(values)
     check_folders(settings)
     return settings
-
-
-def _threads_of_one_process(values: Mapping[str, Any]) -> int:
-    """Return the default: images side by side keep cores busier than several threads on one do."""
-    at_once = 1
-    if 'use_plugin' not in values:  # there, each step has a job of its own
-        labels = values.get('participant_label')
-        at_once = len(labels or list(values['bids_dir'].glob('sub-*')))
-    return max(1, min(values['nprocs'] // max(1, at_once), MOST_THREADS))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -190,8 +181,7 @@ def _add_performance_flags(group: argparse._ArgumentGroup) -> None:
         '--omp-nthreads',
         type=int,
         metavar='N',
-        help='most threads of one process (default: --nprocs shared out among the participants, '
-        f'1 to {MOST_THREADS})',
+        help=f'most threads of one process (default: as --nprocs, up to {MOST_THREADS})',
     )
     group.add_argument(
         '--mem',
