@@ -1,9 +1,10 @@
 """Draw what a model makes of images that no training has seen, and of what it cannot know.
 
-    python benchmarks/draw_examples.py --data DIR [--model NAME|PATH] [--out docs/images]
+    python benchmarks/draw_examples.py --data DIR [--model NAME] [--out docs/images]
 
-Writes examples.png and failures.png: slices, cubic spline, network, truth where there is one, and
-the classes, in a plane across the slices. DIR as for `default_model.py`.
+Writes examples.png and failures.png, of the model of newborns failures-newborn.png: slices, cubic
+spline, network, truth where there is one, and the classes, in a plane across the slices. DIR as
+for `default_model.py`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import matplotlib as mpl
@@ -34,12 +36,13 @@ from bids_segsr.simulation.anatomy import read_anatomy
 from bids_segsr.simulation.contrast import paint
 from bids_segsr.simulation.synthesis import brain_of
 from bids_segsr.simulation.tables import CLASSES, CONTRASTS
-from bids_segsr.zoo.find import DEFAULT_MODEL, load_model
+from bids_segsr.zoo.find import DEFAULT_MODEL, NEWBORN_MODELS, load_model
 from bids_segsr.zoo.store import TrainedModel
 
 LESION_MM = 9.0
 SHIFT_MM = 1.5
 LOOSE_MM = 8.0
+NEWBORN_SIZE = 0.75
 COLOURS = ('#000000', '#e69f00', '#f0f0f0', '#56b4e9', '#0072b2', '#d55e00', '#009e73', '#cc79a7')
 """Of the classes, in their order (Okabe and Ito)."""
 
@@ -77,10 +80,21 @@ def simulated(
     *,
     lesion: bool = False,
     shift: float = 0,
+    size: float = 1.0,
 ) -> Picture:
-    """Axial slices of a painted label map, with a lesion or with slices that moved."""
+    """Axial slices of a painted label map, with a lesion or with slices that moved.
+
+    Args:
+        path: Label map.
+        labelling: Key of LABELLINGS.
+        contrast: Key of CONTRASTS.
+        title: Of the picture.
+        lesion: Paint a bright ball.
+        shift: Standard deviation of the moves of the slices, mm.
+        size: Of the head over that of the label map.
+    """
     anatomy = read_anatomy(path, labelling)
-    spacing = float(load(path).header.get_zooms()[0])
+    spacing = float(load(path).header.get_zooms()[0]) * size
     truth = paint(anatomy.fractions, CONTRASTS[contrast], rim=True)
     brain = brain_of(anatomy.fractions)
     position = None
@@ -92,11 +106,12 @@ def simulated(
         truth = np.where(ball, truth.max(), truth).astype(np.float32)
         position = int(j)
     # A whole number of slices makes the restored grid the fine one.
-    block = round(15 * spacing) if spacing != 1 else 3
-    length = truth.shape[2] // block * block
-    truth, brain = truth[..., :length], brain[..., :length]
+    distance = CONDITIONS[PLAIN].distance
+    block = Fraction(distance / spacing).limit_denominator(20).numerator
+    above = -truth.shape[2] % block
+    truth, brain = (np.pad(part, ((0, 0), (0, 0), (0, above))) for part in (truth, brain))
     affine = np.diag([spacing] * 3 + [1.0])
-    slices = thick_slice_grid(truth.shape, affine, CONDITIONS[PLAIN].distance, 2)
+    slices = thick_slice_grid(truth.shape, affine, distance, 2)
     rng = np.random.default_rng(0)
     scan = degrade(truth, affine, slices)
     for number in range(scan.shape[2]):
@@ -172,6 +187,52 @@ def failures(data: Path) -> Iterator[Picture]:
     )
 
 
+def newborn_failures(data: Path) -> Iterator[Picture]:
+    """What the model of newborns was made for the least; all painted as T2w."""
+    adult, fetal, contrast = data / 'labels/adult-head', data / 'labels/fetal', 'newborn-T2w'
+    yield simulated(
+        adult / 'training_seg_18.nii.gz',
+        'adult',
+        contrast,
+        "adult folding at a newborn's size, held out:\nwhat it was made for",
+        size=NEWBORN_SIZE,
+    )
+    yield simulated(
+        adult / 'training_seg_17.nii.gz',
+        'adult',
+        contrast,
+        f'the same size, slices shifted by {SHIFT_MM:g} mm (SD)',
+        shift=SHIFT_MM,
+        size=NEWBORN_SIZE,
+    )
+    yield simulated(
+        adult / 'training_seg_20.nii.gz',
+        'adult',
+        contrast,
+        f'pathology: a bright ball of {2 * LESION_MM:g} mm',
+        lesion=True,
+        size=NEWBORN_SIZE,
+    )
+    yield simulated(
+        fetal / 'GA28_operated_dseg.nii.gz',
+        'fetal',
+        contrast,
+        'very preterm, large ventricles: 28 weeks, held out',
+    )
+    yield simulated(
+        fetal / 'GA22_notoperated_dseg.nii.gz',
+        'fetal',
+        contrast,
+        'extreme prematurity: 22 weeks\n(this map was in the training)',
+    )
+
+
+FIGURES = {
+    DEFAULT_MODEL: {'examples': examples, 'failures': failures},
+    NEWBORN_MODELS['T2w']: {'failures-newborn': newborn_failures},
+}
+
+
 def draw(pictures: list[Picture], model: TrainedModel, path: Path) -> None:
     """Restore the scans and draw them, one a row."""
     titles = ('slices', 'cubic spline', 'network', 'truth', 'classes')
@@ -230,18 +291,18 @@ def draw(pictures: list[Picture], model: TrainedModel, path: Path) -> None:
 
 
 def main() -> None:
-    """Write both figures."""
+    """Write the figures of a model."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--data', type=Path, required=True)
-    parser.add_argument('--model', default=DEFAULT_MODEL)
+    parser.add_argument('--model', choices=FIGURES, default=DEFAULT_MODEL)
     parser.add_argument('--out', type=Path, default=Path('docs/images'))
     parser.add_argument('--threads', type=int, default=2)
     arguments = parser.parse_args()
     mpl.use('Agg')
     torch.set_num_threads(arguments.threads)
     model = load_model(arguments.model)
-    draw(list(examples(arguments.data)), model, arguments.out / 'examples.png')
-    draw(list(failures(arguments.data)), model, arguments.out / 'failures.png')
+    for name, pictures in FIGURES[arguments.model].items():
+        draw(list(pictures(arguments.data)), model, arguments.out / f'{name}.png')
 
 
 if __name__ == '__main__':

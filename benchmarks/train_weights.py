@@ -5,16 +5,16 @@
     python benchmarks/train_weights.py calibrate OUT/tissues/model --data DIR --out OUT/calibrated
     python benchmarks/train_weights.py join OUT/calibrated OUT/intensity/model --out OUT/model
 
-Jobs: the halves of `tissue-unet`, `tissues` and `intensity`; `tissues-newborn`, the half for the
-tissues that sees newborns in T2w alone; `segsrgan` and `segsrgan-twin`, the recipe
-`segsrgan-newborn` with and without its adversarial term, `segsrgan-finish`, the last minutes of
-the twin (weights averaged, the rate falling to nothing); `brain-mask`. Each is a process of its
-own: on a GPU they run beside each other, on a CPU one after the other on a core each
-(`OMP_NUM_THREADS=1`). Halves that are trained apart learn as much as both at once and need not
-wait for each other. DIR holds `labels`, `images` and `heads` as the recipes say. A run that was
-stopped is taken up. `calibrate` divides the logits by the temperature (Guo et al. 2017) that suits
-the validation patches best, and prints scores of them. `benchmarks/default_model.py --model
-OUT/model --write-card` scores a pair.
+Jobs: the halves of `tissue-unet`, `tissues` and `intensity`; `tissues-newborn` and
+`tissues-newborn-T1w`, the half for the tissues that sees newborns in one contrast alone;
+`segsrgan` and `segsrgan-twin`, the recipe `segsrgan-newborn` with and without its adversarial
+term, `segsrgan-finish`, the last minutes of the twin (weights averaged, the rate falling to
+nothing); `brain-mask`. Each is a process of its own: on a GPU they run beside each other, on a
+CPU one after the other on a core each (`OMP_NUM_THREADS=1`). Halves that are trained apart learn
+as much as both at once and need not wait for each other. DIR holds `labels`, `images` and `heads`
+as the recipes say. A run that was stopped is taken up. `calibrate` divides the logits by the
+temperature (Guo et al. 2017) that suits the validation patches best, and prints scores of them.
+`benchmarks/default_model.py --model OUT/model --write-card` scores a pair.
 """
 
 from __future__ import annotations
@@ -46,13 +46,18 @@ from bids_segsr.zoo.find import load_model
 from bids_segsr.zoo.store import TrainedModel, save_model
 
 PAIR, NEWBORN = 'default-model', 'segsrgan-newborn'
-TISSUES = ('tissues', 'tissues-newborn')
+TISSUES = ('tissues', 'tissues-newborn', 'tissues-newborn-T1w')
 HALVES = (*TISSUES, 'intensity')
 JOBS = (*HALVES, 'segsrgan', 'segsrgan-twin', 'segsrgan-finish', 'brain-mask')
 IN_BF16 = (*HALVES, 'segsrgan-finish')
 STRIDE = 7
 """Every so many voxels calibrate."""
-RATES = {'tissues': 7e-4, 'tissues-newborn': 7e-4, 'intensity': 6e-4}
+RATES = {
+    'tissues': 7e-4,
+    'tissues-newborn': 1e-4,
+    'tissues-newborn-T1w': 5e-4,
+    'intensity': 6e-4,
+}
 
 
 def recipe_of(job: str, minutes: float, batch: int, device: str) -> Recipe:
@@ -103,14 +108,26 @@ def _half(job: str) -> Recipe:
         options = {**options, 'classes': 0, 'class_filters': 0}
         task = dataclasses.replace(task, channels=('intensity',), labels={})
         loss = dataclasses.replace(loss, segmentation='none')
-    if job == 'tissues-newborn':
+    if job.startswith('tissues-newborn'):
         newborn = read_recipe(NEWBORN).label_maps
         assert newborn is not None  # noqa: S101 - narrows
+        # the ratio of grey and white matter varies by 6 %, from one newborn to another, in T2w;
+        # in T1w, where it is 0.9, a cortex that is drawn darker than white matter teaches nothing
+        appearance = dataclasses.replace(
+            label_maps.appearance,
+            contrasts=newborn.appearance.contrasts,
+            random_share=0.0,
+            jitter=0.02,
+        )
+        if job == 'tissues-newborn-T1w':
+            appearance = dataclasses.replace(
+                appearance, contrasts=('newborn-T1w',), jitter=0.012, myelination=(0.0, 0.25)
+            )
+            painted = tuple(part for part in label_maps.sources if not part.image)
+            label_maps = dataclasses.replace(label_maps, sources=painted)
         label_maps = dataclasses.replace(
             label_maps,
-            appearance=dataclasses.replace(
-                label_maps.appearance, contrasts=newborn.appearance.contrasts
-            ),
+            appearance=appearance,
             acquisition=newborn.acquisition,
             deformation=newborn.deformation,
         )
@@ -163,16 +180,16 @@ def join(halves: dict[str, TrainedModel], out: Path) -> Path:
     """Join trained halves; returns the folder of the pair.
 
     Args:
-        halves: Models named 'tissues' and 'intensity'.
+        halves: Models named 'tissues' and 'intensity': halves, or pairs that have them.
         out: Folder of the pair. Its card is that of the tissues with both runs told.
     """
     recipe = read_recipe(PAIR)
     network = create(recipe.network.architecture, **recipe.network.options)
     network.load_state_dict(
         {
-            f'{half}.{name}': weights
+            name: weights
             for half, model in halves.items()
-            for name, weights in model.network.state_dict().items()
+            for name, weights in _weights(model, half).items()
         }
     )
     told = {half: model.card.training for half, model in halves.items()}
@@ -190,6 +207,14 @@ def join(halves: dict[str, TrainedModel], out: Path) -> Path:
         },
     )
     return save_model(out, network, card, half_precision=True)
+
+
+def _weights(model: TrainedModel, half: str) -> dict[str, Tensor]:
+    """Return the weights of a half by their names in a pair."""
+    weights = model.network.state_dict()
+    if model.card.architecture == 'tissue-unet-pair':
+        return {name: each for name, each in weights.items() if name.startswith(f'{half}.')}
+    return {f'{half}.{name}': each for name, each in weights.items()}
 
 
 def calibrate(model: TrainedModel, job: str, data: Path, out: Path) -> pd.DataFrame:
@@ -298,7 +323,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     calibrated.add_argument('--data', type=Path, required=True)
     calibrated.add_argument('--out', type=Path, required=True)
     joined = jobs.add_parser('join')
-    joined.add_argument('halves', nargs=2, metavar='MODEL', help='tissues, then intensity')
+    joined.add_argument(
+        'halves', nargs=2, metavar='MODEL', help='tissues, then intensity; a pair gives its half'
+    )
     joined.add_argument('--out', type=Path, required=True)
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format='%(asctime)s %(message)s', force=True)

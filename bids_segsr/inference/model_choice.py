@@ -10,11 +10,11 @@ import numpy as np
 from bids_segsr.bids.participants import Age
 from bids_segsr.imaging.brain_mask import foreground_mask, is_skull_stripped
 from bids_segsr.imaging.volume import Volume
-from bids_segsr.zoo.find import AUTO_MODEL, DEFAULT_MODEL, NEWBORN_MODEL
+from bids_segsr.zoo.find import AUTO_MODEL, DEFAULT_MODEL, NEWBORN_MODELS
 
-NEWBORN_CONTRAST = 'T2w'
 NEWBORN_WEEKS = (34.0, 52.0)
-"""Postmenstrual weeks at which white matter is brighter than the cortex in T2w, by little."""
+"""Postmenstrual weeks at which white matter is brighter than the cortex in T2w and darker in T1w,
+by little."""
 
 NEWBORN_ML = (250.0, 700.0)
 """Inside the skull at these weeks (`participants.BRAIN_ML_BY_AGE`); nobody older has so little,
@@ -50,8 +50,9 @@ def choose_model(
     """
     if given != AUTO_MODEL:
         return Choice(given)
-    if contrast != NEWBORN_CONTRAST:
+    if contrast not in NEWBORN_MODELS:
         return Choice(DEFAULT_MODEL, f'the one for {contrast or "an unknown contrast"}')
+    newborn = NEWBORN_MODELS[contrast]
     if age is not None:
         fits = NEWBORN_WEEKS[0] <= age.youngest and age.oldest <= NEWBORN_WEEKS[1]
         reason = f'the one for {contrast} at {age.text}'
@@ -61,8 +62,8 @@ def choose_model(
         reason = f'no age is told; a brain of {volume:.0f} mL is {whose}'
     else:
         fits = False
-        reason = f'no age is told; for a newborn tell one, or give {NEWBORN_MODEL}'
-    return Choice(NEWBORN_MODEL if fits else DEFAULT_MODEL, reason)
+        reason = f'no age is told; for a newborn tell one, or give {newborn}'
+    return Choice(newborn if fits else DEFAULT_MODEL, reason)
 
 
 def known_brain_ml(scan: Volume, mask: np.ndarray | None, *, look: bool = True) -> float | None:

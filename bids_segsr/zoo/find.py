@@ -14,7 +14,8 @@ from bids_segsr.zoo.released import RELEASED
 from bids_segsr.zoo.store import CARD_FILE, WEIGHTS_FILE, TrainedModel, load_stored
 
 DEFAULT_MODEL = 'tissue-unet'
-NEWBORN_MODEL = 'tissue-unet-newborn'
+NEWBORN_MODELS = {'T2w': 'tissue-unet-newborn', 'T1w': 'tissue-unet-newborn-t1w'}
+"""Contrast to the model of newborns."""
 AUTO_MODEL = 'auto'
 """Instead of a name: the one that suits each scan (`inference.model_choice`)."""
 BRAIN_MASK_MODEL = 'brain-mask'
@@ -58,7 +59,7 @@ def candidates(given: str) -> tuple[str, ...]:
     Args:
         given: `AUTO_MODEL`, or a name or path.
     """
-    return (DEFAULT_MODEL, NEWBORN_MODEL) if given == AUTO_MODEL else (given,)
+    return (DEFAULT_MODEL, *NEWBORN_MODELS.values()) if given == AUTO_MODEL else (given,)
 
 
 def load_model(name_or_path: str | Path) -> TrainedModel:

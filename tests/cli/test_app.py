@@ -165,7 +165,7 @@ def bench(
         'bids_segsr.zoo.find': {
             'AUTO_MODEL': 'toy',
             'DEFAULT_MODEL': 'toy',
-            'NEWBORN_MODEL': 'toy',
+            'NEWBORN_MODELS': {},
             'candidates': lambda given: (given,),
             'find_card': find_card,
             'BRAIN_MASK_MODEL': 'finder',

@@ -60,6 +60,7 @@ def test_list_for_programs(run, models):
         'segsrgan-newborn',
         'segsrgan-synth',
         'tissue-unet-newborn',
+        'tissue-unet-newborn-t1w',
     ]
     assert by_name[DEFAULT_MODEL]['default']
     assert by_name[DEFAULT_MODEL]['parameters'] == 3_195_448

@@ -8,7 +8,9 @@ import pytest
 from bids_segsr.bids.participants import Age, postmenstrual
 from bids_segsr.imaging.volume import Volume
 from bids_segsr.inference.model_choice import choose_model, known_brain_ml
-from bids_segsr.zoo.find import AUTO_MODEL, DEFAULT_MODEL, NEWBORN_MODEL, candidates, find_card
+from bids_segsr.zoo.find import AUTO_MODEL, DEFAULT_MODEL, NEWBORN_MODELS, candidates, find_card
+
+NEWBORN_MODEL = NEWBORN_MODELS['T2w']
 
 
 @pytest.mark.parametrize(
@@ -19,7 +21,12 @@ from bids_segsr.zoo.find import AUTO_MODEL, DEFAULT_MODEL, NEWBORN_MODEL, candid
         ('T2w', postmenstrual(92), 400.0, DEFAULT_MODEL, '92 postmenstrual weeks'),
         # a column "age" in weeks that may count from birth or from before it
         ('T2w', Age(38, 78, '38 weeks'), None, DEFAULT_MODEL, '38 weeks'),
-        ('T1w', postmenstrual(40), 400.0, DEFAULT_MODEL, 'for T1w'),
+        ('T1w', postmenstrual(40), None, NEWBORN_MODELS['T1w'], 'for T1w at 40'),
+        ('T1w', postmenstrual(92), None, DEFAULT_MODEL, '92 postmenstrual weeks'),
+        ('T1w', None, 1400.0, DEFAULT_MODEL, '1400 mL is no newborn'),
+        ('T1w', None, 475.0, NEWBORN_MODELS['T1w'], '475 mL is that of a newborn'),
+        ('T1w', None, None, DEFAULT_MODEL, NEWBORN_MODELS['T1w']),
+        ('FLAIR', postmenstrual(40), 400.0, DEFAULT_MODEL, 'for FLAIR'),
         (None, postmenstrual(40), 400.0, DEFAULT_MODEL, 'unknown contrast'),
         ('T2w', None, 475.0, NEWBORN_MODEL, '475 mL is that of a newborn'),
         ('T2w', None, 1400.0, DEFAULT_MODEL, '1400 mL is no newborn'),

@@ -31,6 +31,7 @@ def test_models_are_found_by_name(folder, monkeypatch):
         'segsrgan-synth',
         'tiny',
         'tissue-unet-newborn',
+        'tissue-unet-newborn-t1w',
     ]
 
 
