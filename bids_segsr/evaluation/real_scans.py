@@ -32,6 +32,7 @@ from bids_segsr.imaging.back_projection import Slices, interpolated_back_project
 from bids_segsr.imaging.components import topology
 from bids_segsr.imaging.conform import slice_axis, spacing_of
 from bids_segsr.imaging.measures.naturalness import (
+    PATCH,
     NaturalModel,
     brain_slices,
     fit_natural_model,
@@ -244,13 +245,17 @@ def _measured(
 
 
 def _natural_model(paths: Sequence[Path]) -> NaturalModel:
+    """Learn NIQE's idea of an image; one is held at a time, so the patch is found beforehand."""
+    edges = [min(load_volume(path).data.shape[:2]) for path in paths]
+    patch = min([PATCH, *(edge // 2 * 2 for edge in edges)])
+
     def slices() -> Iterator[np.ndarray]:
         for path in paths:
             volume = load_volume(path)
             yield from brain_slices(volume.data, 2, volume.data > 0)
 
     try:
-        return fit_natural_model(slices())
+        return fit_natural_model(slices(), patch)
     except ValueError as error:
         raise UserError(f'--pristine: the images hold {error}.') from error
 
