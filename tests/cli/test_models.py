@@ -58,7 +58,6 @@ def test_list_for_programs(run, models):
         'first',
         'second',
         'segsrgan-newborn',
-        'segsrgan-synth',
         'tissue-unet-newborn',
         'tissue-unet-newborn-t1w',
     ]

@@ -155,4 +155,4 @@ def test_what_is_no_blend_is_an_unknown_name(text):
 
 def test_unknown_parent_is_named():
     with pytest.raises(ModelError, match='no-such-model: no such model'):
-        find_card('segsrgan-synth:no-such-model:0.5')
+        find_card('segsrgan-newborn:no-such-model:0.5')

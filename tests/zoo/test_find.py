@@ -28,7 +28,6 @@ def test_models_are_found_by_name(folder, monkeypatch):
         DEFAULT_MODEL,
         BRAIN_MASK_MODEL,
         'segsrgan-newborn',
-        'segsrgan-synth',
         'tiny',
         'tissue-unet-newborn',
         'tissue-unet-newborn-t1w',
@@ -76,7 +75,7 @@ def test_own_model_comes_before_a_packaged_one_of_its_name(tmp_path, network, mo
 def test_paths_of_models_are_made_absolute_and_names_kept(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'mine').mkdir()
-    assert absolute_model('segsrgan-synth') == 'segsrgan-synth'
+    assert absolute_model('segsrgan-newborn') == 'segsrgan-newborn'
     assert absolute_model('mine') == str(tmp_path / 'mine')
     assert absolute_model('a/x') == str(tmp_path / 'a/x')
     assert absolute_model('mine:b/y:0.6') == f'{tmp_path}/mine:{tmp_path}/b/y:0.6'

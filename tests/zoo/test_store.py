@@ -99,7 +99,6 @@ def test_invalid_safetensors_with_the_right_hash_is_refused(folder):
         ('tissue-unet-newborn', 10),
         ('tissue-unet-newborn-t1w', 10),
         ('segsrgan-newborn', 2),
-        ('segsrgan-synth', 2),
         (BRAIN_MASK_MODEL, 2),
     ],
 )
