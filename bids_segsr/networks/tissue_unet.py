@@ -237,6 +237,9 @@ class TissueUNet(nn.Module):
             without an intensity.
     """
 
+    block = BLOCK
+    """Voxels along each axis that become one, with channels of their own."""
+
     def __init__(
         self,
         base_filters: int = 16,
@@ -390,6 +393,8 @@ class TissueUNetPair(nn.Module):
     Raises:
         ModelError: If there are no filters or no classes.
     """
+
+    block = BLOCK
 
     def __init__(
         self,

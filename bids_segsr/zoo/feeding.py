@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from bids_segsr.imaging.acquisition import Acquisition, interpolate
 from bids_segsr.imaging.back_projection import (
@@ -157,7 +158,9 @@ def feed(
         scales: From `scales`; None for patches that are divided already.
         resolution: Distance of the slices in mm, one number or (B,).
         mirror_axis: From `axes`: the network sees the patches and their mirror images, and its
-            outputs are averaged. None for the patches alone.
+            outputs are averaged. Mirror images for a network that takes `block` voxels together
+            are moved by half of them: what differs from end to end of a block evens out. None
+            for the patches alone.
         precision: Of the network's convolutions; all else is float32.
 
     Returns:
@@ -165,6 +168,7 @@ def feed(
     """
     if mirror_axis is not None:
         axis = mirror_axis + 2  # after batch and channel
+        by = getattr(network, 'block', 1) // 2
         once, again = (
             feed(
                 network,
@@ -175,9 +179,12 @@ def feed(
                 mirror_axis=None,
                 precision=precision,
             )
-            for seen in (patches, patches.flip(axis))
+            for seen in (patches, _moved(patches.flip(axis), by))
         )
-        return again.flip(axis).add_(once).div_(2)
+        both = once.flip(axis)
+        i, j, k = (length - by for length in both.shape[2:])
+        both[..., :i, :j, :k].add_(again[..., by:, by:, by:]).div_(2)
+        return both.flip(axis)
     kind = patches.device.type
     mixed = torch.autocast(kind, torch.bfloat16) if precision == 'bf16' else nullcontext()
     if card.contract.normalisation == 'patch-standard':
@@ -192,6 +199,12 @@ def feed(
             output = told(network, scaled, resolution, conditional=card.conditional).float()
         intensity = output[:, :1] * factors[0]
     return torch.cat([intensity, output[:, 1:]], dim=1)
+
+
+def _moved(patches: Tensor, by: int) -> Tensor:
+    """Move patches by some voxels along each axis; the first ones are repeated."""
+    i, j, k = patches.shape[2:]
+    return pad(patches, (by, 0) * 3, mode='replicate')[..., :i, :j, :k]
 
 
 def told(

@@ -199,6 +199,26 @@ def test_what_saw_mirrored_heads_sees_both(image, slices, left_right, patch_size
         np.testing.assert_allclose(both, expected, atol=1e-5)
 
 
+class Blocks(nn.Module):
+    """Hands the patch on; channel 1 is larger in every second voxel from back to front."""
+
+    block = 2
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        odd = torch.zeros_like(x[:, :1])
+        odd[..., 1::2, :] = 0.8
+        return torch.cat([x[:, :1], odd], dim=1)
+
+
+def test_blocks_of_two_voxels_even_out_in_the_mirror_image(image):
+    toy = model(Blocks())
+    contract = dataclasses.replace(toy.card.contract, mirrored=True)
+    toy = dataclasses.replace(toy, card=dataclasses.replace(toy.card, contract=contract))
+    found = predict(toy, image, laid(image, 2), processing=Processing(patch_size=0))
+    inner = found.probabilities[0][1:-1, 1:-1, 1:-1]
+    np.testing.assert_allclose(inner, 0.4, atol=1e-6)
+
+
 @pytest.mark.parametrize('axis', [0, 1, 2])
 def test_the_slice_direction_is_the_last_axis_of_the_network(image, axis):
     result = predict(
