@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from geometry_phantoms import oblique_affine
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
+from bids_segsr.cli import train
 from bids_segsr.training.data.data_summary import TrainingData
 from bids_segsr.training.data.patches import Patch
 from bids_segsr.training.data_tables import LabelMaps, LabelSource, Sampling
@@ -21,6 +23,15 @@ from bids_segsr.training.recipe import Network, Recipe, Schedule, Task, Validati
 
 EDGE = 8
 DATA = TrainingData('phantoms', {'train': ['a', 'b'], 'validation': ['c']}, (1.0, 1.0), (2.0, 4.0))
+
+
+def segsr(*words: object) -> int:
+    """Run `segsr train` in this process; returns its exit code."""
+    parser = argparse.ArgumentParser(prog='segsr')
+    train.add_parser(parser.add_subparsers())
+    arguments = parser.parse_args(['train', *map(str, words)])
+    status: int = arguments.func(arguments)
+    return status
 
 
 class Phantoms:

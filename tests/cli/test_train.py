@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -14,8 +13,8 @@ import numpy as np
 import pytest
 from geometry_phantoms import laid, oblique_affine
 from scipy.ndimage import gaussian_filter
+from training_phantoms import segsr
 
-from bids_segsr.cli import train
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.volume import load_volume, save_volume
 from bids_segsr.inference.predict import predict
@@ -48,14 +47,6 @@ every_steps = 2
 patches = 2
 pictures = 1
 """
-
-
-def segsr(*words: object) -> int:
-    parser = argparse.ArgumentParser(prog='segsr')
-    train.add_parser(parser.add_subparsers())
-    arguments = parser.parse_args(['train', *map(str, words)])
-    status: int = arguments.func(arguments)
-    return status
 
 
 def write_subject(folder: Path, name: str, seed: int, labels: str | None) -> tuple[Path, Path]:

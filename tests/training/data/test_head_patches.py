@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import pickle
 import re
 
@@ -11,8 +10,8 @@ import pytest
 import torch
 from simulation_phantoms import write_scan
 from torch.utils.data import DataLoader
+from training_phantoms import segsr
 
-from bids_segsr.cli import train
 from bids_segsr.exceptions import UserError
 from bids_segsr.simulation.heads import read_head
 from bids_segsr.training.data.head_patches import HeadDataset, StoredHead, make_head_dataset
@@ -166,14 +165,6 @@ def test_a_single_class_is_scored_and_cut_at_one_half():
     maps = np.zeros((2, 2, 1, 1), np.float32)
     maps[1] = np.array([0.4, 0.6]).reshape(2, 1, 1)
     assert segment(maps, recipe.task.channels)['brain'].ravel().tolist() == [False, True]
-
-
-def segsr(*words: object) -> int:
-    parser = argparse.ArgumentParser(prog='segsr')
-    train.add_parser(parser.add_subparsers())
-    arguments = parser.parse_args(['train', *map(str, words)])
-    status: int = arguments.func(arguments)
-    return status
 
 
 def test_heads_become_a_model(head_maps, tmp_path, capsys):
