@@ -43,11 +43,11 @@ from bids_segsr.training.data.patches import Patch
 from bids_segsr.training.loop.adversarial import critic_loss, generator_adversarial
 from bids_segsr.training.loop.distributed import make_fabric
 from bids_segsr.training.loop.engine import Trainer
+from bids_segsr.training.loop.forward_pass import apply_network, blank_batch
 from bids_segsr.training.loop.losses import reconstruction
 from bids_segsr.training.loop.model_card import most_memory_gb, processor_name
 from bids_segsr.training.recipe import Recipe
 from bids_segsr.training.recipe_file import read_recipe, recipe_names
-from bids_segsr.zoo.feeding import told
 
 UPDATES = 3
 DATA = TrainingData('made up', {'train': ['a'], 'validation': ['b']}, (1.0, 1.0), (2.0, 4.0))
@@ -125,28 +125,30 @@ def count_update(recipe: Recipe) -> tuple[float, float]:
     if recipe.adversarial and recipe.critic is not None:
         critic = create(recipe.critic.architecture, **recipe.critic.options)
     with FakeTensorMode(allow_non_fake_inputs=True):
-        batch, patch = recipe.schedule.batch_size, edges(recipe.sampling.patch_size)
-        guides = int(recipe.network.options.get('guides', 0))
-        image = torch.zeros(batch, 1 + guides, *patch)
-        target = torch.zeros(batch, len(recipe.task.channels), *patch)
-        resolution = torch.ones(batch)
+        batch = blank_batch(recipe, recipe.schedule.batch_size)
+        conditional = recipe.network.conditional
         loss = recipe.loss
         if 'dice' in loss.segmentation:  # asks for values, and costs next to nothing
             loss = dataclasses.replace(loss, segmentation='cross-entropy')
-        asked = resolution if recipe.critic and recipe.critic.conditional else None
+        asked = batch.resolution if recipe.critic and recipe.critic.conditional else None
 
         def of_critic(critic: nn.Module) -> None:
             with torch.no_grad():
-                fake = told(generator, image, resolution, conditional=recipe.network.conditional)
-            epsilon = torch.zeros(batch, 1, 1, 1, 1)
+                fake = apply_network(generator, batch, conditional)
+            epsilon = torch.zeros_like(batch.mean)
             terms = critic_loss(
-                critic, target, fake, loss.gradient_penalty, epsilon=epsilon, resolution=asked
+                critic,
+                batch.target,
+                fake,
+                loss.gradient_penalty,
+                epsilon=epsilon,
+                resolution=asked,
             )
             terms['total'].backward()
 
         def of_generator() -> None:
-            output = told(generator, image, resolution, conditional=recipe.network.conditional)
-            total = reconstruction(output, target, loss, recipe.task.channels)['total']
+            output = apply_network(generator, batch, conditional)
+            total = reconstruction(output, batch.target, loss, recipe.task.channels)['total']
             if critic is not None:
                 total = total + generator_adversarial(critic.requires_grad_(False), output, asked)
             total.backward()

@@ -83,18 +83,23 @@ def apply_network(network: nn.Module, batch: Batch, conditional: bool) -> Tensor
     return told(network, batch.image, batch.resolution, conditional=conditional)
 
 
-def blank_batch(recipe: Recipe) -> Batch:
-    """Make a batch of one patch as a recipe has them, all 0."""
+def blank_batch(recipe: Recipe, size: int = 1) -> Batch:
+    """Make a batch of patches as a recipe has them, all 0.
+
+    Args:
+        recipe: The recipe.
+        size: Number of patches.
+    """
     patch = edges(recipe.sampling.patch_size)
     guides = int(recipe.network.options.get('guides', 0))
-    one = torch.ones(1, 1, 1, 1, 1)
+    ones = torch.ones(size, 1, 1, 1, 1)
     return Batch(
-        image=torch.zeros(1, 1 + guides, *patch),
-        target=torch.zeros(1, len(recipe.task.channels), *patch),
-        resolution=torch.ones(1),
-        index=torch.zeros(1),
-        mean=0 * one,
-        sd=one,
+        image=torch.zeros(size, 1 + guides, *patch),
+        target=torch.zeros(size, len(recipe.task.channels), *patch),
+        resolution=torch.ones(size),
+        index=torch.zeros(size),
+        mean=0 * ones,
+        sd=ones,
     )
 
 
