@@ -148,7 +148,7 @@ def half_of(pair: TrainedModel, half: str, recipe: Recipe, out: Path) -> Path:
     """Write one half of a pair as a model to start from; returns its folder.
 
     Args:
-        pair: The pair.
+        pair: The pair, or the half itself.
         half: 'tissues' or 'intensity'.
         recipe: What the half is trained by; what the pair lacks keeps its first weights.
         out: Folder for it.
@@ -156,11 +156,7 @@ def half_of(pair: TrainedModel, half: str, recipe: Recipe, out: Path) -> Path:
     options = recipe.network.options
     network = create(recipe.network.architecture, **options)
     wanted, prefix = network.state_dict(), f'{half}.'
-    given = {
-        name.removeprefix(prefix): weights
-        for name, weights in pair.network.state_dict().items()
-        if name.startswith(prefix)
-    }
+    given = {n.removeprefix(prefix): w for n, w in _weights(pair, half).items()}
     fits = {n: w for n, w in given.items() if n in wanted and w.shape == wanted[n].shape}
     network.load_state_dict(fits, strict=False)
     head = network.heads['classes'] if half == 'tissues' else None  # type: ignore[index]
@@ -313,7 +309,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         of_job = jobs.add_parser(job)
         of_job.add_argument('--data', type=Path, required=True)
         of_job.add_argument('--out', type=Path, required=True)
-        of_job.add_argument('--init', metavar='MODEL', help='name or path; a pair for a half')
+        of_job.add_argument(
+            '--init', metavar='MODEL', help='name or path; for a half, it or a pair'
+        )
         of_job.add_argument('--minutes', type=float, default=60.0, metavar='N')
         of_job.add_argument('--batch', type=int, default=2, metavar='N')
         of_job.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
