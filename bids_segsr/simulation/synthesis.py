@@ -172,6 +172,8 @@ def _sharpened(
 ) -> AnatomySample:
     weighted = subject.fractions.clone()
     weighted[_CSF] *= float(rng.uniform(*appearance.csf_weight))
+    low, high = appearance.white_weight
+    weighted[_WHITE] *= float(np.exp(rng.uniform(np.log(low), np.log(high))))
     sharp = weighted ** float(rng.uniform(*appearance.sharpness))
     return replace(subject, fractions=sharp / sharp.sum(0))
 

@@ -172,6 +172,8 @@ class Appearance:
         sharpness: Exponent of the tissue fractions, which are smooth in label maps of 1 mm.
         csf_weight: Factor of the fraction of CSF before that: below 1, sulci narrow and the cortex
             thickens.
+        white_weight: Factor of the fraction of white matter before that (drawn uniformly in its
+            logarithm): above 1, the cortex is thinner.
         sulci: Share of CSF between the touching banks of sulci.
         texture: Standard deviation of the smooth texture. It is kept low: fine independent
             texture is lost in the slices and would only hide what can be learnt.
@@ -201,6 +203,7 @@ class Appearance:
     csf_jitter: float = 0.08
     sharpness: tuple[float, float] = (1.0, 4.0)
     csf_weight: tuple[float, float] = (0.25, 1.3)
+    white_weight: tuple[float, float] = (1.0, 1.0)
     sulci: tuple[float, float] = (0.0, 0.9)
     texture: tuple[float, float] = (0.0, 0.03)
     csf_texture: tuple[float, float] = (0.0, 0.35)

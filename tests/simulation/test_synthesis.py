@@ -6,7 +6,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from simulation_phantoms import plain_recipe, sample_of, write_labels
+from scipy.stats import norm
+from simulation_phantoms import plain_recipe, sample_of, write_balls, write_labels
 
 from bids_segsr.imaging.measures.metrics import psnr
 from bids_segsr.simulation.anatomy import (
@@ -94,6 +95,19 @@ def test_open_sulci_are_painted_more_than_labelled(anatomy):
     np.testing.assert_allclose(painted.fractions[csf], 0.8, rtol=1e-6)
     np.testing.assert_allclose(labelled[csf], 0.4, rtol=1e-6)
     np.testing.assert_allclose(labelled[cortex] + labelled[csf], 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize('weight', [0.5, 2.0, 4.0])
+def test_white_matter_reaches_into_the_cortex_by_its_weight(tmp_path, weight):
+    smoothing, radius = 0.7, 26
+    ball = read_anatomy(write_balls(tmp_path / 'ball.nii.gz', whole=False), 'adult', smoothing)
+    recipe = plain_recipe(
+        {'white_weight': (weight, weight), 'csf_weight': (1, 1), 'sulci': (0, 0)}
+    )
+    tissues = sample_of(ball, (72, 72, 72), recipe, np.random.default_rng(0), 'adult-T1w').tissues
+    # the border is where the smooth fraction of white matter, times its weight, is that of cortex
+    found = np.cbrt((tissues[2] > tissues[1]).sum() / (4 / 3 * np.pi))
+    assert found == pytest.approx(radius + smoothing * norm.ppf(weight / (1 + weight)), abs=0.05)
 
 
 def test_back_projection_brings_samples_closer_to_their_truth(anatomy):
