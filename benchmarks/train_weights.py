@@ -1,20 +1,22 @@
-"""Train one of the packaged models from label maps, or a half of one, and join halves.
+"""Train the weights that are packaged.
 
-    python benchmarks/train_weights.py JOB --data DIR --out OUT/JOB [--init MODEL] [--minutes N]
-        [--device cuda --batch 8]
-    python benchmarks/train_weights.py calibrate OUT/tissues/model --data DIR --out OUT/calibrated
-    python benchmarks/train_weights.py join OUT/calibrated OUT/intensity/model --out OUT/model
+    python benchmarks/train_weights.py MODEL --data DIR --out OUT [--init MODEL] [--minutes N]
+    python benchmarks/train_weights.py TRAINING --data DIR --out OUT/TRAINING ...
 
-Jobs: the halves of `tissue-unet`, `tissues` and `intensity`; `tissues-newborn` and
+A MODEL is made by all that it takes: its trainings one after the other, each in a folder of its
+own under OUT and of as many minutes; calibration; what the pair does not train, from --init; in
+the end OUT/model. --init is what the trainings go on from, such as the packaged version before;
+without it they start from nothing.
+
+TRAININGS run by themselves, too, beside each other on a GPU; the model's command then takes what
+lies in OUT. They are the halves of `tissue-unet`, `tissues` and `intensity`; `tissues-newborn` and
 `tissues-newborn-T1w`, the half for the tissues that sees newborns in one contrast alone;
-`segsrgan` and `segsrgan-twin`, the recipe `segsrgan-newborn` with and without its adversarial
-term, `segsrgan-finish`, the last minutes of the twin (weights averaged, the rate falling to
-nothing); `brain-mask`. Each is a process of its own: on a GPU they run beside each other, on a
-CPU one after the other on a core each (`OMP_NUM_THREADS=1`). Halves that are trained apart learn
-as much as both at once and need not wait for each other. DIR holds `labels`, `images` and `heads`
-as the recipes say. A run that was stopped is taken up. `calibrate` divides the logits by the
-temperature (Guo et al. 2017) that suits the validation patches best, and prints scores of them.
-`benchmarks/default_model.py --model OUT/model --write-card` scores a pair.
+`segsrgan`, the recipe `segsrgan-newborn`, and `segsrgan-twin`, the same without its adversarial
+term; `segsrgan-finish`, the last minutes of the twin (weights averaged, the rate falling to
+nothing); `brain-mask`. Halves that are trained apart learn as much as both at once. DIR holds
+`labels`, `images` and `heads` as the recipes say. A run that was stopped is taken up; on a CPU
+each takes a core (`OMP_NUM_THREADS=1`). `benchmarks/default_model.py --model OUT/model
+--write-card` scores a pair.
 """
 
 from __future__ import annotations
@@ -25,20 +27,17 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-import torch
-from scipy import optimize
-from torch import Tensor, nn
-from torch.nn import functional
+from calibration import calibrate
+from torch import Tensor
 
-from bids_segsr.imaging.measures.metrics import calibration_error, dice
+from bids_segsr.exceptions import UserError
 from bids_segsr.networks import create
 from bids_segsr.networks.tissue_unet import ClassHead
-from bids_segsr.simulation.tables import CLASSES
 from bids_segsr.training.data.collection import data_of_label_maps
 from bids_segsr.training.data.label_patches import make_label_map_dataset
 from bids_segsr.training.data_tables import UNLABELLED
+from bids_segsr.training.loop.engine import MODEL_FOLDER
+from bids_segsr.training.loop.run_folder import CACHE_FOLDER
 from bids_segsr.training.loop.training_run import Run, label_map_sets, run_training
 from bids_segsr.training.recipe import Recipe
 from bids_segsr.training.recipe_file import read_recipe
@@ -46,12 +45,18 @@ from bids_segsr.zoo.find import load_model
 from bids_segsr.zoo.store import TrainedModel, save_model
 
 PAIR, NEWBORN = 'default-model', 'segsrgan-newborn'
+MODELS = {
+    'tissue-unet': ('tissues', 'intensity'),
+    'tissue-unet-newborn': ('tissues-newborn',),
+    'tissue-unet-newborn-t1w': ('tissues-newborn-T1w',),
+    'segsrgan-newborn': ('segsrgan-twin', 'segsrgan-finish'),
+    'brain-mask': ('brain-mask',),
+}
+"""The trainings of a packaged model. Newborns take the intensity of what they start from."""
 TISSUES = ('tissues', 'tissues-newborn', 'tissues-newborn-T1w')
 HALVES = (*TISSUES, 'intensity')
 JOBS = (*HALVES, 'segsrgan', 'segsrgan-twin', 'segsrgan-finish', 'brain-mask')
 IN_BF16 = (*HALVES, 'segsrgan-finish')
-STRIDE = 7
-"""Every so many voxels calibrate."""
 RATES = {
     'tissues': 7e-4,
     'tissues-newborn': 1.5e-4,
@@ -215,141 +220,97 @@ def _weights(model: TrainedModel, half: str) -> dict[str, Tensor]:
     return {f'{half}.{name}': each for name, each in weights.items()}
 
 
-def calibrate(model: TrainedModel, job: str, data: Path, out: Path) -> pd.DataFrame:
-    """Scale the logits of a half for the tissues and shift each class as suits validation best.
-
-    The shifts are those of the least cross-entropy: a Dice loss makes thin classes too large. The
-    temperature (Guo et al. 2017, section 4.2) is that of the least calibration error.
+def train(job: str, data: Path, out: Path, init: str | None, how: argparse.Namespace) -> Path:
+    """Run a training to its end; returns the folder of its model.
 
     Args:
-        model: The half.
-        job: Whose validation patches: a name of TISSUES.
-        data: Folder of the label maps.
-        out: Folder of the model whose last convolution has been changed.
-
-    Returns:
-        Scores before and after: temperature, cross-entropy in nats, expected calibration error
-        (mean over the tissues, and of the cortex), Dice and volume over the true one of every
-        class.
+        job: A name of JOBS.
+        data: Folder of label maps and images.
+        out: Folder of the run.
+        init: Model to start from; of a pair, its half.
+        how: `minutes`, `batch` and `device` of the command line.
     """
-    recipe = recipe_of(job, 1, 1, 'cpu')
-    patches = make_label_map_dataset(recipe, data, 'validation', recipe.seed + 1, out / 'cache')
-    found, true = [], []
-    model.network.eval()
-    for number in range(len(patches)):
-        patch = patches[number]
-        with torch.inference_mode():
-            classes = model.network(patch['image'][None])[0, -len(CLASSES) :]
-        inside = (patch['image'][0] != 0).flatten()
-        found.append(classes.flatten(1)[:, inside].T.clamp_min(1e-8).log())
-        true.append(patch['target'][-len(CLASSES) :].flatten(1)[:, inside].argmax(0))
-    logits, labels = torch.cat(found), torch.cat(true)
-    shifted = logits + _shifts(logits[::STRIDE], labels[::STRIDE])
-    found_scale = optimize.minimize_scalar(
-        lambda scale: _calibration_errors(scale * shifted, labels)[1:].mean(),
-        bounds=(0.5, 2.0),
-        options={'xatol': 0.02},
+    recipe = recipe_of(job, how.minutes, how.batch, how.device)
+    if init is not None and job in HALVES:
+        started = out.with_name(f'{out.name}-init')
+        init = str(half_of(load_model(init), half_name(job), recipe, started))
+    run_training(
+        recipe,
+        data_of_label_maps(recipe, data),
+        label_map_sets(data),
+        out,
+        Run(how.device, workers=0 if how.device == 'cpu' else None, init=init),
     )
-    scale, shift = float(found_scale.x), (shifted - logits)[0]
-    head = model.network.heads['classes']  # type: ignore[index]
-    last = head.classes if isinstance(head, ClassHead) else head
-    assert isinstance(last, nn.Conv3d)  # noqa: S101 - narrows
-    repeats = last.out_channels // len(CLASSES)
-    with torch.no_grad():
-        last.weight.mul_(scale)
-        last.bias = nn.Parameter(
-            scale * (last.bias + shift.repeat_interleave(repeats))  # type: ignore[operator]
-        )
-    save_model(out, model.network, model.card)
-    return pd.DataFrame([_told(logits, labels), _told(scale * shifted, labels)])
+    return out / MODEL_FOLDER
 
 
-def _shifts(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the shift of every class of the least cross-entropy, at its best scale."""
-    scale = torch.ones((), requires_grad=True)
-    shifts = torch.zeros(logits.shape[1], requires_grad=True)
-    optimiser = torch.optim.LBFGS([scale, shifts], max_iter=60, line_search_fn='strong_wolfe')
+def build(name: str, data: Path, out: Path, init: str | None, how: argparse.Namespace) -> Path:
+    """Make a packaged model anew; returns its folder.
 
-    def closure() -> Tensor:
-        optimiser.zero_grad()
-        loss = functional.cross_entropy(scale * (logits + shifts), labels)
-        loss.backward()
-        return loss
+    Args:
+        name: Key of MODELS.
+        data: Folder of label maps and images.
+        out: Folder for its trainings and for the model.
+        init: Model to go on from.
+        how: As for `train`.
 
-    optimiser.step(closure)
-    return shifts.detach()
+    Raises:
+        UserError: There is no intensity for a pair.
+    """
+    jobs = MODELS[name]
+    pair = jobs[0] in HALVES
+    if pair and 'intensity' not in jobs and init is None:
+        raise UserError(f'{name} takes the intensity of another model: name it with --init')
+    halves = {'intensity': init}
+    start, trained = init, out
+    for job in jobs:
+        if job == 'segsrgan-finish':
+            start = str(trained)
+        trained = train(job, data, out / job, start, how)
+        if job in TISSUES:
+            trained = calibrated(trained, job, data, out)
+        if pair:
+            halves[half_name(job)] = str(trained)
+    if pair:
+        found = {half: load_model(str(model)) for half, model in halves.items()}
+        return join(found, out / MODEL_FOLDER)
+    only = load_model(str(trained))
+    return save_model(out / MODEL_FOLDER, only.network, only.card, half_precision=True)
 
 
-def _calibration_errors(logits: Tensor, labels: Tensor) -> np.ndarray:
-    probability = logits.softmax(1)
-    return np.array(
-        [
-            calibration_error(probability[:, k].numpy(), (labels == k).numpy())
-            for k in range(len(CLASSES))
-        ]
-    )
+def calibrated(trained: Path, job: str, data: Path, out: Path) -> Path:
+    """Calibrate a half for the tissues on its validation patches; returns its new folder."""
+    model, recipe = load_model(str(trained)), recipe_of(job, 1, 1, 'cpu')
+    cache = out / job / CACHE_FOLDER
+    patches = make_label_map_dataset(recipe, data, 'validation', recipe.seed + 1, cache)
+    print(calibrate(model, patches).round(4).T.to_string(header=False))
+    return save_model(out / 'calibrated', model.network, model.card)
 
 
-def _told(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    found, errors = logits.argmax(1), _calibration_errors(logits, labels)
-    told = {
-        'cross_entropy': float(functional.cross_entropy(logits, labels)),
-        'calibration_error': float(np.mean(errors[1:])),
-        'calibration_error_cortex': errors[1],
-    }
-    for k, name in enumerate(CLASSES):
-        told[f'dice {name}'] = dice((found == k).numpy(), (labels == k).numpy())
-        told[f'volume {name}'] = float((found == k).sum() / (labels == k).sum())
-    return told
+def half_name(job: str) -> str:
+    """Tell which half of a pair a training is of."""
+    return 'tissues' if job in TISSUES else 'intensity'
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train, or join."""
+    """Train a model, or one of its halves."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    jobs = parser.add_subparsers(dest='job', required=True, metavar='JOB')
-    for job in JOBS:
-        of_job = jobs.add_parser(job)
-        of_job.add_argument('--data', type=Path, required=True)
-        of_job.add_argument('--out', type=Path, required=True)
-        of_job.add_argument(
-            '--init', metavar='MODEL', help='name or path; for a half, it or a pair'
-        )
-        of_job.add_argument('--minutes', type=float, default=60.0, metavar='N')
-        of_job.add_argument('--batch', type=int, default=2, metavar='N')
-        of_job.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
-    calibrated = jobs.add_parser('calibrate')
-    calibrated.add_argument('model')
-    calibrated.add_argument('--of', choices=TISSUES, default=TISSUES[0])
-    calibrated.add_argument('--data', type=Path, required=True)
-    calibrated.add_argument('--out', type=Path, required=True)
-    joined = jobs.add_parser('join')
-    joined.add_argument(
-        'halves', nargs=2, metavar='MODEL', help='tissues, then intensity; a pair gives its half'
+    parser.add_argument('name', choices=(*MODELS, *sorted({*JOBS} - {*MODELS})), metavar='NAME')
+    parser.add_argument('--data', type=Path, required=True)
+    parser.add_argument('--out', type=Path, required=True)
+    parser.add_argument('--init', metavar='MODEL', help='name or path; for a half, it or a pair')
+    parser.add_argument(
+        '--minutes', type=float, default=60.0, metavar='N', help='of each training'
     )
-    joined.add_argument('--out', type=Path, required=True)
+    parser.add_argument('--batch', type=int, default=2, metavar='N')
+    parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format='%(asctime)s %(message)s', force=True)
-    if args.job == 'join':
-        tissues, intensity = map(load_model, args.halves)
-        print(join({'tissues': tissues, 'intensity': intensity}, args.out))
-        return
-    if args.job == 'calibrate':
-        table = calibrate(load_model(args.model), args.of, args.data, args.out)
-        print(table.round(4).T.to_string(header=False))
-        return
-    recipe = recipe_of(args.job, args.minutes, args.batch, args.device)
-    init = args.init
-    if init is not None and args.job in HALVES:
-        half = 'tissues' if args.job in TISSUES else 'intensity'
-        started = args.out.with_name(f'{args.out.name}-init')
-        init = str(half_of(load_model(init), half, recipe, started))
-    run_training(
-        recipe,
-        data_of_label_maps(recipe, args.data),
-        label_map_sets(args.data),
-        args.out,
-        Run(args.device, workers=0 if args.device == 'cpu' else None, init=init),
-    )
+    make = build if args.name in MODELS else train
+    try:
+        print(make(args.name, args.data, args.out, args.init, args))
+    except UserError as error:
+        parser.error(str(error))
 
 
 if __name__ == '__main__':

@@ -179,7 +179,7 @@ def feed(
                 mirror_axis=None,
                 precision=precision,
             )
-            for seen in (patches, _moved(patches.flip(axis), by))
+            for seen in (patches, moved(patches.flip(axis), by))
         )
         both = once.flip(axis)
         i, j, k = (length - by for length in both.shape[2:])
@@ -201,7 +201,7 @@ def feed(
     return torch.cat([intensity, output[:, 1:]], dim=1)
 
 
-def _moved(patches: Tensor, by: int) -> Tensor:
+def moved(patches: Tensor, by: int) -> Tensor:
     """Move patches by some voxels along each axis; the first ones are repeated."""
     i, j, k = patches.shape[2:]
     return pad(patches, (by, 0) * 3, mode='replicate')[..., :i, :j, :k]
