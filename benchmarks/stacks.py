@@ -78,10 +78,8 @@ def restore(folder: Path, run: int, model: TrainedModel) -> Restored:
         processing=Processing(device='cpu'),
     )
     images = {'spline': spline, 'ibp': ibp, 'network': prediction.image}
-    residual = {
-        name: fidelity(image, grid.affine, corrected, scan.affine, mask, thickness).nrmse
-        for name, image in images.items()
-    }
+    found = fidelity([*images.values()], grid.affine, corrected, scan.affine, mask, thickness)
+    residual = {name: each.nrmse for name, each in zip(images, found, strict=True)}
     return Restored(grid, mask, images, prediction.probabilities[0] > 0.5, residual)
 
 

@@ -71,6 +71,7 @@ def topology(mask: np.ndarray, connectivity: int = 26) -> Topology:
     voxels = int(mask.sum())
     if voxels == 0:
         return Topology(0, 0.0, 0, 0, 0)
+    mask = mask[bounding_box(mask)]
     labels, components = ndimage.label(mask, structure=_STRUCTURES[connectivity])
     largest = int(np.bincount(labels.ravel())[1:].max())
     # the padding joins everything that touches the border into one region

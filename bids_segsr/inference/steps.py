@@ -322,7 +322,7 @@ def segment(
         cortex = regions == card.cortex_class
     else:
         cortex = np.asarray(probabilities[0]) > processing.threshold
-    before = topology(cortex)
+    before = after = topology(cortex)
     if processing.keep_largest:
         kept = keep_largest_component(cortex)
         if regions is not None and card.cortex_class is not None:
@@ -332,7 +332,7 @@ def segment(
             dropped = cortex & ~kept
             regions[dropped] = np.argmax([c[dropped] for c in others], axis=0)
         cortex = kept
-    after = topology(cortex)
+        after = topology(cortex)
     voxel_ml = float(np.prod(spacing)) / 1000
     volumes = {}
     if regions is not None:
@@ -367,16 +367,13 @@ def check(image: np.ndarray, fine: Fine, corrected: Volume, processing: Processi
     scan = Slices(corrected.data, corrected.affine, fine.affine, processing.slice_thickness)
     i, j, k = fine.mask.shape
     ibp = interpolated_back_projection(scan, Grid((i, j, k), fine.affine))
-    result, spline, projected = (
-        fidelity(
-            each,
-            fine.affine,
-            corrected.data,
-            corrected.affine,
-            fine.mask,
-            processing.slice_thickness,
-        )
-        for each in (image, fine.image, np.where(fine.mask, ibp, 0))
+    result, spline, projected = fidelity(
+        (image, fine.image, np.where(fine.mask, ibp, 0)),
+        fine.affine,
+        corrected.data,
+        corrected.affine,
+        fine.mask,
+        processing.slice_thickness,
     )
     across = acquired_axis(corrected.affine, fine.affine)
     resolved = scan_quality.resolution_across(

@@ -189,6 +189,6 @@ def _check_size(shape: tuple[int, ...], patch: int) -> None:
 def _inside(
     reference: np.ndarray, image: np.ndarray, mask: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    reference = np.asarray(reference, dtype=np.float64)
-    image = np.asarray(image, dtype=np.float64)
-    return (reference, image) if mask is None else (reference[mask], image[mask])
+    inside = (reference, image) if mask is None else (reference[mask], image[mask])
+    truth, other = (np.asarray(values, dtype=np.float64) for values in inside)
+    return truth, other

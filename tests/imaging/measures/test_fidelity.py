@@ -21,15 +21,17 @@ def test_fidelity_prefers_the_truth_and_sees_an_invented_structure():
     slices = thick_slice_grid(shape, affine, 3.0, 1)
     scan = degrade(truth, affine, slices)
     mask = np.ones(shape, dtype=bool)
-    right = fidelity(truth, affine, scan, slices.affine, mask)
+    (right,) = fidelity([truth], affine, scan, slices.affine, mask)
     assert right.nrmse < 1e-6
     assert right.correlation > 0.9999
 
     grid = isotropic_grid(scan.shape, slices.affine, 1.0)
     spline = resample(scan, slices.affine, grid)
-    blurred = fidelity(spline, grid.affine, scan, slices.affine, np.ones(grid.shape, dtype=bool))
+    everywhere = np.ones(grid.shape, dtype=bool)
+    (blurred,) = fidelity([spline], grid.affine, scan, slices.affine, everywhere)
     invented = truth + 0.5 * gaussian_blob(shape, affine, affine[:3, :3] @ [20, 20, 20], 2.0)
-    wrong = fidelity(invented, affine, scan, slices.affine, mask)
+    again, wrong = fidelity([truth, invented], affine, scan, slices.affine, mask)
+    assert (again.nrmse, again.correlation) == (right.nrmse, right.correlation)
     assert right.nrmse < blurred.nrmse
     assert right.nrmse < wrong.nrmse
 
@@ -41,7 +43,7 @@ def test_fidelity_leaves_out_what_the_fine_image_does_not_hold():
     scan = np.full(slices.shape, 1.0)
     mask = np.zeros(fine.shape, dtype=bool)
     mask[8:22, 8:22, 8:22] = True
-    result = fidelity(np.where(mask, fine, 0), affine, scan, slices.affine, mask)
+    (result,) = fidelity([np.where(mask, fine, 0)], affine, scan, slices.affine, mask)
     assert result.nrmse < 0.1
-    empty = fidelity(fine, affine, scan, slices.affine, np.zeros(fine.shape, dtype=bool))
+    (empty,) = fidelity([fine], affine, scan, slices.affine, np.zeros(fine.shape, dtype=bool))
     assert np.isnan(empty.nrmse)
