@@ -235,7 +235,8 @@ def resample_mask(mask: np.ndarray, affine: np.ndarray, grid: Grid) -> np.ndarra
 
     Shape-based interpolation (Raya and Udupa 1990): the signed distance to the outline within each
     slice is interpolated linearly, and is positive inside. Interpolating the mask itself would
-    repeat the outline of each slice, a staircase seen from the side.
+    repeat the outline of each slice, a staircase seen from the side. That is what is left to do
+    where slices lie no further apart than the voxels in plane.
 
     Args:
         mask: Boolean array of three axes.
@@ -250,6 +251,8 @@ def resample_mask(mask: np.ndarray, affine: np.ndarray, grid: Grid) -> np.ndarra
     in_plane = [s for axis, s in enumerate(spacing) if axis != across]
     # a slice without outline counts as that far away; more would widen its neighbours
     furthest = spacing[across]
+    if np.allclose(in_plane, furthest):
+        return resample(np.where(mask, np.float32(1), np.float32(-1)), affine, grid, order=1) >= 0
     distance = np.empty(mask.shape, dtype=np.float32)
     for inside, signed in zip(
         np.moveaxis(mask, across, 0), np.moveaxis(distance, across, 0), strict=True

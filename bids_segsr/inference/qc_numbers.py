@@ -96,11 +96,12 @@ def quality(
     Returns:
         The record, see `inference.qc`.
     """
+    brain = resample_mask(mask, affine, Grid(corrected.data.shape, corrected.affine))
     signs = {}
     if method != SKIPPED:
         signs = {'brain_volume_ml': float(mask.sum() * np.prod(spacing_of(affine)) / 1000)}
-        signs |= _mask_signs(corrected, mask, affine)
-    signs |= _scan_signs(corrected, mask, affine, regions, names)
+        signs |= _mask_signs(corrected, brain)
+    signs |= _scan_signs(corrected, brain, affine, regions, names)
     # one patch agrees with itself: that says nothing
     told = {name: data for name, data in maps.items() if name != 'disagreement' or data.any()}
     i, j, k = corrected.spacing
@@ -123,10 +124,8 @@ def quality(
     )
 
 
-def _mask_signs(corrected: Volume, mask: np.ndarray, affine: np.ndarray) -> dict[str, Any]:
-    """Return shape, place and brightness of a brain mask as the scan shows it."""
-    grid = Grid(corrected.data.shape, corrected.affine)
-    brain = resample_mask(mask, affine, grid)
+def _mask_signs(corrected: Volume, brain: np.ndarray) -> dict[str, Any]:
+    """Return shape, place and brightness of a brain mask on the grid of the scan."""
     return {
         'brain_solidity': solidity(brain, corrected.spacing),
         'brain_at_border': share_at_border(brain),
@@ -137,25 +136,33 @@ def _mask_signs(corrected: Volume, mask: np.ndarray, affine: np.ndarray) -> dict
 
 def _scan_signs(
     corrected: Volume,
-    mask: np.ndarray,
+    brain: np.ndarray,
     affine: np.ndarray,
     regions: np.ndarray | None,
     names: Sequence[str],
 ) -> dict[str, Any]:
-    """Return how good the scan is inside the brain; a number that cannot be had is left out."""
+    """Return how good the scan is inside the brain; a number that cannot be had is left out.
+
+    Args:
+        corrected: Bias-corrected scan.
+        brain: Brain mask on its grid.
+        affine: Of the regions.
+        regions: See `quality`.
+        names: See there.
+    """
     scan, axis = corrected.data, slice_axis(corrected.spacing)
-    brain = resample_mask(mask, affine, Grid(scan.shape, corrected.affine)) & (scan > 0)
+    brain = brain & (scan > 0)
     if not brain.any():
         return {}
+    noise = scan_quality.noise_level(scan, brain, axis)
     found = {
-        'snr': scan_quality.snr(scan, brain, axis),
-        'tissue_contrast': scan_quality.tissue_contrast(scan, brain, axis),
+        'snr': scan_quality.snr(scan, brain, noise),
+        'tissue_contrast': scan_quality.tissue_contrast(scan, brain, noise),
         'stripes': scan_quality.stripes(scan, brain, axis),
         'slice_shift_mm': scan_quality.slice_shift_mm(scan, brain, axis, corrected.spacing),
     }
     if regions is not None and {CORTEX, WHITE_MATTER} <= set(names):
         tissues = scan_quality.on_grid(regions, affine, scan.shape, corrected.affine)
         grey, white = (tissues == names.index(name) + 1 for name in (CORTEX, WHITE_MATTER))
-        noise = scan_quality.noise_level(scan, brain, axis)
         found['cnr'] = scan_quality.cnr(scan, grey, white, noise)
     return {key: value for key, value in found.items() if np.isfinite(value)}

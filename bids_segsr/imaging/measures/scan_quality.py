@@ -56,9 +56,8 @@ def noise_level(scan: np.ndarray, brain: np.ndarray, axis: int) -> float:
     return float(MAD * np.median(np.abs(response)) / 6)
 
 
-def snr(scan: np.ndarray, brain: np.ndarray, axis: int) -> float:
+def snr(scan: np.ndarray, brain: np.ndarray, noise: float) -> float:
     """Return the median of the brain over the noise of the scan, see `noise_level`."""
-    noise = noise_level(scan, brain, axis)
     return float(np.median(scan[brain])) / noise if noise > 0 else float('nan')
 
 
@@ -81,7 +80,7 @@ def cnr(scan: np.ndarray, grey: np.ndarray, white: np.ndarray, noise: float) -> 
     return float(abs(inside.mean() - outside.mean()) / spread) if spread else float('nan')
 
 
-def tissue_contrast(scan: np.ndarray, brain: np.ndarray, axis: int) -> float:
+def tissue_contrast(scan: np.ndarray, brain: np.ndarray, noise: float) -> float:
     """Return how far the intensities inside a brain lie apart for another reason than noise.
 
     The standard deviation, from the 10th to the 90th percentile, less that of the noise, over the
@@ -93,12 +92,11 @@ def tissue_contrast(scan: np.ndarray, brain: np.ndarray, axis: int) -> float:
     Args:
         scan: Bias-corrected intensities of three axes.
         brain: Where; boolean array.
-        axis: Across the slices.
+        noise: See `noise_level`.
 
     Returns:
         0 or more; NaN where the brain is too small, or not bright.
     """
-    noise = noise_level(scan, brain, axis)
     if not noise >= 0:
         return float('nan')
     low, middle, high = np.percentile(scan[brain], (MIDDLE[0], 50, MIDDLE[1]))
@@ -223,7 +221,8 @@ def _triples(scan: np.ndarray, brain: np.ndarray, axis: int) -> dict[int, list[n
 
 def _detail(image: np.ndarray, mask: np.ndarray, width: int) -> np.ndarray | None:
     """Return what is finer than some voxels, fading out towards the edge of the mask."""
-    inner = binary_erosion(mask, iterations=2)
+    box = bounding_box(mask)
+    inner, image = binary_erosion(mask[box], iterations=2), image[box]
     if inner.sum() < FEWEST_VOXELS**2:
         return None
     box = bounding_box(inner)
