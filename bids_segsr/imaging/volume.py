@@ -221,7 +221,8 @@ def save_volume(
             dtype = np.float32
         else:
             dtype = data.dtype.type
-    image = nib.Nifti1Image(np.asarray(data, dtype=dtype), affine)
+    # in the order of the file: nibabel writes slice by slice, which it would gather voxel by voxel
+    image = nib.Nifti1Image(np.asarray(data, dtype=dtype, order='F'), affine)
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
     image.header.set_xyzt_units('mm')
