@@ -57,6 +57,28 @@ def channels_to_voxels(x: Tensor) -> Tensor:
     return x.reshape(b, c // BLOCK**3, i * BLOCK, j * BLOCK, k * BLOCK)
 
 
+def convolve_pairs(conv: nn.Conv3d, x: Tensor) -> Tensor:
+    """Apply a 3x3x3 convolution that gives 8 channels: two voxels of the last axis at once.
+
+    On CPUs 16 channels take as long as 8. The kernels of both voxels are one voxel wider together
+    than one of them: the same numbers in three quarters of the time.
+
+    Args:
+        conv: Zero-padded, with a bias (`same_conv`).
+        x: (B, C, X, Y, Z), Z even.
+
+    Returns:
+        (B, filters, X, Y, Z).
+    """
+    first, second = (functional.pad(conv.weight, ends) for ends in ((0, 1), (1, 0)))
+    bias = torch.cat([conv.bias, conv.bias])  # type: ignore[list-item]
+    both = functional.conv3d(x, torch.cat([first, second]), bias, (1, 1, 2), padding=1)
+    b, _, i, j, k = both.shape
+    # filters side by side in memory, so are the two voxels: nothing moves
+    both = both.permute(0, 2, 3, 4, 1).reshape(b, i, j, 2 * k, -1)
+    return both.permute(0, 4, 1, 2, 3)
+
+
 class SampleNorm(nn.Module):
     """Instance normalisation by the kernels of batch normalisation, which are twice as fast.
 
@@ -223,8 +245,7 @@ class ClassHead(nn.Module):
         # in one precision: else both would be copied to the finer one first
         seen = image.to(fine.dtype).permute(0, 2, 3, 4, 1)
         fine = torch.cat([fine, seen], dim=-1).permute(0, 4, 1, 2, 3)
-        logits: Tensor = self.classes(torch.relu_(self.conv(fine)))
-        return logits
+        return convolve_pairs(self.classes, torch.relu_(convolve_pairs(self.conv, fine)))
 
 
 class TissueUNet(nn.Module):

@@ -13,6 +13,7 @@ from bids_segsr.networks.tissue_unet import (
     TissueUNet,
     TissueUNetPair,
     channels_to_voxels,
+    convolve_pairs,
     voxels_to_channels,
 )
 
@@ -30,6 +31,12 @@ def test_voxels_become_channels_and_come_back():
         for n, (a, b, c) in enumerate(np.ndindex(2, 2, 2)):
             torch.testing.assert_close(y[:, 8 * channel + n], x[:, channel, a::2, b::2, c::2])
     torch.testing.assert_close(channels_to_voxels(y), x)
+
+
+def test_two_voxels_at_once_are_convolved_as_one_after_the_other():
+    conv = torch.nn.Conv3d(3, 4, 3, padding=1).double()
+    x = torch.randn(2, 3, 5, 6, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(convolve_pairs(conv, x), conv(x))
 
 
 def test_output_is_intensity_cortex_and_classes():
