@@ -59,8 +59,8 @@ JOBS = (*HALVES, 'segsrgan', 'segsrgan-twin', 'segsrgan-finish', 'brain-mask')
 IN_BF16 = (*HALVES, 'segsrgan-finish')
 RATES = {
     'tissues': 7e-4,
-    'tissues-newborn': 1.5e-4,
-    'tissues-newborn-T1w': 1.5e-4,
+    'tissues-newborn': 1e-4,
+    'tissues-newborn-T1w': 1e-4,
     'intensity': 6e-4,
 }
 
@@ -146,7 +146,7 @@ def _half(job: str) -> Recipe:
         label_maps=label_maps,
         optimiser=dataclasses.replace(recipe.optimiser, learning_rate=RATES[job]),
         validation=dataclasses.replace(
-            recipe.validation, score='dice' if job in TISSUES else 'gain'
+            recipe.validation, score='dice' if job in TISSUES else 'gain', every_steps=200
         ),
     )
 

@@ -50,8 +50,8 @@ class LabelMapDataset(Dataset[Patch]):
 
     Sample n is the same whenever, and in whatever process, it is asked for. A volume costs more
     than a patch, so that several patches are cut from each, flipped and (where they are square)
-    turned in plane unless heads lie upright: sample n takes one of the WINDOW volumes up to number
-    n / reuse. Volumes lie in the cache, where all workers find them; old ones are deleted.
+    turned in plane unless heads lie upright: sample n takes one of the WINDOW volumes from number
+    n / reuse on. Volumes lie in the cache, where all workers find them; old ones are deleted.
 
     Args:
         label_maps: The label maps, and scans without any.
@@ -137,8 +137,8 @@ class LabelMapDataset(Dataset[Patch]):
         if self.in_order:
             return _as_patch(as_tensor(self.volumes.get(index % len(self))))
         rng = np.random.default_rng([self.seed, 1, index])
-        newest = index // self.reuse
-        volume = self.volumes.get(newest - int(rng.integers(min(WINDOW, newest + 1))))
+        # from the first step on of many volumes: few in a row are learnt by heart
+        volume = self.volumes.get(index // self.reuse + int(rng.integers(WINDOW)))
         p, q, _ = self.size
         for _ in range(TRIES):
             i, j = rng.integers((p + 1, q + 1))

@@ -17,7 +17,11 @@ from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.degrade import ForwardModel
 from bids_segsr.simulation.tables import AcquisitionRanges, Deformation
 from bids_segsr.training.data import label_patches
-from bids_segsr.training.data.label_patches import make_label_map_dataset, source_digest
+from bids_segsr.training.data.label_patches import (
+    WINDOW,
+    make_label_map_dataset,
+    source_digest,
+)
 from bids_segsr.training.data.shared_volumes import DeviceVolumes
 from bids_segsr.training.data_tables import LabelMaps, LabelSource, Sampling
 
@@ -88,15 +92,20 @@ def test_source_digest_changes_with_a_module_alone(tmp_path):
     assert source_digest(tmp_path) != before
 
 
-def test_volumes_are_used_several_times(made, monkeypatch):
-    dataset = made()
-    numbers = []
-    make = dataset.volumes.make
-    monkeypatch.setattr(dataset.volumes, 'make', lambda n: (numbers.append(n), make(n))[1])
-    for index in range(40):
+def test_volumes_are_used_several_times_and_many_beside_each_other(made, monkeypatch):
+    dataset, numbers = made(), []
+    volume = np.ones((5, 32, 32, 16), np.float32)
+    monkeypatch.setattr(dataset.volumes, 'get', lambda n: (numbers.append(n), volume)[1])
+    for index in range(100 * dataset.reuse):
         dataset[index]
-    assert len(numbers) == len(set(numbers)) <= 10
-    assert max(numbers) >= 7
+    # all that is asked for at one time lies among so many as the cache keeps
+    ahead = np.array(numbers) - np.arange(len(numbers)) // dataset.reuse
+    assert set(ahead) == set(range(WINDOW))
+    assert np.mean([numbers.count(n) for n in range(WINDOW, 100)]) == pytest.approx(
+        dataset.reuse, rel=0.05
+    )
+    # from the very first patches on: few volumes in a row are learnt by heart
+    assert len(set(numbers[:16])) > 10
 
 
 def test_patches_of_upright_heads_are_cut_as_they_lie(made, monkeypatch):
