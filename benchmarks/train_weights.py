@@ -59,9 +59,9 @@ JOBS = (*HALVES, 'segsrgan', 'segsrgan-twin', 'segsrgan-finish', 'brain-mask')
 IN_BF16 = (*HALVES, 'segsrgan-finish')
 RATES = {
     'tissues': 7e-4,
-    'tissues-newborn': 1e-4,
-    'tissues-newborn-T1w': 1e-4,
-    'intensity': 6e-4,
+    'tissues-newborn': 2e-4,
+    'tissues-newborn-T1w': 2e-4,
+    'intensity': 3e-4,
 }
 
 

@@ -128,3 +128,29 @@ def test_contradicting_numbers_of_processes_are_refused(monkeypatch):
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match='--devices 3: torchrun started 2 here'):
         make_fabric('cpu', 3, 'fp32')
+
+
+class Residual(torch.nn.Module):
+    """An image plus what a convolution finds, as the networks that are trained here."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv3d(1, 1, 3, padding=1)
+        torch.nn.init.zeros_(self.conv.weight)
+        torch.nn.init.zeros_(self.conv.bias)
+
+    def forward(self, x):
+        found = self.conv(x)
+        self.precision = found.dtype
+        return x + found
+
+
+@pytest.mark.parametrize(
+    ('precision', 'inside'), [('bf16', torch.bfloat16), ('fp32', torch.float32)]
+)
+def test_mixed_precision_is_that_of_convolutions_alone(precision, inside):
+    fabric = make_fabric('cpu', None, precision)
+    network = fabric.setup_module(Residual())
+    image = torch.linspace(0, 3, 512).reshape(1, 1, 8, 8, 8)
+    assert torch.equal(network(image), image)
+    assert network.precision == inside
