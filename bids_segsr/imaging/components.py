@@ -25,11 +25,13 @@ def bounding_box(mask: np.ndarray, margin: int = 0) -> tuple[slice, slice, slice
     Returns:
         A slice for each axis; the whole array where the mask is empty.
     """
-    found = ndimage.find_objects(np.asarray(mask, dtype=bool).astype(np.uint8))
-    box = found[0] if found else tuple(slice(0, n) for n in mask.shape)
+    mask = np.asarray(mask, dtype=bool)
+    seen = [np.flatnonzero(mask.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
     i, j, k = (
-        slice(max(0, s.start - margin), min(n, s.stop + margin))
-        for s, n in zip(box, mask.shape, strict=True)
+        slice(max(0, int(at[0]) - margin), min(n, int(at[-1]) + 1 + margin))
+        if len(at)
+        else slice(0, n)
+        for at, n in zip(seen, mask.shape, strict=True)
     )
     return i, j, k
 
