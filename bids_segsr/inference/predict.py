@@ -147,9 +147,10 @@ def predict(
         device = 'cpu'
         output = patches.run(model.network, forward(device), torch.from_numpy(stack)[None], device)
 
-    # Channel by channel: there may be many, and all of them together are most of the memory.
+    # In place, then channel by channel: all of them together are most of the memory.
+    with torch.inference_mode():
+        output.masked_fill_(torch.from_numpy(stack[-1] == 0), 0)[1:-1].clamp_(0, 1)
     maps = np.moveaxis(output.numpy(), -1, last + 1)
-    inside_mask = mask[box]
 
     def whole(channel: np.ndarray) -> np.ndarray:
         full = np.zeros(image.shape, dtype=np.float32)
@@ -158,15 +159,15 @@ def predict(
 
     probabilities = np.zeros((len(maps) - 2, *image.shape), dtype=np.float32)
     for channel, probability in zip(maps[1:-1], probabilities, strict=True):
-        probability[box] = np.clip(np.where(inside_mask, channel, 0), 0, 1)
+        probability[box] = channel
     entropy = disagreement = np.zeros(image.shape, dtype=np.float32)
     if len(probabilities):
         first = probabilities[0][box]
-        variance = np.where(inside_mask, maps[-1], 0) - first**2
+        variance = maps[-1] - first**2
         # what rounding leaves of the difference of two squares is no disagreement
         disagreement = whole(np.sqrt(np.where(variance > ROUNDING, variance, 0)))
         entropy = whole(binary_entropy(first))
-    restored = whole(np.where(inside_mask, maps[0], 0))
+    restored = whole(maps[0])
     # back-projection needs memory of its own
     del maps, output
     return Prediction(
