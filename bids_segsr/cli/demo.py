@@ -62,6 +62,7 @@ def run_demo(output: Path, model: str | None = None) -> int:
         bids_dir, derivatives, truth, affine, find_card(model or DEFAULT_MODEL).name
     ):
         print(line)
+    print('(slices of the profile that back-projection assumes; for others see docs/models.md)')
     print(f'Report: {derivatives / f"sub-{SUBJECT}.html"}')
     return 0
 
