@@ -47,12 +47,12 @@ from bids_segsr.zoo.store import TrainedModel, save_model
 PAIR, NEWBORN = 'default-model', 'segsrgan-newborn'
 MODELS = {
     'tissue-unet': ('tissues', 'intensity'),
-    'tissue-unet-newborn': ('tissues-newborn',),
+    'tissue-unet-newborn': ('tissues-newborn', 'intensity'),
     'tissue-unet-newborn-t1w': ('tissues-newborn-T1w',),
     'segsrgan-newborn': ('segsrgan-twin', 'segsrgan-finish'),
     'brain-mask': ('brain-mask',),
 }
-"""The trainings of a packaged model. Newborns take the intensity of what they start from."""
+"""The trainings of a packaged model. T1w of newborns takes the intensity of --init."""
 TISSUES = ('tissues', 'tissues-newborn', 'tissues-newborn-T1w')
 HALVES = (*TISSUES, 'intensity')
 JOBS = (*HALVES, 'segsrgan', 'segsrgan-twin', 'segsrgan-finish', 'brain-mask')

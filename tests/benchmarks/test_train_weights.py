@@ -109,9 +109,9 @@ def test_every_packaged_model_is_made_by_its_command(tmp_path):
         assert made.network.architecture == ('tissue-unet' if halved else card.architecture)
 
 
-def test_newborns_need_the_intensity_of_another_model(tmp_path):
+def test_a_half_needs_the_intensity_of_another_model(tmp_path):
     with pytest.raises(UserError, match='--init'):
-        build('tissue-unet-newborn', tmp_path, tmp_path, None, None)
+        build('tissue-unet-newborn-t1w', tmp_path, tmp_path, None, None)
 
 
 @pytest.fixture
