@@ -16,7 +16,7 @@ from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.back_projection import Slices
 from bids_segsr.imaging.components import bounding_box
 from bids_segsr.inference.processing import Processing
-from bids_segsr.inference.tiling import Layout, Tiling, rows
+from bids_segsr.inference.tiling import Layout, Tiling
 from bids_segsr.zoo import feeding
 from bids_segsr.zoo.contract import check_guides
 from bids_segsr.zoo.store import TrainedModel
@@ -230,12 +230,7 @@ class Patches:
         # zeros around the volume where SegSRGAN has them
         zeros = self.tiling.of_articles and not self.tiling.margin
         padded = _padded(stack, layout, 'constant' if zeros else 'replicate')
-        shown = padded[0, -1].numpy() > 0
-        boxes: list[tuple[slice, ...]]
-        if self.tiling.of_articles:
-            boxes = [box for box in layout.boxes() if shown[box].any()]
-        else:
-            boxes = [*rows(shown, layout.size, self.tiling.step, MARGIN_VOXELS)]
+        boxes = [box for box in layout.boxes() if padded[0, -1][box].any()]
         padded, weights = padded[0, :-1].to(device), self._weights(layout).to(device)
         channels = forward(torch.rand(1, len(padded), 8, 8, 8, device=device)).shape[1]
         total = padded.new_zeros(channels + 1, *padded.shape[1:])
@@ -248,7 +243,7 @@ class Patches:
             for box, output in zip(some, outputs, strict=True):
                 total[(slice(0, -1), *box)].addcmul_(output, weights)
                 if channels > 1:
-                    total[-1][box].addcmul_(output[1] ** 2, weights)
+                    total[(-1, *box)].addcmul_(output[1] ** 2, weights)
                 weight[box] += weights
         # what no patch shows lies outside of the mask
         total /= weight.clamp_(min=torch.finfo(weight.dtype).tiny)

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, TypeVar
 
-import numpy as np
-
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.patch_size import PatchSize, edges, patch_text
 
@@ -66,8 +64,7 @@ class Tiling:
     """How patches are put over a volume and made one image again. Three ways.
 
     With `gaussian` blending, ours: along each axis as many patches as the step asks for, spread
-    evenly, so that neighbours overlap alike; the middle of a patch counts more than its edge. A
-    row of them is as long as the brain is there (`rows`).
+    evenly, so that neighbours overlap alike; the middle of a patch counts more than its edge.
 
     With `uniform` blending, that of SegSRGAN (2020, section 4.4.1): the volume is padded with
     zeros, as much before as after (as the released code does), to the smallest one that patches
@@ -136,41 +133,6 @@ class Tiling:
             for distance, count in zip(step, counts, strict=True)
         ]
         return Layout(_three(size), _three(before), _three(after), _three(starts))
-
-
-def rows(
-    mask: np.ndarray, size: Sequence[int], step: int, margin: int
-) -> Iterator[tuple[slice, ...]]:
-    """Lay patches over what a mask shows, row by row.
-
-    The first axis is covered from where the mask begins to where it ends. What each of these
-    slabs shows tells how far the rows along the next axis reach, and so on: at the ends of a
-    brain, which is round, they are shorter.
-
-    Args:
-        mask: Boolean array of any number of axes, none shorter than a patch.
-        size: Voxels of a patch along each axis.
-        step: Largest distance of the patches in voxels; 0 for the length of a patch.
-        margin: Voxels around the mask that are covered as well, as far as the array reaches.
-
-    Yields:
-        The box of a patch that shows some of the mask, the last axis fastest.
-    """
-    shown = np.flatnonzero(mask.any(axis=tuple(range(1, mask.ndim))))
-    if not len(shown):
-        return
-    length, edge = len(mask), size[0]
-    first, end = max(0, int(shown[0]) - margin), min(length, int(shown[-1]) + 1 + margin)
-    # a row that is shorter than a patch lies in its middle, where that is possible
-    start = min(max(0, first - max(0, first + edge - end) // 2), length - edge)
-    for at in _spread(max(0, end - first - edge), min(step or edge, edge)):
-        here = slice(start + at, start + at + edge)
-        if mask.ndim > 1:
-            below = np.asarray(mask[here].any(axis=0))
-            rest = rows(below, size[1:], step, margin)
-            yield from ((here, *box) for box in rest)
-        elif mask[here].any():
-            yield (here,)
 
 
 def resolve_patches(

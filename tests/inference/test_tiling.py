@@ -18,7 +18,7 @@ from bids_segsr.cli.arguments import patch_size
 from bids_segsr.exceptions import UserError
 from bids_segsr.inference.predict import Patches, predict
 from bids_segsr.inference.processing import Processing
-from bids_segsr.inference.tiling import Layout, Tiling, resolve_patches, rows
+from bids_segsr.inference.tiling import Layout, Tiling, resolve_patches
 from bids_segsr.zoo.store import TrainedModel
 
 DHCP = (290, 290, 198)
@@ -136,30 +136,6 @@ def test_margins_are_cut_off_and_pieces_merged_without_averaging(patch):
     np.testing.assert_allclose(result.probabilities[0], expected / 1000, rtol=1e-5)
     np.testing.assert_allclose(result.image, image, rtol=1e-5)
     assert (result.disagreement == 0).all()
-
-
-def test_rows_are_as_long_as_the_brain_is_there():
-    index = np.indices((40, 40, 40)) - 19.5
-    inside = np.abs(index).max(0) < 18
-    everywhere = [*rows(inside, (8, 8, 8), 6, 2)]
-    assert everywhere == [*Tiling(8, 6).layout(inside.shape).boxes()]
-    ball = (index**2).sum(0) < 18**2
-    found = [*rows(ball, (8, 8, 8), 6, 2)]
-    assert len(found) < 0.75 * len(everywhere)
-    covered = np.zeros_like(ball)
-    for box in found:
-        assert ball[box].any()
-        covered[box] = True
-    assert covered[ball].all()
-    first = [box for box in found if box[:2] == found[0][:2]]
-    reach = np.flatnonzero(ball[first[0][:2]].any(axis=(0, 1)))
-    assert first[0][2].start == reach[0] - 2 > 0
-    assert first[-1][2].stop == reach[-1] + 3
-    # a row that is shorter than a patch lies in its middle, within the array
-    speck = np.zeros_like(ball)
-    speck[1, 20, 38] = True
-    assert [*rows(speck, (16, 16, 16), 12, 2)] == [(slice(0, 16), slice(13, 29), slice(24, 40))]
-    assert not [*rows(np.zeros_like(ball), (8, 8, 8), 6, 2)]
 
 
 def test_ours_are_spread_evenly_from_border_to_border():
