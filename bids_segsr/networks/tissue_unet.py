@@ -70,6 +70,9 @@ def convolve_pairs(conv: nn.Conv3d, x: Tensor) -> Tensor:
     Returns:
         (B, filters, X, Y, Z).
     """
+    if torch.onnx.is_in_onnx_export():
+        found: Tensor = conv(x)
+        return found
     first, second = (functional.pad(conv.weight, ends) for ends in ((0, 1), (1, 0)))
     bias = torch.cat([conv.bias, conv.bias])  # type: ignore[list-item]
     both = functional.conv3d(x, torch.cat([first, second]), bias, (1, 1, 2), padding=1)
