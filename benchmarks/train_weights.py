@@ -4,7 +4,8 @@
     python benchmarks/train_weights.py TRAINING --data DIR --out OUT/TRAINING ...
 
 A MODEL is made by all that it takes: its trainings one after the other, each in a folder of its
-own under OUT and of as many minutes; calibration; what the pair does not train, from --init; in
+own under OUT and of as many minutes; for tissues that went on from others, the mean of the
+weights before and after; calibration; what the pair does not train, from --init; in
 the end OUT/model. --init is what the trainings go on from, such as the packaged version before;
 without it they start from nothing.
 
@@ -27,6 +28,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from calibration import calibrate
 from torch import Tensor
 
@@ -47,12 +49,12 @@ from bids_segsr.zoo.store import TrainedModel, save_model
 PAIR, NEWBORN = 'default-model', 'segsrgan-newborn'
 MODELS = {
     'tissue-unet': ('tissues', 'intensity'),
-    'tissue-unet-newborn': ('tissues-newborn', 'intensity'),
+    'tissue-unet-newborn': ('tissues-newborn',),
     'tissue-unet-newborn-t1w': ('tissues-newborn-T1w',),
     'segsrgan-newborn': ('segsrgan-twin', 'segsrgan-finish'),
     'brain-mask': ('brain-mask',),
 }
-"""The trainings of a packaged model. T1w of newborns takes the intensity of --init."""
+"""The trainings of a packaged model. Newborns take the intensity of --init."""
 TISSUES = ('tissues', 'tissues-newborn', 'tissues-newborn-T1w')
 HALVES = (*TISSUES, 'intensity')
 JOBS = (*HALVES, 'segsrgan', 'segsrgan-twin', 'segsrgan-finish', 'brain-mask')
@@ -61,7 +63,7 @@ RATES = {
     'tissues': 7e-4,
     'tissues-newborn': 2e-4,
     'tissues-newborn-T1w': 2e-4,
-    'intensity': 3e-4,
+    'intensity': 6e-4,
 }
 
 
@@ -268,6 +270,8 @@ def build(name: str, data: Path, out: Path, init: str | None, how: argparse.Name
             start = str(trained)
         trained = train(job, data, out / job, start, how)
         if job in TISSUES:
+            if start is not None:
+                trained = midway(start, trained, out / 'midway')
             trained = calibrated(trained, job, data, out)
         if pair:
             halves[half_name(job)] = str(trained)
@@ -276,6 +280,20 @@ def build(name: str, data: Path, out: Path, init: str | None, how: argparse.Name
         return join(found, out / MODEL_FOLDER)
     only = load_model(str(trained))
     return save_model(out / MODEL_FOLDER, only.network, only.card, half_precision=True)
+
+
+def midway(start: str, end: Path, out: Path) -> Path:
+    """Save the mean of the weights before and after a training of the tissues; returns the folder.
+
+    It knows what the training taught and forgets less of what was known before (Wortsman et al.
+    2022, arXiv 2109.01903).
+    """
+    trained = load_model(str(end))
+    before = _weights(load_model(start), 'tissues')
+    with torch.no_grad():
+        for name, weights in trained.network.named_parameters():
+            weights.add_(before[f'tissues.{name}']).div_(2)
+    return save_model(out, trained.network, trained.card)
 
 
 def calibrated(trained: Path, job: str, data: Path, out: Path) -> Path:

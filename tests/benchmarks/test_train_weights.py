@@ -10,7 +10,17 @@ import pytest
 import torch
 import train_weights
 from calibration import _looks, calibrate, change_logits
-from train_weights import HALVES, JOBS, MODELS, TISSUES, build, half_name, half_of, recipe_of
+from train_weights import (
+    HALVES,
+    JOBS,
+    MODELS,
+    TISSUES,
+    build,
+    half_name,
+    half_of,
+    midway,
+    recipe_of,
+)
 
 from bids_segsr.exceptions import UserError
 from bids_segsr.networks import create
@@ -139,6 +149,20 @@ def test_pairs_are_joined_of_their_halves(tmp_path, trained, name):
     assert list(trained) == list(MODELS[name])
     for key, weights in load_model(name).network.state_dict().items():
         assert torch.equal(made.network.state_dict()[key], weights), key
+
+
+def test_midway_is_the_mean_of_the_weights(tmp_path, newborn):
+    recipe = recipe_of('tissues-newborn', 1, 1, 'cpu')
+    end = half_of(newborn, 'tissues', recipe, tmp_path / 'end')
+    later = load_model(end)
+    with torch.no_grad():
+        for weights in later.network.parameters():
+            weights.add_(1)
+    save_model(end, later.network, later.card)
+    mean = load_model(midway('tissue-unet-newborn', end, tmp_path / 'mean')).network.state_dict()
+    for name, weights in mean.items():
+        before = newborn.network.state_dict()[f'tissues.{name}']
+        torch.testing.assert_close(weights, before + 0.5, atol=1e-6, rtol=0)
 
 
 def test_segsrgan_is_finished_from_its_twin(tmp_path, trained):
