@@ -73,6 +73,7 @@ def convolve_pairs(conv: nn.Conv3d, x: Tensor) -> Tensor:
     if torch.onnx.is_in_onnx_export():
         found: Tensor = conv(x)
         return found
+    x = x.contiguous(memory_format=torch.channels_last_3d)
     first, second = (functional.pad(conv.weight, ends) for ends in ((0, 1), (1, 0)))
     bias = torch.cat([conv.bias, conv.bias])  # type: ignore[list-item]
     both = functional.conv3d(x, torch.cat([first, second]), bias, (1, 1, 2), padding=1)
@@ -233,21 +234,9 @@ class ClassHead(nn.Module):
         Returns:
             Logits, (B, classes, 2X, 2Y, 2Z).
         """
-        filters = self.conv.out_channels
-        # The filters of a voxel side by side in memory, as convolutions like it (`logits`), and
-        # so from the start: to move blocks, each of them, is quicker than to sort channels.
-        weight, bias = (
-            given.unflatten(0, (filters, BLOCK**3)).transpose(0, 1).flatten(0, 1)
-            for given in self.spread.parameters()
-        )
-        spread = functional.conv3d(features, weight, bias).permute(0, 2, 3, 4, 1)
-        b, i, j, k, _ = spread.shape
-        fine = spread.reshape(b, i, j, k, BLOCK, BLOCK, BLOCK, filters)
-        fine = fine.permute(0, 1, 4, 2, 5, 3, 6, 7)
-        fine = fine.reshape(b, i * BLOCK, j * BLOCK, k * BLOCK, filters)
+        fine = channels_to_voxels(self.spread(features))
         # in one precision: else both would be copied to the finer one first
-        seen = image.to(fine.dtype).permute(0, 2, 3, 4, 1)
-        fine = torch.cat([fine, seen], dim=-1).permute(0, 4, 1, 2, 3)
+        fine = torch.cat([fine, image.to(fine.dtype)], dim=1)
         return convolve_pairs(self.classes, torch.relu_(convolve_pairs(self.conv, fine)))
 
 
