@@ -4,8 +4,8 @@
     python benchmarks/train_weights.py TRAINING --data DIR --out OUT/TRAINING ...
 
 A MODEL is made by all that it takes: its trainings one after the other, each in a folder of its
-own under OUT and of as many minutes; for tissues that went on from others, the mean of the
-weights before and after; calibration; what the pair does not train, from --init; in
+own under OUT and of as many minutes; for tissues that went on from those of the same model, the
+mean of the weights before and after; calibration; what the pair does not train, from --init; in
 the end OUT/model. --init is what the trainings go on from, such as the packaged version before;
 without it they start from nothing.
 
@@ -43,7 +43,7 @@ from bids_segsr.training.loop.run_folder import CACHE_FOLDER
 from bids_segsr.training.loop.training_run import Run, label_map_sets, run_training
 from bids_segsr.training.recipe import Recipe
 from bids_segsr.training.recipe_file import read_recipe
-from bids_segsr.zoo.find import load_model
+from bids_segsr.zoo.find import find_card, load_model
 from bids_segsr.zoo.store import TrainedModel, save_model
 
 PAIR, NEWBORN = 'default-model', 'segsrgan-newborn'
@@ -270,7 +270,8 @@ def build(name: str, data: Path, out: Path, init: str | None, how: argparse.Name
             start = str(trained)
         trained = train(job, data, out / job, start, how)
         if job in TISSUES:
-            if start is not None:
+            # from another model, the start knows less of these images than the end
+            if start is not None and find_card(start).name == name:
                 trained = midway(start, trained, out / 'midway')
             trained = calibrated(trained, job, data, out)
         if pair:

@@ -30,6 +30,7 @@ from bids_segsr.zoo.find import card_paths, load_model
 from bids_segsr.zoo.store import TrainedModel, save_model
 
 EDGE = 24
+T1W = 'tissue-unet-newborn-t1w'
 
 
 @pytest.fixture(scope='module')
@@ -121,7 +122,7 @@ def test_every_packaged_model_is_made_by_its_command(tmp_path):
 
 def test_a_half_needs_the_intensity_of_another_model(tmp_path):
     with pytest.raises(UserError, match='--init'):
-        build('tissue-unet-newborn-t1w', tmp_path, tmp_path, None, None)
+        build(T1W, tmp_path, tmp_path, None, None)
 
 
 @pytest.fixture
@@ -149,6 +150,18 @@ def test_pairs_are_joined_of_their_halves(tmp_path, trained, name):
     assert list(trained) == list(MODELS[name])
     for key, weights in load_model(name).network.state_dict().items():
         assert torch.equal(made.network.state_dict()[key], weights), key
+
+
+@pytest.mark.parametrize(('init', 'averaged'), [('tissue-unet', False), (T1W, True)])
+def test_weights_are_averaged_with_those_of_the_same_model_alone(
+    tmp_path, trained, monkeypatch, init, averaged
+):
+    starts = []
+    monkeypatch.setattr(
+        train_weights, 'midway', lambda start, end, out: (starts.append(start), end)[1]
+    )
+    build(T1W, tmp_path, tmp_path, init, None)
+    assert starts == [T1W] * averaged
 
 
 def test_midway_is_the_mean_of_the_weights(tmp_path, newborn):
