@@ -62,7 +62,7 @@ IN_BF16 = (*HALVES, 'segsrgan-finish')
 RATES = {
     'tissues': 7e-4,
     'tissues-newborn': 2e-4,
-    'tissues-newborn-T1w': 2e-4,
+    'tissues-newborn-T1w': 5e-4,
     'intensity': 6e-4,
 }
 
