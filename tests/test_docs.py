@@ -78,3 +78,15 @@ def test_every_promise_names_a_test_that_is_there() -> None:
         if f'def {name}(' not in (ROOT / 'tests' / file).read_text(encoding='utf-8')
     ]
     assert not missing
+
+
+def test_rows_of_tables_have_the_columns_of_their_heads() -> None:
+    wrong, tables = [], 0
+    for path in [*DOCS.rglob('*.md'), ROOT / 'README.md', ROOT / 'CHANGELOG.md']:
+        text = re.sub(r'```.*?```', '', path.read_text(encoding='utf-8'), flags=re.DOTALL)
+        for table in re.findall(r'(?:^\|.*\n)+', text, re.MULTILINE):
+            rows = [re.sub(r'`[^`]*`', '', row).count('|') for row in table.splitlines()]
+            tables += 1
+            wrong += [(path.name, row) for row, n in enumerate(rows) if n != rows[0]]
+    assert tables > 50
+    assert wrong == []
