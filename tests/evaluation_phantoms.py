@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
 import torch
+from highresnet import HighRes3DNet
 from scipy.ndimage import gaussian_filter
 
 from bids_segsr.evaluation.cases import Imaging
@@ -108,3 +111,23 @@ def value(rows: pd.DataFrame, **where: Any) -> float:
 def ball(shape, centre, radius):
     index = np.stack(np.meshgrid(*map(np.arange, shape), indexing='ij'), -1)
     return np.linalg.norm(index - np.array(centre), axis=-1) <= radius
+
+
+def export_parcellation(folder: Path) -> tuple[Path, HighRes3DNet]:
+    """HighRes3DNet as docs/evaluation.md exports it, and itself; weights drawn, not downloaded."""
+    page = (Path(__file__).parents[1] / 'docs' / 'evaluation.md').read_text(encoding='utf-8')
+    section = page.partition('### A parcellation network')[2].partition('\n## ')[0]
+    (snippet,) = re.findall('```python\n(.*?)```', section, re.DOTALL)
+    torch.manual_seed(0)
+    network = HighRes3DNet(in_channels=1, out_channels=160, add_dropout_layer=True)
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.BatchNorm3d):
+            layer.running_mean.normal_(0, 0.1)
+            layer.running_var.uniform_(0.5, 1.5)
+    file = folder / 'highres3dnet.pt'
+    assert 'traced.save(\'highres3dnet.pt\')' in snippet
+    program = snippet.replace('\'highres3dnet.pt\'', repr(str(file)))
+    with patch('torch.hub.load_state_dict_from_url', return_value=network.state_dict()) as load:
+        exec(program, {})  # noqa: S102
+    assert load.call_args.kwargs['weights_only']
+    return file, network.eval()

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from evaluation_phantoms import export_parcellation
 from torch import Tensor, nn
 
 from bids_segsr.evaluation.anatomical_fidelity import (
@@ -139,3 +140,17 @@ def test_a_parcellation_network_sees_its_own_spacing() -> None:
     assert coarse.shape == (16, 16, 16)
     assert (coarse != 0).sum() == pytest.approx((own != 0).sum() / 8, rel=0.1)
     assert coarse[coarse != 0].std() == pytest.approx(1, abs=0.05)
+
+
+def test_the_documented_export_gives_the_six_layers_for_any_size(tmp_path: Path) -> None:
+    file, network = export_parcellation(tmp_path)
+    image = np.random.default_rng(0).normal(size=(16, 24, 40)).astype(np.float32)
+    first, again = load_parcellation(file)(image), load_parcellation(file)(image)
+    assert [len(found) for found in first] == [16, 16, 32, 64, 80, 160]
+    with torch.no_grad():
+        x = torch.from_numpy(image)[None, None]
+        layers = [x := block(x) for block in network.block]
+    del layers[-2]  # dropout, which passes everything on
+    for found, same, layer in zip(first, again, layers, strict=True):
+        np.testing.assert_allclose(found, layer[0].numpy(), rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(found, same)
