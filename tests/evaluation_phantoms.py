@@ -125,8 +125,8 @@ def export_parcellation(folder: Path) -> tuple[Path, HighRes3DNet]:
             layer.running_mean.normal_(0, 0.1)
             layer.running_var.uniform_(0.5, 1.5)
     file = folder / 'highres3dnet.pt'
-    assert 'traced.save(\'highres3dnet.pt\')' in snippet
-    program = snippet.replace('\'highres3dnet.pt\'', repr(str(file)))
+    assert "traced.save('highres3dnet.pt')" in snippet
+    program = snippet.replace("'highres3dnet.pt'", repr(str(file)))
     with patch('torch.hub.load_state_dict_from_url', return_value=network.state_dict()) as load:
         exec(program, {})  # noqa: S102
     assert load.call_args.kwargs['weights_only']
