@@ -7,6 +7,7 @@ steps of the patches. mDCSRN (Table 4): scores of naturalness.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -30,15 +31,16 @@ from bids_segsr.exceptions import UserError
 from bids_segsr.files import complete
 from bids_segsr.imaging.back_projection import Slices, interpolated_back_projection
 from bids_segsr.imaging.components import topology
-from bids_segsr.imaging.conform import slice_axis, spacing_of
+from bids_segsr.imaging.conform import acquired_axis, spacing_of, to_canonical
 from bids_segsr.imaging.measures.naturalness import (
-    PATCH,
     NaturalModel,
     brain_slices,
     fit_natural_model,
+    fitting_patch,
     niqe,
     piqe,
 )
+from bids_segsr.imaging.nifti import read_header
 from bids_segsr.imaging.patch_size import PatchSize, patch_text
 from bids_segsr.imaging.resample import Grid
 from bids_segsr.imaging.volume import Volume, load_mask, load_volume
@@ -50,6 +52,9 @@ from bids_segsr.zoo.store import file_sha256
 
 SURFACES = 'surfaces'
 MEASURES = ('ncc', 'euler', 'piqe', 'niqe', 'seconds')
+
+Natural = Callable[[int], NaturalModel]
+"""From the direction of slices (0 left to right, 1 to anterior, 2 to superior)."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,7 @@ def evaluate_scans(
         dataclasses.replace(settings.processing, patch_size=patch, step=step)
         for patch, step in itertools.product(settings.patch_sizes, settings.distances)
     ]
-    natural = _natural_model(settings.pristine) if settings.pristine else None
+    natural = _natural_models(settings.pristine) if settings.pristine else None
     store = Store(settings.out)
     failures: list[str] = []
     held: list[tuple[str, Path]] = []
@@ -149,7 +154,7 @@ def _score_scan(
     name: str,
     systems: Sequence[System],
     ways: Sequence[Processing],
-    natural: NaturalModel | None,
+    natural: Natural | None,
     store: Store,
     settings: ScanSettings,
     held: list[tuple[str, Path]] | None,
@@ -203,7 +208,7 @@ def _prepare(source: Source, processing: Processing) -> _Prepared:
 
 
 def _measured(
-    prepared: _Prepared, system: System, way: Processing, natural: NaturalModel | None
+    prepared: _Prepared, system: System, way: Processing, natural: Natural | None
 ) -> tuple[dict[str, float], np.ndarray | None]:
     """Return the measures of one result, and its cortex where it has one."""
     patch, step = way.patches
@@ -228,36 +233,38 @@ def _measured(
     if cortex is not None:
         shape = topology(cortex, 26)
         values |= {'ncc': float(shape.components), 'euler': float(shape.euler_number)}
-    across = slice_axis(spacing_of(prepared.corrected.affine))
-    # where the slices run on the fine grid, whose axes may have another order
-    across = int(
-        np.abs(
-            np.linalg.inv(prepared.fine.affine)[:3, :3] @ prepared.corrected.affine[:3, across]
-        ).argmax()
-    )
+    across = acquired_axis(prepared.corrected.affine, prepared.fine.affine)
     peak = float(prepared.fine.image[prepared.fine.mask].max())
     cut = brain_slices(image, across, prepared.fine.mask, peak)
     if cut:
         values['piqe'] = float(np.mean([piqe(one) for one in cut]))
         if natural is not None:
-            values['niqe'] = niqe(cut, natural)
+            direction = int(np.abs(prepared.fine.affine[:3, across]).argmax())
+            values['niqe'] = niqe(cut, natural(direction))
     return values, cortex
 
 
-def _natural_model(paths: Sequence[Path]) -> NaturalModel:
-    """Learn NIQE's idea of an image; one is held at a time, so the patch is found beforehand."""
-    edges = [min(load_volume(path).data.shape[:2]) for path in paths]
-    patch = min([PATCH, *(edge // 2 * 2 for edge in edges)])
+def _natural_models(paths: Sequence[Path]) -> Natural:
+    """Learn NIQE's idea of an image, of slices that lie as those of a scan; once a direction.
 
-    def slices() -> Iterator[np.ndarray]:
+    One image is held at a time, so the patch is what the headers let fit.
+    """
+    patch = fitting_patch(read_header(path).shape for path in paths)
+
+    def slices(direction: int) -> Iterator[np.ndarray]:
         for path in paths:
             volume = load_volume(path)
-            yield from brain_slices(volume.data, 2, volume.data > 0)
+            data, _ = to_canonical(volume.data, volume.affine)
+            yield from brain_slices(data, direction, data > 0)
 
-    try:
-        return fit_natural_model(slices(), patch)
-    except ValueError as error:
-        raise UserError(f'--pristine: the images hold {error}.') from error
+    @functools.cache
+    def learnt(direction: int) -> NaturalModel:
+        try:
+            return fit_natural_model(slices(direction), patch)
+        except ValueError as error:
+            raise UserError(f'--pristine: the images hold {error}.') from error
+
+    return learnt
 
 
 def _content(

@@ -24,10 +24,10 @@ from bids_segsr.evaluation.scores import METRICS, Score, Scorer, check_metrics
 from bids_segsr.evaluation.systems import Output, System, run_system
 from bids_segsr.exceptions import ImageError, UserError
 from bids_segsr.imaging.measures.naturalness import (
-    PATCH,
     NaturalModel,
     brain_slices,
     fit_natural_model,
+    fitting_patch,
 )
 from bids_segsr.imaging.nifti import read_header
 from bids_segsr.inference.predict import resolve_device
@@ -266,8 +266,7 @@ def _natural_model(datasets: Mapping[str, Sequence[Subject]], settings: Settings
             case = make_case(reference, settings.imaging, settings.seed)
             yield from brain_slices(reference.image, case.across, reference.brain)
 
-    edges = [min(read_header(s.image).shape) for s in trained if s.image is not None]
-    patch = min([PATCH, *(edge // 2 * 2 for edge in edges)])
+    patch = fitting_patch(read_header(s.image).shape for s in trained if s.image is not None)
     try:
         return fit_natural_model(slices(), patch)
     except ValueError as error:

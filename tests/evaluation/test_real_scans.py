@@ -11,10 +11,11 @@ import pytest
 import torch
 from evaluation_phantoms import ball
 from geometry_phantoms import oblique_affine
+from scipy.ndimage import gaussian_filter
 from training_phantoms import DATA, tiny_recipe
 
 from bids_segsr.cli.segsr import main
-from bids_segsr.imaging.volume import save_volume
+from bids_segsr.imaging.volume import load_volume, save_volume
 from bids_segsr.networks import create
 from bids_segsr.training.loop.model_card import Outcome, write_model
 from bids_segsr.training.loop.progress import Progress
@@ -68,6 +69,39 @@ def test_pieces_of_the_cortex_by_model_patch_and_step(model, scans, tmp_path, ca
     assert again == text
     assert 'pieces of cortex' in told
     assert 'pieces of cortex' not in silent
+
+
+def test_pristine_images_are_read_once_and_cut_as_the_scan_whatever_their_order(
+    model, scans, tmp_path, monkeypatch
+):
+    read = []
+
+    def counted(path):
+        read.append(path)
+        return load_volume(path)
+
+    monkeypatch.setattr('bids_segsr.evaluation.real_scans.load_volume', counted)
+    (scans / '1_T2w.nii.gz').unlink()
+    rng = np.random.default_rng(5)
+    data = gaussian_filter(rng.uniform(0, 100, (20, 18, 16)), (2, 1, 0.5)).astype(np.float32)
+    found = []
+    for order in ((0, 1, 2), (2, 1, 0)):
+        pristine = tmp_path / f'{order}.nii.gz'
+        affine = np.eye(4)[:, [*order, 3]]
+        save_volume(pristine, np.ascontiguousarray(data.transpose(order)), affine)
+        out = tmp_path / f'out {order}'
+        words = [
+            'evaluate', 'scans', '--data', scans, '--models', model, '--out', out, '--device',
+            'cpu', '--skull-strip', 'skip', '--bias-correction', 'none', '--pristine', pristine,
+        ]  # fmt: skip
+        assert main(list(map(str, words))) == 0
+        rows = pd.read_csv(out / 'rows.tsv', sep='\t')
+        found.append(rows[rows['metric'] == 'niqe']['value'].to_numpy())
+        assert read == [pristine]
+        read.clear()
+    assert len(found[0]) == 3
+    assert np.isfinite(found[0]).all()
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-9)
 
 
 def test_a_broken_scan_leaves_the_others(model, scans, tmp_path, capsys):

@@ -6,7 +6,7 @@ volume is 255. Lower is better.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,6 +112,15 @@ def piqe(image: np.ndarray) -> float:
     return 100 * (distortion + 1) / (int(active.sum()) + 1)
 
 
+def fitting_patch(shapes: Iterable[Sequence[int]]) -> int:
+    """Return the edge of a patch that fits any slice: 96 pixels, or the shortest axis, even.
+
+    Args:
+        shapes: Of slices or volumes.
+    """
+    return min([PATCH, *(min(shape) // 2 * 2 for shape in shapes)])
+
+
 def fit_natural_model(images: Iterable[np.ndarray], patch: int | None = None) -> NaturalModel:
     """Learn what pristine images look like, for `niqe`.
 
@@ -130,7 +139,7 @@ def fit_natural_model(images: Iterable[np.ndarray], patch: int | None = None) ->
     """
     if patch is None:
         images = list(images)
-        patch = min([PATCH, *(min(image.shape) // 2 * 2 for image in images)])
+        patch = fitting_patch(image.shape for image in images)
     features = []
     for image in images:
         found, sharpness = _patch_features(image, patch)
