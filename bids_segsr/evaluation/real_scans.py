@@ -54,7 +54,7 @@ SURFACES = 'surfaces'
 MEASURES = ('ncc', 'euler', 'piqe', 'niqe', 'seconds')
 
 Natural = Callable[[int], NaturalModel]
-"""From the direction of slices (0 left to right, 1 to anterior, 2 to superior)."""
+"""From the axis across the slices, of those that run to the right, forwards and up."""
 
 
 @dataclass(frozen=True)
@@ -239,8 +239,7 @@ def _measured(
     if cut:
         values['piqe'] = float(np.mean([piqe(one) for one in cut]))
         if natural is not None:
-            direction = int(np.abs(prepared.fine.affine[:3, across]).argmax())
-            values['niqe'] = niqe(cut, natural(direction))
+            values['niqe'] = niqe(cut, natural(across))
     return values, cortex
 
 
@@ -251,16 +250,16 @@ def _natural_models(paths: Sequence[Path]) -> Natural:
     """
     patch = fitting_patch(read_header(path).shape for path in paths)
 
-    def slices(direction: int) -> Iterator[np.ndarray]:
+    def slices(across: int) -> Iterator[np.ndarray]:
         for path in paths:
             volume = load_volume(path)
             data, _ = to_canonical(volume.data, volume.affine)
-            yield from brain_slices(data, direction, data > 0)
+            yield from brain_slices(data, across, data > 0)
 
     @functools.cache
-    def learnt(direction: int) -> NaturalModel:
+    def learnt(across: int) -> NaturalModel:
         try:
-            return fit_natural_model(slices(direction), patch)
+            return fit_natural_model(slices(across), patch)
         except ValueError as error:
             raise UserError(f'--pristine: the images hold {error}.') from error
 
