@@ -154,3 +154,15 @@ def test_the_documented_export_gives_the_six_layers_for_any_size(tmp_path: Path)
     for found, same, layer in zip(first, again, layers, strict=True):
         np.testing.assert_allclose(found, layer[0].numpy(), rtol=1e-4, atol=1e-5)
         np.testing.assert_array_equal(found, same)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
+def test_a_parcellation_network_runs_on_the_gpu(networks: dict[str, Path]) -> None:
+    image = np.random.default_rng(0).normal(size=(16, 24, 40)).astype(np.float32)
+    torch.cuda.reset_peak_memory_stats()
+    on_gpu = load_parcellation(networks['torchscript'], 'cuda')(image)
+    assert torch.cuda.max_memory_allocated() > image.nbytes
+    on_cpu = load_parcellation(networks['torchscript'])(image)
+    for found, expected in zip(on_gpu, on_cpu, strict=True):
+        np.testing.assert_allclose(found, expected, atol=0.02)
