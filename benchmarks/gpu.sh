@@ -23,7 +23,7 @@ fi
 
 status=0
 timeout -k 5 $((seconds * 35 / 100)) "$python" -m pytest -q -m gpu -p no:cacheprovider \
-  --durations=5 tests/inference/test_gpu.py || status=$?
+  --durations=5 tests/inference/test_gpu.py tests/evaluation/test_anatomical_fidelity.py || status=$?
 [ "$status" = 0 ] || echo "tests: exit code $status"
 timeout -k 5 $((seconds * 62 / 100)) "$python" benchmarks/gpu.py \
   --device "$device" --seconds $((seconds * 55 / 100)) || status=$?

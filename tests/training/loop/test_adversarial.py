@@ -41,6 +41,10 @@ def test_losses_of_a_linear_critic():
     assert generator_adversarial(critic, fake).item() == pytest.approx(
         -terms['fake'].item(), rel=1e-6
     )
+    # the penalty pulls the weight to the norm of one, the other terms to fake less real
+    terms['total'].backward()
+    penalty = 10 * 2 * (norm - 1) * weight / norm
+    torch.testing.assert_close(critic.weight.grad, penalty + fake.mean(0) - real.mean(0))
 
 
 @pytest.mark.parametrize(
