@@ -158,9 +158,15 @@ def test_intensity_alone_and_segmentation_alone():
     assert terms['total'] == l2(output - target)
     channels = ('intensity', 'cortex')
     output, target = random_maps(*channels), random_maps(*channels, seed=1)
-    terms = reconstruction(output, target, Loss('none', 'cross-entropy'), channels)
-    assert set(terms) == {'segmentation', 'total'}
-    assert terms['total'] == cross_entropy(output[:, 1:], target[:, 1:])
+    found, true = output[:, 1:], target[:, 1:]
+    for kind, expected in {
+        'cross-entropy': cross_entropy(found, true),
+        'dice': soft_dice(found, true),
+        'charbonnier': charbonnier(found - true),
+    }.items():
+        terms = reconstruction(output, target, Loss('none', kind), channels)
+        assert set(terms) == {'segmentation', 'total'}
+        assert terms['total'] == expected
     with pytest.raises(ValueError, match='no loss for the channels intensity'):
         reconstruction(output[:, :1], target[:, :1], Loss('none'), ('intensity',))
 
