@@ -32,6 +32,7 @@ import torch
 from calibration import calibrate
 from torch import Tensor
 
+from bids_segsr.environment import use_large_pages
 from bids_segsr.exceptions import UserError
 from bids_segsr.networks import create
 from bids_segsr.networks.tissue_unet import ClassHead
@@ -325,6 +326,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format='%(asctime)s %(message)s', force=True)
+    use_large_pages()
     make = build if args.name in MODELS else train
     try:
         print(make(args.name, args.data, args.out, args.init, args))

@@ -37,7 +37,8 @@ def bound_threads(number: int) -> None:
 def use_large_pages() -> None:
     """Let torch, which has allocated nothing yet, ask Linux for pages of 2 MB.
 
-    A network's maps come and go: the kernel clears ten thousands of pages of 4 kB a patch.
+    Maps of a network and simulated volumes come and go: the kernel clears ten thousands of pages
+    of 4 kB a patch.
     """
     os.environ.setdefault('THP_MEM_ALLOC_ENABLE', '1')
 

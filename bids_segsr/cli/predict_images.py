@@ -14,7 +14,7 @@ from bids_segsr.bids.participants import postmenstrual
 from bids_segsr.cli.arguments import gigabytes
 from bids_segsr.cli.process import complain
 from bids_segsr.cli.processing_flags import add_processing_flags
-from bids_segsr.environment import count_cores, passing_caches, use_large_pages
+from bids_segsr.environment import count_cores, passing_caches
 from bids_segsr.exceptions import UserError
 from bids_segsr.execution.progress_line import ProgressLine, summary
 from bids_segsr.files import make_folder
@@ -96,7 +96,6 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def predict(arguments: argparse.Namespace) -> int:
     """Run the command; see `add_parser`."""
-    use_large_pages()
     with passing_caches():
         return _predict_all(arguments)
 

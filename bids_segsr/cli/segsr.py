@@ -11,6 +11,7 @@ from bids_segsr import __version__
 from bids_segsr.cli import completion, evaluate, models, predict_images, recipes, simulate, train
 from bids_segsr.cli.arguments import Parser
 from bids_segsr.cli.process import run_command
+from bids_segsr.environment import use_large_pages
 from bids_segsr.exceptions import UserError
 
 
@@ -27,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def command() -> int:
         arguments = build_parser().parse_args(argv)
+        use_large_pages()
         status: int = arguments.func(arguments)
         return status
 

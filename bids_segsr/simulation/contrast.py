@@ -127,16 +127,15 @@ def paint_sample(
     white = white * (1 + contrast.crossroads * sample.frontal_occipital**2)
     csf = 1 + smooth_field(shape, 3, rng.uniform(*appearance.csf_texture), rng, device)
     csf = csf.clamp(min=0.1)
-    image = torch.zeros(shape, device=device)
-    for index, (name, fraction) in enumerate(zip(TISSUES, fractions, strict=True)):
-        if index < OUTSIDE and not rim:
-            continue
-        painted = fraction * contrast.levels[name]
-        if name in _CSF:
-            painted *= csf
-        elif name in _WHITE:
-            painted *= white
-        image += painted
+    # by what they are multiplied with: nothing, texture of CSF, myelination and crossroads
+    groups = torch.zeros((3, len(TISSUES)))
+    for index, name in enumerate(TISSUES):
+        if index >= OUTSIDE or rim:
+            groups[1 if name in _CSF else 2 if name in _WHITE else 0, index] = contrast.levels[
+                name
+            ]
+    plain, fluid, myelin = torch.tensordot(groups.to(device), fractions, 1)
+    image = plain + fluid * csf + myelin * white
     width = rng.uniform(*appearance.variation_width)
     varied = smooth_field(shape, width, rng.uniform(*appearance.variation), rng, device)
     return add_texture_and_bias(image * (1 + varied).clamp(min=0.1), appearance, rng)

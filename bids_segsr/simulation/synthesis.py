@@ -149,7 +149,9 @@ def make_sample(
         subject, labelled = with_sulci(_sharpened(subject, appearance, rng), appearance, rng)
         drawn = draw_contrast(anatomy.labelling, appearance, rng, contrast)
         if drawn.young:
-            labelled = _with_capsules(labelled, subject.capsules)
+            moved = subject.capsules * labelled[_WHITE]
+            labelled[_WHITE] -= moved
+            labelled[_DEEP] += moved
         truth = paint_sample(subject, drawn, appearance, rng, rim)
     within = subject.fractions[OUTSIDE:].sum(0)
     if loose:
@@ -170,12 +172,13 @@ def make_sample(
 def _sharpened(
     subject: AnatomySample, appearance: Appearance, rng: np.random.Generator
 ) -> AnatomySample:
-    weighted = subject.fractions.clone()
-    weighted[_CSF] *= float(rng.uniform(*appearance.csf_weight))
     low, high = appearance.white_weight
-    weighted[_WHITE] *= float(np.exp(rng.uniform(np.log(low), np.log(high))))
-    sharp = weighted ** float(rng.uniform(*appearance.sharpness))
-    return replace(subject, fractions=sharp / sharp.sum(0))
+    weights = torch.ones(len(TISSUES), 1, 1, 1)
+    weights[_CSF] = float(rng.uniform(*appearance.csf_weight))
+    weights[_WHITE] = float(np.exp(rng.uniform(np.log(low), np.log(high))))
+    sharp = subject.fractions * weights.to(subject.fractions.device)
+    sharp.pow_(float(rng.uniform(*appearance.sharpness)))
+    return replace(subject, fractions=sharp.div_(sharp.sum(0)))
 
 
 def with_sulci(
@@ -198,12 +201,3 @@ def with_sulci(
         fractions[_CORTEX] -= part * opened
         fractions[_CSF] += part * opened
     return replace(subject, fractions=painted), labelled
-
-
-def _with_capsules(fractions: Tensor, capsules: Tensor) -> Tensor:
-    """Call the internal capsules deep grey matter."""
-    labelled = fractions.clone()
-    moved = capsules * fractions[_WHITE]
-    labelled[_WHITE] -= moved
-    labelled[_DEEP] += moved
-    return labelled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -108,6 +109,12 @@ def test_help_imports_nothing_heavy(command):
     )
     assert 'HEAVY []' in result.stdout
     assert time.perf_counter() - start < 30
+
+
+def test_every_command_asks_for_large_pages(monkeypatch, capsys):
+    monkeypatch.delenv('THP_MEM_ALLOC_ENABLE', raising=False)
+    assert main(['recipes', 'list']) == 0
+    assert os.environ['THP_MEM_ALLOC_ENABLE'] == '1'
 
 
 def test_training_demo_is_the_network_of_the_article(tmp_path, monkeypatch, capsys):

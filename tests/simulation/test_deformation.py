@@ -6,9 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from scipy import ndimage
 from simulation_phantoms import plain_recipe
 
-from bids_segsr.simulation.deformation import sample_anatomy
+from bids_segsr.simulation import deformation
+from bids_segsr.simulation.deformation import _interpolate, sample_anatomy
 from bids_segsr.simulation.synthesis import brain_of
 from bids_segsr.simulation.tables import (
     OUTSIDE,
@@ -85,3 +88,15 @@ def test_bending_moves_tissues(anatomy):
     moved = np.abs(straight - bent)[TISSUES.index('cortex')]
     assert moved.max() > 0.5
     np.testing.assert_allclose(bent.sum(0), 1, atol=1e-5)
+
+
+def test_interpolation_is_that_of_scipy(monkeypatch):
+    monkeypatch.setattr(deformation, 'AT_ONCE', 100)
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(3, 7, 8, 9)).astype(np.float32)
+    at = rng.uniform(-2, 10, (3, 5, 6, 11)).astype(np.float32)
+    found = _interpolate(
+        torch.from_numpy(values.reshape(3, -1).T.copy()), (7, 8, 9), torch.from_numpy(at)
+    )
+    expected = [ndimage.map_coordinates(each, at, order=1, mode='nearest') for each in values]
+    np.testing.assert_allclose(found, expected, atol=0.01)
