@@ -25,7 +25,7 @@ import pandas as pd
 import torch
 from held_out import CONDITIONS, PLAIN, Case, Condition, make_slices, real_cases, simulated_cases
 
-from bids_segsr.imaging.back_projection import interpolated_back_projection
+from bids_segsr.imaging.back_projection import back_projection_alone
 from bids_segsr.imaging.components import topology
 from bids_segsr.imaging.measures.metrics import calibration_error, dice, psnr, ssim
 from bids_segsr.imaging.resample import resample
@@ -86,7 +86,7 @@ def score(
     spline = resample(slices.data, slices.affine, made.grid)
     images = {
         'spline': spline,
-        'ibp': interpolated_back_projection(slices, made.grid),
+        'ibp': back_projection_alone(slices, made.mask),
         'network': prediction.image,
     }
     row: dict[str, float | str] = {'group': case.group, 'name': case.name}

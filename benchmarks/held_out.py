@@ -75,14 +75,25 @@ class Case:
 
 
 def simulated_cases(
-    labels: Path, adults: Sequence[str] = ADULTS, fetuses: Sequence[str] = FETUSES
+    labels: Path,
+    adults: Sequence[str] = ADULTS,
+    fetuses: Sequence[str] = FETUSES,
+    contrasts: Sequence[str] = (),
 ) -> Iterator[Case]:
-    """Label maps, by default those held out, painted with the intensities of a sequence."""
+    """Label maps, by default those held out, painted with the intensities of sequences.
+
+    Args:
+        labels: Folder of the label maps.
+        adults: Which of them.
+        fetuses: And which of fetuses.
+        contrasts: Keys of CONTRASTS; by default those of their ages.
+    """
     for path in (*adults, *fetuses):
         labelling = 'fetal' if path in fetuses else 'adult'
         spacing = 0.8 if path in fetuses else 1.0
         anatomy = read_anatomy(labels / path, labelling, LABEL_BLUR)
-        for contrast in ('fetal-T2w',) if path in fetuses else ('adult-T1w', 'adult-T2w'):
+        usual = ('fetal-T2w',) if path in fetuses else ('adult-T1w', 'adult-T2w')
+        for contrast in contrasts or usual:
             # The scanner sees what surrounds the brain too; the mask is applied afterwards.
             image = paint(anatomy.fractions, CONTRASTS[contrast], rim=True)
             brain = brain_of(anatomy.fractions)

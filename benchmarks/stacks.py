@@ -19,7 +19,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from bids_segsr.imaging.back_projection import Slices, interpolated_back_projection
+from bids_segsr.imaging.back_projection import Slices, back_projection_alone
 from bids_segsr.imaging.bias_field import correct_bias_field
 from bids_segsr.imaging.conform import slice_axis
 from bids_segsr.imaging.measures.fidelity import fidelity
@@ -69,7 +69,7 @@ def restore(folder: Path, run: int, model: TrainedModel) -> Restored:
     spline = np.where(mask, resample(corrected, scan.affine, grid), np.float32(0))
     thickness = scan.spacing[slice_axis(scan.spacing)]
     slices = Slices(corrected, scan.affine, grid.affine, thickness)
-    ibp = np.where(mask, interpolated_back_projection(slices, grid), np.float32(0))
+    ibp = back_projection_alone(slices, mask)
     prediction = predict(
         model,
         spline,

@@ -109,7 +109,7 @@ def _scores(
     All were corrected for a bias field that the truth does not have: it is divided by the same.
     """
     from bids_segsr.bids.names import model_label
-    from bids_segsr.imaging.back_projection import Slices, interpolated_back_projection
+    from bids_segsr.imaging.back_projection import Slices, back_projection_alone
     from bids_segsr.imaging.measures.metrics import psnr, ssim
     from bids_segsr.imaging.resample import Grid, resample, resample_mask
     from bids_segsr.imaging.volume import load_map, load_volume
@@ -131,7 +131,7 @@ def _scores(
     slices = Slices(scan.data, scan.affine, grid.affine)
     for name, whole in (
         ('cubic spline', resample(scan.data, scan.affine, grid)),
-        ('cubic spline and back-projection', interpolated_back_projection(slices, grid)),
+        ('cubic spline and back-projection', back_projection_alone(slices, mask)),
         ('network', result.data),
     ):
         image = np.where(mask, whole, 0)

@@ -29,7 +29,7 @@ from bids_segsr.evaluation.surface_picture import draw_surfaces
 from bids_segsr.evaluation.systems import BASELINES, IBP, System
 from bids_segsr.exceptions import UserError
 from bids_segsr.files import complete
-from bids_segsr.imaging.back_projection import Slices, interpolated_back_projection
+from bids_segsr.imaging.back_projection import Slices, back_projection_alone
 from bids_segsr.imaging.components import topology
 from bids_segsr.imaging.conform import acquired_axis, spacing_of, to_canonical
 from bids_segsr.imaging.measures.naturalness import (
@@ -42,7 +42,6 @@ from bids_segsr.imaging.measures.naturalness import (
 )
 from bids_segsr.imaging.nifti import read_header
 from bids_segsr.imaging.patch_size import PatchSize, patch_text
-from bids_segsr.imaging.resample import Grid
 from bids_segsr.imaging.volume import Volume, load_mask, load_volume
 from bids_segsr.inference import steps
 from bids_segsr.inference.one_image import Source
@@ -223,10 +222,7 @@ def _measured(
             parts = steps.segment(found.probabilities, prepared.spacing, model.card, chosen)
             cortex = parts.cortex
     elif system.name == IBP:
-        i, j, k = prepared.fine.mask.shape
-        image = interpolated_back_projection(
-            prepared.slices, Grid((i, j, k), prepared.fine.affine)
-        )
+        image = back_projection_alone(prepared.slices, prepared.fine.mask)
     else:
         image = prepared.fine.image
     values = {'seconds': time.perf_counter() - started}

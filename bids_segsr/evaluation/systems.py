@@ -15,9 +15,8 @@ import numpy as np
 from bids_segsr.evaluation.cases import Case
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging import low_rank_total_variation
-from bids_segsr.imaging.back_projection import interpolated_back_projection
+from bids_segsr.imaging.back_projection import back_projection_alone
 from bids_segsr.imaging.degrade import ForwardModel
-from bids_segsr.imaging.resample import Grid
 from bids_segsr.inference.predict import predict
 from bids_segsr.inference.processing import Processing
 from bids_segsr.training.loop.validation_scores import segment
@@ -161,10 +160,9 @@ def run_system(system: System, case: Case, processing: Processing) -> Output:
         return Output(case.reference.image, {}, 0.0, 0.0, 'cpu')
     if system.name == IBP:
         started, cpu_started = time.perf_counter(), time.process_time()
-        i, j, k = case.interpolated.shape
-        image = interpolated_back_projection(case.slices, Grid((i, j, k), case.reference.affine))
+        image = back_projection_alone(case.slices, case.seen)
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
-        return Output(np.where(case.seen, image, 0), {}, seconds, cpu_seconds, 'cpu')
+        return Output(image, {}, seconds, cpu_seconds, 'cpu')
     if system.name in (NEAREST, BICUBIC):
         started, cpu_started = time.perf_counter(), time.process_time()
         image = case.interpolated_by('nearest' if system.name == NEAREST else 'bicubic')

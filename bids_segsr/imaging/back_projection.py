@@ -15,13 +15,28 @@ import numpy as np
 
 from bids_segsr.imaging.axis_matrices import apply_matrices
 from bids_segsr.imaging.components import bounding_box
+from bids_segsr.imaging.conform import slice_axis, spacing_of
 from bids_segsr.imaging.degrade import degrade, degrade_matrices
+from bids_segsr.imaging.measures.scan_quality import noise_level, spread
 from bids_segsr.imaging.resample import Grid, resample, resample_matrices
 
 BASELINE_STEPS = 5
 BASELINE_SHARE = 0.5
 """Steps and share without a network. Half of the difference a step leaves noise of the slices out;
 five such steps put 97 % of what a slice shows back."""
+
+NOISE_LEFT = 0.5
+"""Spread of what an image lacks over that of the noise, with which it is left alone. By the
+network and half a step, more than half of the noise is out of it."""
+
+HALF, WHOLE = 0.5, 0.99
+"""Share of a voxel of the slices that the brain fills, where noise is told and where differences
+are."""
+
+EMPTY = 0.02
+"""Share of what a stripped scan shows that lies outside of the brain at most."""
+
+TINY = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
@@ -43,21 +58,29 @@ class Slices:
 
 
 def back_project(
-    fine: np.ndarray, mask: np.ndarray, slices: Slices, share: float, steps: int = 1
+    fine: np.ndarray,
+    mask: np.ndarray,
+    slices: Slices,
+    share: float,
+    steps: int = 1,
+    noise: float = 0.0,
 ) -> np.ndarray:
     """Bring a fine image closer to the slices that it was made from.
 
     A step is X + share S (Y - D X): D is the forward model (`degrade`), S the cubic B-spline
     interpolation (`resample`). A share below one leaves a part of the noise of the slices out.
     Outside of the mask, X is the interpolated scan, so that the partial volume of the outermost
-    voxels is no difference.
+    voxels is no difference; nothing where the slices show next to nothing there, as those of a
+    stripped scan. What a good image lacks in the end is the noise of the slices: no step
+    is taken where the difference is small beside it (Morozov's discrepancy principle, 1966).
 
     Args:
         fine: Restored image (X, Y, Z).
         mask: Boolean array of its shape: where it is one.
         slices: What it was made from.
         share: Of the difference, 0 (nothing happens) to 1, in each step.
-        steps: How often.
+        steps: How often at most.
+        noise: Standard deviation of the noise of the slices; 0 for all steps.
 
     Returns:
         float32 array, 0 outside the mask.
@@ -69,15 +92,52 @@ def back_project(
     box = bounding_box(mask)
     scan = _acquisition(slices, Grid((i, j, k), slices.fine_affine), box)
     part, inside = found[box], mask[box]
-    # the forward model is linear: of the interpolated scan, and of how the image differs from it
-    differs = np.where(inside, part - scan.interpolate(scan.data), 0)
-    lacking = scan.data - scan.seen(scan.data) - scan.acquire(differs)
+    brain = scan.acquire(inside.astype(np.float32)) > WHOLE
+    if shown_beyond(slices, mask) <= EMPTY:
+        lacking = scan.data - scan.acquire(np.where(inside, part, 0))
+    else:
+        # the forward model is linear: of the interpolated scan, and of how the image differs
+        differs = np.where(inside, part - scan.interpolate(scan.data), 0)
+        lacking = scan.data - scan.seen(scan.data) - scan.acquire(differs)
     for step in range(steps):
+        if noise and brain.any() and spread(lacking[brain]) <= NOISE_LEFT * noise:
+            break
         added = np.where(inside, np.float32(share) * scan.interpolate(lacking), 0)
         part += added
         if step < steps - 1:
             lacking = lacking - scan.acquire(added)
     return found
+
+
+def noise_of(slices: Slices, mask: np.ndarray) -> float:
+    """Return the standard deviation of the noise of the slices inside a brain, see `noise_level`.
+
+    Args:
+        slices: The scan.
+        mask: Boolean array (X, Y, Z) on the grid of the fine image.
+
+    Returns:
+        In the intensities of the scan; NaN where the brain is too small.
+    """
+    axis = slice_axis(spacing_of(slices.affine))
+    return noise_level(slices.data, _seen(slices, mask) > HALF, axis)
+
+
+def shown_beyond(slices: Slices, mask: np.ndarray) -> float:
+    """Return the share of what the slices show that lies where no brain is.
+
+    Args:
+        slices: The scan.
+        mask: Boolean array (X, Y, Z) on the grid of the fine image.
+    """
+    shown = np.abs(slices.data)
+    return float(shown[_seen(slices, mask) < 1 - WHOLE].sum() / max(shown.sum(), TINY))
+
+
+def _seen(slices: Slices, mask: np.ndarray) -> np.ndarray:
+    i, j, k = slices.data.shape
+    own = Grid((i, j, k), slices.affine)
+    return degrade(mask.astype(np.float32), slices.fine_affine, own, slices.thickness)
 
 
 def interpolated_back_projection(
@@ -103,6 +163,24 @@ def interpolated_back_projection(
     for _ in range(steps):
         sharpened = sharpened + np.float32(share) * (scan.data - scan.seen(sharpened))
     return np.ascontiguousarray(scan.interpolate(sharpened))
+
+
+def back_projection_alone(slices: Slices, mask: np.ndarray) -> np.ndarray:
+    """Return what a network has to beat: IBP that knows where the brain is, as a network does.
+
+    Args:
+        slices: The scan; stripped or not (see `back_project`).
+        mask: Boolean array (X, Y, Z) on the grid of the fine image.
+
+    Returns:
+        float32 array of its shape, 0 outside.
+    """
+    i, j, k = mask.shape
+    grid = Grid((i, j, k), slices.fine_affine)
+    if shown_beyond(slices, mask) > EMPTY:
+        return np.where(mask, interpolated_back_projection(slices, grid), np.float32(0))
+    spline = resample(slices.data, slices.affine, grid)
+    return back_project(spline, mask, slices, BASELINE_SHARE, BASELINE_STEPS)
 
 
 @dataclass(frozen=True)

@@ -214,7 +214,7 @@ def _back_projected(card: ModelCard) -> str:
     contract = card.contract
     counts = {
         'the interpolated image': contract.input_back_projection_steps,
-        'the restored image': contract.back_projection_steps,
+        'the restored image (fewer where noise alone was left)': contract.back_projection_steps,
     }
     told = [
         f'{count} step{"s" if count > 1 else ""} to {what}'

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bids_segsr.exceptions import ImageError
-from bids_segsr.imaging.back_projection import Slices, interpolated_back_projection
+from bids_segsr.imaging.back_projection import Slices, back_projection_alone
 from bids_segsr.imaging.bias_field import correct_bias_field
 from bids_segsr.imaging.components import keep_largest_component, topology
 from bids_segsr.imaging.conform import acquired_axis, as_stored, slice_axis, spacing_of
@@ -365,10 +365,8 @@ def check(image: np.ndarray, fine: Fine, corrected: Volume, processing: Processi
         processing: Settled choices: the slice thickness.
     """
     scan = Slices(corrected.data, corrected.affine, fine.affine, processing.slice_thickness)
-    i, j, k = fine.mask.shape
-    ibp = interpolated_back_projection(scan, Grid((i, j, k), fine.affine))
     result, spline, projected = fidelity(
-        (image, fine.image, np.where(fine.mask, ibp, 0)),
+        (image, fine.image, back_projection_alone(scan, fine.mask)),
         fine.affine,
         corrected.data,
         corrected.affine,

@@ -60,7 +60,8 @@ class Task:
         back_projection: Share of what thick slices show and a restored image lacks that a
             prediction puts back in a step (`imaging.back_projection`); of no effect on the
             training.
-        back_projection_steps: How many such steps follow the network.
+        back_projection_steps: How many such steps follow the network at most; they end where what
+            the image lacks is small beside the noise of the slices.
         input_back_projection_steps: How many the interpolated image gets before the network sees
             it, in the training too; for training images made from label maps.
 

@@ -80,7 +80,8 @@ class InputContract:
             splines, `zero-fill` (of k-space), or what another package brings.
         back_projection: Share of what the slices show and the restored image lacks that a step
             of back-projection puts back (`imaging.back_projection`), 0 to 1.
-        back_projection_steps: How many such steps follow the network.
+        back_projection_steps: How many such steps follow the network at most; they end where what
+            the image lacks is small beside the noise of the slices.
         input_back_projection_steps: How many the interpolated image gets before the network sees
             it.
         precision: `bf16` for a network whose scores were found the same in mixed precision, which

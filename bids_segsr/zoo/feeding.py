@@ -21,6 +21,7 @@ from bids_segsr.imaging.back_projection import (
     Slices,
     back_project,
     interpolated_back_projection,
+    noise_of,
 )
 from bids_segsr.imaging.brain_mask import otsu_foreground
 from bids_segsr.imaging.conform import acquired_axis, left_right_axis, slice_axis, spacing_of
@@ -243,7 +244,9 @@ def projected_back(
         Array of the same shape.
     """
     share, steps = card.contract.back_projection, card.contract.back_projection_steps
-    return back_project(restored, mask, scan, share, steps) if share and steps else restored
+    if not (share and steps):
+        return restored
+    return back_project(restored, mask, scan, share, steps, noise_of(scan, mask))
 
 
 def example_inputs(card: ModelCard) -> tuple[Tensor, ...]:

@@ -11,9 +11,12 @@ from bids_segsr.imaging.back_projection import (
     Slices,
     back_project,
     interpolated_back_projection,
+    noise_of,
+    shown_beyond,
 )
 from bids_segsr.imaging.degrade import degrade, thick_slice_grid
 from bids_segsr.imaging.measures.metrics import psnr
+from bids_segsr.imaging.measures.scan_quality import MAD
 from bids_segsr.imaging.resample import Grid, isotropic_grid, resample
 
 SHAPE = (36, 32, 30)
@@ -61,6 +64,28 @@ def test_interpolated_image_comes_closer_to_the_truth(truth, affine):
     assert scores[0] + 0.3 < scores[1] < scores[2]
 
 
+def test_steps_end_where_noise_is_left(truth, affine):
+    slices, everywhere = acquire(truth, affine), np.ones(SHAPE, bool)
+    # the spread of a shift of 8 that is left as 8, 4, 2, 1, 0.5 and 0.25, in standard deviations
+    for noise, left in ((0.0, 0.25), (0.1, 0.25), (2 * MAD * 2.1, 2), (2 * MAD * 7.9, 4), (99, 8)):
+        found = back_project(truth + 8, everywhere, slices, 0.5, 5, noise)
+        np.testing.assert_allclose(found, truth + left, atol=2e-2)
+
+
+@pytest.mark.parametrize('axis', [0, 1, 2])
+def test_noise_of_the_slices_is_found_inside_the_brain(truth, affine, axis):
+    grid = thick_slice_grid(SHAPE, affine, 3.0, axis)
+    rng = np.random.default_rng(0)
+    smooth = degrade(gaussian_filter(truth, 3), affine, grid)
+    mask = np.zeros(SHAPE, bool)
+    mask[3:-3, 3:-3, 3:-3] = True
+    loud = degrade(mask.astype(np.float32), affine, grid) < 0.1
+    data = smooth + rng.normal(0, np.where(loud, 90, 5), smooth.shape).astype(np.float32)
+    found = noise_of(Slices(data, grid.affine, affine), mask)
+    assert found == pytest.approx(5, rel=0.1)
+    assert np.isnan(noise_of(Slices(data, grid.affine, affine), np.zeros(SHAPE, bool)))
+
+
 def test_thickness_is_that_of_the_slices(truth, affine):
     """Of slices that are thinner than their distance, the wrong thickness changes the truth."""
     slices = acquire(truth, affine, thickness=1.5)
@@ -81,6 +106,21 @@ def test_what_lies_around_the_mask_does_not_leak_in(truth, affine):
     inner = np.zeros(SHAPE, bool)
     inner[9:27, 9:23, 12:18] = True
     assert np.abs(found - truth)[inner].mean() < 2
+
+
+@pytest.mark.parametrize('axis', [0, 1, 2])
+def test_true_image_of_a_stripped_brain_stays_as_it_is(truth, affine, axis):
+    """What surrounds it is empty in the slices and in the fine image alike."""
+    mask = np.zeros(SHAPE, bool)
+    mask[6:30, 6:26, 6:24] = True
+    stripped = np.where(mask, truth, 0)
+    grid = thick_slice_grid(SHAPE, affine, 3.0, axis)
+    slices = Slices(degrade(stripped, affine, grid), grid.affine, affine)
+    assert shown_beyond(slices, mask) < 0.01
+    np.testing.assert_allclose(back_project(stripped, mask, slices, 1.0, 3), stripped, atol=1e-2)
+
+    head = Slices(degrade(truth, affine, grid), grid.affine, affine)
+    assert shown_beyond(head, mask) == pytest.approx(1 - mask.mean(), abs=0.15)
 
 
 def test_difference_lies_where_the_slices_show_it():

@@ -53,7 +53,12 @@ def noise_level(scan: np.ndarray, brain: np.ndarray, axis: int) -> float:
     if inner.sum() < FEWEST_VOXELS:
         return float('nan')
     response = convolve(slices.astype(np.float32), _LAPLACIAN[None], mode='nearest')[inner]
-    return float(MAD * np.median(np.abs(response)) / 6)
+    return spread(response) / 6
+
+
+def spread(values: np.ndarray) -> float:
+    """Return the standard deviation of values about 0 by their median: outliers do not count."""
+    return float(MAD * np.median(np.abs(values)))
 
 
 def snr(scan: np.ndarray, brain: np.ndarray, noise: float) -> float:
