@@ -138,6 +138,7 @@ def test_unknown_tissues_ask_for_nothing(kind):
     ('channels', 'asked'),
     [
         (('intensity', 'outside', 'white'), False),  # classes without a cortex
+        (('intensity', 'outside', 'grey', 'white'), False),
         (('intensity', 'grey', 'white'), False),  # and such as come behind it in the alphabet
         (('intensity', 'cortex', 'white'), True),  # a cortex and one class: 0 is known
         (('intensity', 'cortex'), True),
