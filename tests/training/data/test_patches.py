@@ -191,8 +191,8 @@ def test_mask_decides_where_patches_are_cut(made, subjects, tmp_path):
     subject = Subject('a', subjects[0].image, subjects[0].label, 'train', tmp_path / 'mask.nii.gz')
     dataset = made(subjects=[subject], sampling={'foreground': 0.5})
     starts = np.array([dataset._position(n, np.random.default_rng(n))[1] for n in range(40)])
-    assert (starts >= (12, 10, 20)).all()
-    assert (starts + 16 <= (30, 30, 40)).all()
+    assert starts.min(axis=0).tolist() == [12, 10, 20]
+    assert (starts.max(axis=0) + 16).tolist() == [30, 30, 40]
 
 
 def test_validation_patches_are_fixed_and_not_augmented(made, subjects):
@@ -223,6 +223,17 @@ def test_powers_of_augmented_validation_images_divide_the_range(made, subjects):
     n = patches  # power 1: what is left is the noise
     scale = (dataset[n]['target'][0] / plain[n]['target'][0])[inside].median()
     assert 0.01 < (dataset[n]['image'][0] - scale * plain[n]['image'][0]).std() < 0.03
+
+
+def test_validation_patches_show_a_tenth_of_the_brain(made, subjects, tmp_path):
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[:9, :9, :9] = mask[23:32, 23:32, 39:48] = 1
+    nib.Nifti1Image(mask, AFFINE).to_filename(tmp_path / 'mask.nii.gz')
+    of = subjects[2]
+    subject = Subject('a', of.image, of.label, 'validation', tmp_path / 'mask.nii.gz')
+    dataset = made('validation', subjects=[subject])
+    # two of the twelve of the grid
+    assert sorted(start for _, start in dataset.positions) == [(0, 0, 0), (16, 16, 32)]
 
 
 @pytest.mark.parametrize(
