@@ -195,6 +195,15 @@ def test_mask_decides_where_patches_are_cut(made, subjects, tmp_path):
     assert (starts.max(axis=0) + 16).tolist() == [30, 30, 40]
 
 
+def test_a_brain_smaller_than_a_patch_is_in_its_middle(made, subjects, tmp_path):
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[20:24, 18:20, 30:36] = 1
+    nib.Nifti1Image(mask, AFFINE).to_filename(tmp_path / 'mask.nii.gz')
+    subject = Subject('a', subjects[0].image, subjects[0].label, 'train', tmp_path / 'mask.nii.gz')
+    dataset = made(subjects=[subject])
+    assert dataset._position(0, np.random.default_rng(0))[1] == (14, 11, 25)
+
+
 def test_validation_patches_are_fixed_and_not_augmented(made, subjects):
     dataset = made('validation', **EVERYTHING)
     image, truth = whole(subjects[2], FORWARD)
