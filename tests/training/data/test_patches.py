@@ -64,7 +64,9 @@ def made(subjects, tmp_path_factory):
             task=SimpleNamespace(**task | fields.pop('task', {})),
             forward=fields.pop('forward', FORWARD),
             sampling=Sampling(**{'patch_size': 16} | fields.pop('sampling', {})),
-            validation=Validation(augmented=fields.pop('augmented', False)),
+            validation=Validation(
+                augmented=fields.pop('augmented', False), subjects=fields.pop('judged', 'held-out')
+            ),
             augmentation=Augmentation(**fields),
         )
         return make_dataset(recipe, subjects, split, seed, cache)
@@ -232,6 +234,12 @@ def test_powers_of_augmented_validation_images_divide_the_range(made, subjects):
     n = patches  # power 1: what is left is the noise
     scale = (dataset[n]['target'][0] / plain[n]['target'][0])[inside].median()
     assert 0.01 < (dataset[n]['image'][0] - scale * plain[n]['image'][0]).std() < 0.03
+
+
+@pytest.mark.parametrize(('judged', 'names'), [('trained', 'sub-0 sub-1'), ('held-out', 'sub-2')])
+def test_who_is_validated_on(made, judged, names):
+    volumes = made('validation', judged=judged).subjects
+    assert ' '.join(one.name for one in volumes) == names
 
 
 def test_validation_patches_show_a_tenth_of_the_brain(made, subjects, tmp_path):
