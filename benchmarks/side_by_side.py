@@ -3,10 +3,11 @@
     python benchmarks/side_by_side.py [--threads 1] [--other NAME=COMMAND ...]
 
 The scan is the adult of `compare_commits.py`. Its rows: cubic spline, the same with five half
-steps of back-projection ("ibp"), the whole of `segsr predict` (bias field, network, segmentation,
-checks, files), and other programs, in environments of their own: in COMMAND, {scan} stands for
-the scan and {out} for a folder, in which the largest image is scored. The truth has no bias field:
-what N4 takes out counts as an error, so that the row without it compares with the others.
+steps of back-projection ("ibp", which knows that the scan is stripped), the whole of `segsr
+predict` (bias field, network, segmentation, checks, files), and other programs, in environments
+of their own: in COMMAND, {scan} stands for the scan and {out} for a folder, in which the largest
+image is scored. The truth has no bias field: what N4 takes out counts as an error, so that the
+row without it compares with the others.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pathlib import Path
 import numpy as np
 from compare_commits import SIZES, Subject, make_subject, without_bias, write_scan
 
-from bids_segsr.imaging.back_projection import Slices, interpolated_back_projection
+from bids_segsr.imaging.back_projection import Slices, back_projection_alone
 from bids_segsr.imaging.conform import spacing_of
 from bids_segsr.imaging.measures.metrics import psnr, ssim
 from bids_segsr.imaging.resample import Grid, isotropic_grid, resample, resample_mask
@@ -45,7 +46,8 @@ def back_project(scan: Volume, out: Path) -> None:
     """Write the cubic spline with back-projection."""
     grid = isotropic_grid(scan.data.shape, scan.affine, 1.0)
     slices = Slices(scan.data, scan.affine, grid.affine, max(spacing_of(scan.affine)))
-    save_volume(out / 'ibp.nii.gz', interpolated_back_projection(slices, grid), grid.affine)
+    mask = resample_mask(scan.data > 0, scan.affine, grid)
+    save_volume(out / 'ibp.nii.gz', back_projection_alone(slices, mask), grid.affine)
 
 
 def timed(way: Callable[[], None] | Sequence[str], threads: int) -> tuple[float, float]:
