@@ -182,6 +182,7 @@ def take_updates(name: str, device: str, minutes: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(recipe, patches, patches, Path(folder), DATA, fabric)
         trainer.networks.set_rates(1.0)
+        trainer.networks.train()
         size = recipe.schedule.batch_size
         batches = [list(range(n * size, (n + 1) * size)) for n in range(100)]
         started = clock()
