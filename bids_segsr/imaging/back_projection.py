@@ -36,7 +36,12 @@ are."""
 EMPTY = 0.02
 """Share of what a stripped scan shows that lies outside of the brain at most."""
 
-TINY = float(np.finfo(np.float32).tiny)
+PARTLY = 0.1, 0.4
+FADES = 0.1, 2.5
+"""Voxels of the slices that the brain fills to such a share; how bright they are there, over that
+share of the brain's median, where nothing surrounds it. Scans stripped before slices were made of
+them have 0.5 to 1.7, others 0 (what was left of the brain's border was taken away) or, where
+the mask is a voxel too tight, 3.3 and more."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +75,8 @@ def back_project(
     A step is X + share S (Y - D X): D is the forward model (`degrade`), S the cubic B-spline
     interpolation (`resample`). A share below one leaves a part of the noise of the slices out.
     Outside of the mask, X is the interpolated scan, so that the partial volume of the outermost
-    voxels is no difference; nothing where the slices show next to nothing there, as those of a
-    stripped scan. What a good image lacks in the end is the noise of the slices: no step
+    voxels is no difference; nothing where nothing was there when the slices were made (see
+    `stripped_before`). What a good image lacks in the end is the noise of the slices: no step
     is taken where the difference is small beside it (Morozov's discrepancy principle, 1966).
 
     Args:
@@ -80,7 +85,7 @@ def back_project(
         slices: What it was made from.
         share: Of the difference, 0 (nothing happens) to 1, in each step.
         steps: How often at most.
-        noise: Standard deviation of the noise of the slices; 0 for all steps.
+        noise: Standard deviation of the noise of the slices; 0 or NaN for all steps.
 
     Returns:
         float32 array, 0 outside the mask.
@@ -93,7 +98,7 @@ def back_project(
     scan = _acquisition(slices, Grid((i, j, k), slices.fine_affine), box)
     part, inside = found[box], mask[box]
     brain = scan.acquire(inside.astype(np.float32)) > WHOLE
-    if shown_beyond(slices, mask) <= EMPTY:
+    if stripped_before(slices, mask):
         lacking = scan.data - scan.acquire(np.where(inside, part, 0))
     else:
         # the forward model is linear: of the interpolated scan, and of how the image differs
@@ -123,15 +128,28 @@ def noise_of(slices: Slices, mask: np.ndarray) -> float:
     return noise_level(slices.data, _seen(slices, mask) > HALF, axis)
 
 
-def shown_beyond(slices: Slices, mask: np.ndarray) -> float:
-    """Return the share of what the slices show that lies where no brain is.
+def stripped_before(slices: Slices, mask: np.ndarray) -> bool:
+    """Tell whether all but the brain was taken away before the slices were made.
+
+    Then voxels that the brain fills in part are as much darker. Where a scanner's slices were
+    stripped, what surrounds the brain is in those voxels as well, or they are empty.
 
     Args:
         slices: The scan.
         mask: Boolean array (X, Y, Z) on the grid of the fine image.
+
+    Returns:
+        Whether nothing surrounds the brain; also where the mask leaves out nothing.
     """
-    shown = np.abs(slices.data)
-    return float(shown[_seen(slices, mask) < 1 - WHOLE].sum() / max(shown.sum(), TINY))
+    shown, seen = np.abs(slices.data), _seen(slices, mask)
+    if shown[seen < 1 - WHOLE].sum() > EMPTY * shown.sum():
+        return False
+    partly, wholly = (seen > PARTLY[0]) & (seen < PARTLY[1]), seen > WHOLE
+    if not (partly.any() and wholly.any()):
+        return bool(wholly.all())
+    faded = float(seen[partly].mean() * np.median(shown[wholly]))
+    least, most = FADES
+    return least * faded <= float(shown[partly].mean()) <= most * faded
 
 
 def _seen(slices: Slices, mask: np.ndarray) -> np.ndarray:
@@ -177,7 +195,7 @@ def back_projection_alone(slices: Slices, mask: np.ndarray) -> np.ndarray:
     """
     i, j, k = mask.shape
     grid = Grid((i, j, k), slices.fine_affine)
-    if shown_beyond(slices, mask) > EMPTY:
+    if not stripped_before(slices, mask):
         return np.where(mask, interpolated_back_projection(slices, grid), np.float32(0))
     spline = resample(slices.data, slices.affine, grid)
     return back_project(spline, mask, slices, BASELINE_SHARE, BASELINE_STEPS)

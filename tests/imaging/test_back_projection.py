@@ -5,19 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from geometry_phantoms import all_orientations, oblique_affine
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import binary_dilation, gaussian_filter
 
+from bids_segsr.imaging import back_projection
 from bids_segsr.imaging.back_projection import (
     Slices,
     back_project,
     interpolated_back_projection,
     noise_of,
-    shown_beyond,
+    stripped_before,
 )
 from bids_segsr.imaging.degrade import degrade, thick_slice_grid
 from bids_segsr.imaging.measures.metrics import psnr
 from bids_segsr.imaging.measures.scan_quality import MAD
-from bids_segsr.imaging.resample import Grid, isotropic_grid, resample
+from bids_segsr.imaging.resample import Grid, isotropic_grid, resample, resample_mask
 
 SHAPE = (36, 32, 30)
 
@@ -116,11 +117,41 @@ def test_true_image_of_a_stripped_brain_stays_as_it_is(truth, affine, axis):
     stripped = np.where(mask, truth, 0)
     grid = thick_slice_grid(SHAPE, affine, 3.0, axis)
     slices = Slices(degrade(stripped, affine, grid), grid.affine, affine)
-    assert shown_beyond(slices, mask) < 0.01
+    assert stripped_before(slices, mask)
     np.testing.assert_allclose(back_project(stripped, mask, slices, 1.0, 3), stripped, atol=1e-2)
 
-    head = Slices(degrade(truth, affine, grid), grid.affine, affine)
-    assert shown_beyond(head, mask) == pytest.approx(1 - mask.mean(), abs=0.15)
+    assert not stripped_before(Slices(degrade(truth, affine, grid), grid.affine, affine), mask)
+
+
+def ellipsoid(*radii):
+    index = np.indices(SHAPE).T - (np.array(SHAPE) - 1) / 2
+    return ((index / radii) ** 2).sum(-1).T < 1
+
+
+@pytest.mark.parametrize('axis', [0, 1, 2])
+def test_slices_that_were_stripped_show_what_surrounded_the_brain(truth, affine, axis):
+    """Their outermost voxels are no darker; back-projection must not brighten the border."""
+    brain = ellipsoid(14, 12, 11)
+    grid = thick_slice_grid(SHAPE, affine, 3.0, axis)
+    head = degrade(truth, affine, grid)
+    seen = degrade(brain.astype(np.float32), affine, grid) > 0.5
+    mask = resample_mask(seen, grid.affine, Grid(SHAPE, affine))
+    slices = Slices(np.where(seen, head, 0), grid.affine, affine)
+    assert not stripped_before(slices, mask)
+    found = back_project(truth, mask, slices, 0.5, 5)
+    np.testing.assert_allclose(
+        found, one_step_after_another(truth, mask, slices, 0.5, 5), rtol=0, atol=1e-2
+    )
+
+
+def test_mask_that_is_too_tight_is_no_border_of_a_stripped_brain(truth, affine, monkeypatch):
+    """Bright CSF beside the mask is more than parts of its voxels."""
+    monkeypatch.setattr(back_projection, 'EMPTY', 1)
+    tight = ellipsoid(12, 10, 9)
+    csf = binary_dilation(tight, np.ones((3, 3, 3))) & ~tight
+    slices = acquire(np.where(csf, 400, np.where(tight, truth, 0)), affine)
+    assert not stripped_before(slices, tight)
+    assert stripped_before(acquire(np.where(tight, truth, 0), affine), tight)
 
 
 def test_difference_lies_where_the_slices_show_it():
@@ -149,6 +180,12 @@ def one_step(fine, mask, slices, share):
     seen = degrade(whole, grid.affine, Grid(slices.data.shape, slices.affine), slices.thickness)
     lacking = resample(slices.data - seen, slices.affine, grid)
     return np.where(mask, fine + np.float32(share) * lacking, 0)
+
+
+def one_step_after_another(fine, mask, slices, share, steps):
+    for _ in range(steps):
+        fine = one_step(fine, mask, slices, share)
+    return fine
 
 
 @pytest.mark.parametrize(
