@@ -26,8 +26,8 @@ BASELINE_SHARE = 0.5
 five such steps put 97 % of what a slice shows back."""
 
 NOISE_LEFT = 0.5
-"""Spread of what an image lacks over that of the noise, with which it is left alone. By the
-network and half a step, more than half of the noise is out of it."""
+"""Spread of what an image lacks over that of the noise, with which it is left alone: chosen
+on simulated newborns of validation subjects (`benchmarks/back_projection.py`)."""
 
 HALF, WHOLE = 0.5, 0.99
 """Share of a voxel of the slices that the brain fills, where noise is told and where differences

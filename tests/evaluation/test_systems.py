@@ -12,9 +12,10 @@ from evaluation_phantoms import write_head, write_model
 from bids_segsr.evaluation.cases import Case, Imaging, load_reference, make_case
 from bids_segsr.evaluation.systems import System, read_system, read_systems, run_system
 from bids_segsr.exceptions import UserError
-from bids_segsr.imaging.back_projection import back_project, back_projection_alone
+from bids_segsr.imaging.back_projection import back_project, interpolated_back_projection
 from bids_segsr.imaging.degrade import ForwardModel
 from bids_segsr.imaging.measures.metrics import psnr
+from bids_segsr.imaging.resample import Grid
 from bids_segsr.inference.predict import predict
 from bids_segsr.inference.processing import Processing
 from bids_segsr.zoo.find import load_model
@@ -111,7 +112,10 @@ def test_baselines_are_always_among_them(folder: Path, case: Case) -> None:
     np.testing.assert_array_equal(output.image, case.interpolated)
     assert output.structures == {}
     ibp = run_system(read_systems([])[1], case, HOW).image
-    np.testing.assert_array_equal(ibp, back_projection_alone(case.slices, case.seen))
+    grid = Grid(case.interpolated.shape, case.reference.affine)
+    np.testing.assert_array_equal(
+        ibp, np.where(case.seen, interpolated_back_projection(case.slices, grid), 0)
+    )
     spline, closer = (psnr(case.reference.image, x, case.inside) for x in (output.image, ibp))
     assert closer > spline
     truth = run_system(read_system('truth'), case, HOW)

@@ -11,6 +11,7 @@ from bids_segsr.imaging import back_projection
 from bids_segsr.imaging.back_projection import (
     Slices,
     back_project,
+    back_projection_alone,
     interpolated_back_projection,
     noise_of,
     stripped_before,
@@ -121,6 +122,19 @@ def test_true_image_of_a_stripped_brain_stays_as_it_is(truth, affine, axis):
     np.testing.assert_allclose(back_project(stripped, mask, slices, 1.0, 3), stripped, atol=1e-2)
 
     assert not stripped_before(Slices(degrade(truth, affine, grid), grid.affine, affine), mask)
+
+
+def test_what_a_network_has_to_beat_knows_the_mask_where_that_is_an_edge(truth, affine):
+    brain = ellipsoid(14, 12, 11)
+    grid = Grid(SHAPE, affine)
+    for image, better in ((truth, 0), (np.where(brain, truth, 0), 0.5)):
+        slices = acquire(image, affine)
+        found = back_projection_alone(slices, brain)
+        plain = np.where(brain, interpolated_back_projection(slices, grid), 0)
+        if not better:
+            np.testing.assert_array_equal(found, plain)
+        assert psnr(truth, found, brain) >= psnr(truth, plain, brain) + better
+        assert not found[~brain].any()
 
 
 def ellipsoid(*radii):

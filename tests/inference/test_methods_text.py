@@ -88,10 +88,14 @@ def test_defaults_are_told_too() -> None:
         ({'interpolation': 'linear'}, 'shown the image interpolated linearly'),
         ({'skull_stripped': False}, 'shown the whole head'),
         ({'back_projection': 0.5}, 'a share of 0.5 of what the acquired slices differ by'),
-        ({'back_projection': 0.5}, 'applied in 1 step to the restored image (fewer'),
+        (
+            {'back_projection': 0.5},
+            'applied in 1 step to the restored image (fewer where noise alone was left).',
+        ),
         (
             {'back_projection': 0.5, 'input_back_projection_steps': 5, 'back_projection_steps': 2},
-            'applied in 5 steps to the interpolated image and 2 steps to the restored',
+            'applied in 5 steps to the interpolated image and 2 steps to the restored image '
+            '(fewer where noise alone was left).',
         ),
     ],
 )
