@@ -93,11 +93,10 @@ def paint(
     Returns:
         Image (i, j, k) float32.
     """
-    weights = [levels[name] if rim or n >= OUTSIDE else 0.0 for n, name in enumerate(TISSUES)]
     fractions = torch.as_tensor(fractions)
     one = 255 if fractions.dtype == torch.uint8 else 1
     image = torch.zeros(fractions.shape[1:])
-    for weight, fraction in zip(weights, fractions, strict=True):
+    for weight, fraction in zip(_shown(levels, rim), fractions, strict=True):
         image.add_(fraction, alpha=weight / one)
     return image.numpy()
 
@@ -127,18 +126,21 @@ def paint_sample(
     white = white * (1 + contrast.crossroads * sample.frontal_occipital**2)
     csf = 1 + smooth_field(shape, 3, rng.uniform(*appearance.csf_texture), rng, device)
     csf = csf.clamp(min=0.1)
-    # by what they are multiplied with: nothing, texture of CSF, myelination and crossroads
-    groups = torch.zeros((3, len(TISSUES)))
-    for index, name in enumerate(TISSUES):
-        if index >= OUTSIDE or rim:
-            groups[1 if name in _CSF else 2 if name in _WHITE else 0, index] = contrast.levels[
-                name
-            ]
-    plain, fluid, myelin = torch.tensordot(groups.to(device), fractions, 1)
-    image = plain + fluid * csf + myelin * white
+    # apart what varies from place to place
+    fluid, myelin = (torch.tensor([name in kind for name in TISSUES]) for kind in (_CSF, _WHITE))
+    groups = torch.tensor(_shown(contrast.levels, rim)) * torch.stack(
+        [~(fluid | myelin), fluid, myelin]
+    )
+    plain, in_csf, in_white = torch.tensordot(groups.to(device), fractions, 1)
+    image = plain + in_csf * csf + in_white * white
     width = rng.uniform(*appearance.variation_width)
     varied = smooth_field(shape, width, rng.uniform(*appearance.variation), rng, device)
     return add_texture_and_bias(image * (1 + varied).clamp(min=0.1), appearance, rng)
+
+
+def _shown(levels: Mapping[str, float], rim: bool) -> list[float]:
+    """Return the intensity of every tissue, in the order of TISSUES; 0 for what is not painted."""
+    return [levels[name] if rim or n >= OUTSIDE else 0.0 for n, name in enumerate(TISSUES)]
 
 
 def vary_real(image: Tensor, appearance: Appearance, rng: np.random.Generator) -> Tensor:
