@@ -44,7 +44,6 @@ from bids_segsr.zoo.find import DEFAULT_MODEL, load_model
 from bids_segsr.zoo.store import TrainedModel
 
 ADULTS = ('adult-head/training_seg_16.nii.gz', 'adult-brain/brain4_labels.nii.gz')
-HEADS = ADULTS[:1]
 FETUSES = ('fetal/GA32_operated_dseg.nii.gz',)
 SCANS = ('patient20_T1W',)
 SHARE = 0.5
@@ -106,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     titles += [f'{steps} steps of {SHARE:g}' for steps in STEPS]
     titles.append(f'at most {MOST}')
     print(f'| {" | ".join(titles)} |\n|---|---|---|{"--:|" * (len(titles) - 3)}')
-    newborn = tuple(name for name in model.card.contract.modalities if 'newborn' in args.model)
+    newborn = model.card.contract.modalities if 'newborn' in model.card.name else ()
     for case in cases_for(args.data, newborn):
         for how in HOW:
             if newborn:
@@ -126,7 +125,9 @@ def cases_for(data: Path, newborn: Sequence[str]) -> Iterator[Case]:
         yield fetal_average(data, 32)
         yield from thin_axes(data, SCANS, 'study2')
     for sequence in newborn:
-        for case in simulated_cases(data / 'labels', HEADS, FETUSES, (f'newborn-{sequence}',)):
+        for case in simulated_cases(
+            data / 'labels', ADULTS[:1], FETUSES, (f'newborn-{sequence}',)
+        ):
             yield case
             sigma = np.array(SCAN_BLUR) / FWHM_PER_SIGMA
             image = gaussian_filter(case.image, sigma)

@@ -258,7 +258,8 @@ DICTIONARY = (
     ),
     Entry(
         'fidelity_nrmse_ibp', 'Residual, back-projection alone', '',
-        'The same for interpolation with five half steps of back-projection and no network.',
+        'The same for interpolation with five half steps of back-projection and no network, '
+        'which knows the brain mask.',
         FIDELITY,
         0, 0.3,
     ),
@@ -274,7 +275,8 @@ DICTIONARY = (
     ),
     Entry(
         'fidelity_correlation_ibp', 'Correlation, back-projection alone', '',
-        'The same for interpolation with five half steps of back-projection and no network.',
+        'The same for interpolation with five half steps of back-projection and no network, '
+        'which knows the brain mask.',
         FIDELITY,
         0.8, 1,
     ),
