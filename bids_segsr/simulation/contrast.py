@@ -54,7 +54,8 @@ def draw_contrast(
         Intensities, background 0, all others at least 0.02.
     """
     if name is None and rng.random() < appearance.random_share:
-        random = dict(zip(TISSUES, rng.uniform(0.05, 1.0, len(TISSUES)), strict=True))
+        drawn = rng.uniform(0.05, 1.0, len(TISSUES)).tolist()
+        random = dict(zip(TISSUES, drawn, strict=True))
         return Contrast({**random, 'background': 0.0})
     if name is None and appearance.contrasts:
         name = str(rng.choice(appearance.contrasts))

@@ -71,3 +71,13 @@ def test_young_white_matter_is_not_one_level(anatomy):
     assert all(c.young and -0.4 <= c.myelination <= 0 for c in drawn)
     with pytest.raises(ValueError, match='newborn-PDw is unknown'):
         Appearance(contrasts=('newborn-PDw',))
+
+
+def test_random_contrasts_are_painted_in_single_precision(anatomy):
+    sample = sample_anatomy(
+        anatomy, (32, 32, 32), plain_recipe().deformation, np.random.default_rng(0)
+    )
+    contrast = draw_contrast('adult', Appearance(random_share=1), np.random.default_rng(0))
+    image = paint_sample(sample, contrast, Appearance(), np.random.default_rng(0), True)
+    assert image.dtype == torch.float32
+    assert image.max() > 0
