@@ -30,7 +30,8 @@ from bids_segsr.simulation.thick_slices import BackProjection, acquire, blurred,
 _MEMBERS = torch.tensor(
     [[float(tissue in members) for tissue in TISSUES] for members in CLASSES.values()]
 )
-_CSF, _CORTEX, _WHITE, _DEEP = map(TISSUES.index, ('csf', 'cortex', 'white', 'deep-grey'))
+_CSF, _CORTEX = map(TISSUES.index, ('csf', 'cortex'))
+_WITHIN = [TISSUES.index(name) for name in ('white', 'ventricles', 'deep-grey', 'hippocampus')]
 
 LABELLED_SULCUS = 0.5
 """Share of the CSF of a narrow sulcus that is called CSF: whoever draws labels leaves most of it
@@ -148,10 +149,6 @@ def make_sample(
     else:
         subject, labelled = with_sulci(_sharpened(subject, appearance, rng), appearance, rng)
         drawn = draw_contrast(anatomy.labelling, appearance, rng, contrast)
-        if drawn.young:
-            moved = subject.capsules * labelled[_WHITE]
-            labelled[_WHITE] -= moved
-            labelled[_DEEP] += moved
         truth = paint_sample(subject, drawn, appearance, rng, rim)
     within = subject.fractions[OUTSIDE:].sum(0)
     if loose:
@@ -175,7 +172,7 @@ def _sharpened(
     low, high = appearance.white_weight
     weights = torch.ones(len(TISSUES), 1, 1, 1)
     weights[_CSF] = float(rng.uniform(*appearance.csf_weight))
-    weights[_WHITE] = float(np.exp(rng.uniform(np.log(low), np.log(high))))
+    weights[_WITHIN] = float(np.exp(rng.uniform(np.log(low), np.log(high))))
     sharp = subject.fractions * weights.to(subject.fractions.device)
     sharp.pow_(float(rng.uniform(*appearance.sharpness)))
     return replace(subject, fractions=sharp.div_(sharp.sum(0)))

@@ -172,8 +172,8 @@ class Appearance:
         sharpness: Exponent of the tissue fractions, which are smooth in label maps of 1 mm.
         csf_weight: Factor of the fraction of CSF before that: below 1, sulci narrow and the cortex
             thickens.
-        white_weight: Factor of the fraction of white matter before that (drawn uniformly in its
-            logarithm): above 1, the cortex is thinner.
+        white_weight: Factor of the fractions of white matter and of what lies within it before
+            that (drawn uniformly in its logarithm): above 1, the cortex is thinner.
         sulci: Share of CSF between the touching banks of sulci.
         texture: Standard deviation of the smooth texture. It is kept low: fine independent
             texture is lost in the slices and would only hide what can be learnt.

@@ -110,6 +110,24 @@ def test_white_matter_reaches_into_the_cortex_by_its_weight(tmp_path, weight):
     assert found == pytest.approx(radius + smoothing * norm.ppf(weight / (1 + weight)), abs=0.05)
 
 
+def test_what_lies_in_white_matter_keeps_its_size_whatever_that_weighs(tmp_path):
+    path = write_balls(tmp_path / 'ball.nii.gz', whole=False)
+    labels = nib.load(path)
+    values = np.asarray(labels.dataobj).copy()
+    # 6 mm around the middle of white matter
+    grid = np.indices(values.shape)
+    values[sum((axis - 48) ** 2 for axis in grid) < 6**2] = 10
+    nib.Nifti1Image(values, labels.affine).to_filename(path)
+    ball = read_anatomy(path, 'adult')
+    sizes = []
+    for weight in (1.0, 4.0):
+        recipe = plain_recipe({'white_weight': (weight, weight), 'sulci': (0, 0)})
+        found = sample_of(ball, (72, 72, 72), recipe, np.random.default_rng(0), 'adult-T1w')
+        sizes.append(int((found.tissues[5] > found.tissues[2]).sum()))
+    assert sizes[0] == pytest.approx(4 / 3 * np.pi * 6**3, rel=0.1)
+    assert sizes[0] == sizes[1]
+
+
 def test_back_projection_brings_samples_closer_to_their_truth(anatomy):
     plain, projected = (
         sample_of(
