@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from nibabel import load as load_header
 
+from bids_segsr import imaging, simulation
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.conform import spacing_of
 from bids_segsr.training.data_tables import Heads, LabelMaps, LabelSource, Sampling
@@ -120,9 +121,24 @@ def _matches(path: Path, patterns: Sequence[str]) -> bool:
 
 
 def file_facts(label_map: LabelMap) -> tuple[object, ...]:
-    """Say what tells the files of a label map, and their use, apart."""
+    """Say what tells the files of a label map, and what is made of them, apart.
+
+    What an older generator made must not train a network of today.
+    """
     files = [path for path in (label_map.path, label_map.image) if path is not None]
-    return (*((path.resolve(), path.stat().st_mtime_ns) for path in files), label_map.source)
+    made_by = [source_digest(Path(room.__path__[0])) for room in (imaging, simulation)]
+    facts = ((path.resolve(), path.stat().st_mtime_ns) for path in files)
+    return (*facts, label_map.source, *made_by)
+
+
+def source_digest(room: Path) -> str:
+    """Return a digest of the Python sources of a folder, which changes with them.
+
+    Args:
+        room: The folder.
+    """
+    sources = [(path.name, path.read_text()) for path in sorted(room.glob('*.py'))]
+    return hashlib.sha256(repr(sources).encode()).hexdigest()
 
 
 def cache_key(label_map: LabelMap, table: str) -> str:

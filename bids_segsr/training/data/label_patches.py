@@ -14,7 +14,6 @@ from nibabel import load as load_header
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from bids_segsr import simulation
 from bids_segsr.exceptions import UserError
 from bids_segsr.files import complete
 from bids_segsr.imaging.conform import acquired_axis
@@ -98,8 +97,7 @@ class LabelMapDataset(Dataset[Patch]):
         shares = np.array([label_map.share for label_map in label_maps])
         self.order = LabelMapOrder(shares.tolist(), sampling, in_order=in_order)
         maps = [file_facts(label_map) for label_map in label_maps]
-        made_by = source_digest(Path(simulation.__file__).parent)
-        key = repr((maps, synthesis, sampling, self.channels, seed, in_order, shares, made_by))
+        key = repr((maps, synthesis, sampling, self.channels, seed, in_order, shares))
         folder = cache / f'volumes-{hashlib.sha256(key.encode()).hexdigest()[:16]}'
         self.volumes: SharedVolumes | DeviceVolumes
         if not self.on_device:
@@ -174,18 +172,6 @@ class LabelMapDataset(Dataset[Patch]):
         labels = [_channel(sample, channel) for channel in self.channels[1:]]
         distance = torch.full_like(sample.image, sample.ratio * label_map.spacing)
         return torch.stack([sample.image / scale, sample.truth / scale, *labels, distance])
-
-
-def source_digest(room: Path) -> str:
-    """Return a digest of the Python sources of a folder, which changes with them.
-
-    Volumes that an older generator made must not train a network of today.
-
-    Args:
-        room: The folder.
-    """
-    sources = [(path.name, path.read_text()) for path in sorted(room.glob('*.py'))]
-    return hashlib.sha256(repr(sources).encode()).hexdigest()
 
 
 def make_label_map_dataset(

@@ -16,11 +16,11 @@ from training_phantoms import LABEL_MAPS, OWN_NUMBERS
 from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.degrade import ForwardModel
 from bids_segsr.simulation.tables import AcquisitionRanges, Deformation
-from bids_segsr.training.data import label_patches
+from bids_segsr.training.data import label_maps
+from bids_segsr.training.data.label_maps import source_digest
 from bids_segsr.training.data.label_patches import (
     WINDOW,
     make_label_map_dataset,
-    source_digest,
 )
 from bids_segsr.training.data.shared_volumes import DeviceVolumes
 from bids_segsr.training.data_tables import LabelMaps, LabelSource, Sampling
@@ -78,8 +78,11 @@ def test_same_number_same_bytes_whatever_the_workers(made):
 def test_volumes_of_another_generator_are_made_anew(made, monkeypatch):
     first = made().volumes.folder
     assert made().volumes.folder == first
-    monkeypatch.setattr(label_patches, 'source_digest', lambda room: 'another')
+    fractions = {path.name for path in first.parent.glob('maps-*')}
+    monkeypatch.setattr(label_maps, 'source_digest', lambda room: 'another')
     assert made().volumes.folder != first
+    # of the label maps, too
+    assert len({path.name for path in first.parent.glob('maps-*')}) == 2 * len(fractions)
 
 
 def test_source_digest_changes_with_a_module_alone(tmp_path):
