@@ -36,6 +36,7 @@ from bids_segsr.simulation.anatomy import read_anatomy
 from bids_segsr.simulation.contrast import paint
 from bids_segsr.simulation.synthesis import brain_of
 from bids_segsr.simulation.tables import CLASSES, CONTRASTS
+from bids_segsr.zoo.feeding import interpolated
 from bids_segsr.zoo.find import DEFAULT_MODEL, NEWBORN_MODELS, load_model
 from bids_segsr.zoo.store import TrainedModel
 
@@ -244,10 +245,11 @@ def draw(pictures: list[Picture], model: TrainedModel, path: Path) -> None:
         mask = resample_mask(picture.mask, picture.affine, grid)
         spline = np.where(mask, resample(picture.scan, picture.affine, grid), np.float32(0))
         nearest = resample(picture.scan, picture.affine, grid, order=0)
+        slices = Slices(picture.scan, picture.affine, grid.affine)
         found = predict(
             model,
-            spline,
-            Slices(picture.scan, picture.affine, grid.affine),
+            interpolated(model.card, slices, mask),
+            slices,
             mask=mask,
             processing=Processing(device='cpu'),
         )

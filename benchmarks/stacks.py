@@ -20,20 +20,15 @@ import SimpleITK as sitk
 import torch
 
 from bids_segsr.imaging.back_projection import Slices, back_projection_alone
-from bids_segsr.imaging.bias_field import correct_bias_field
-from bids_segsr.imaging.conform import slice_axis
 from bids_segsr.imaging.measures.fidelity import fidelity
 from bids_segsr.imaging.measures.metrics import correlation, dice, nrmse
 from bids_segsr.imaging.resample import (
     Grid,
-    auto_resolution,
-    isotropic_grid,
     resample,
-    resample_mask,
     to_sitk,
 )
 from bids_segsr.imaging.volume import load_mask, load_volume
-from bids_segsr.inference.predict import predict
+from bids_segsr.inference import steps
 from bids_segsr.inference.processing import Processing
 from bids_segsr.zoo.find import DEFAULT_MODEL, load_model
 from bids_segsr.zoo.store import TrainedModel
@@ -63,24 +58,24 @@ def restore(folder: Path, run: int, model: TrainedModel) -> Restored:
     """Take a stack the way of the workflow."""
     scan = load_volume(folder / 'sub-01/anat' / f'sub-01_run-{run}_T2w.nii.gz')
     brain = load_mask(folder / 'masks' / f'sub-01_run-{run}_T2w_desc-brain_mask.nii.gz', scan)
-    corrected = correct_bias_field(scan.data, scan.affine, brain)
-    grid = isotropic_grid(scan.data.shape, scan.affine, auto_resolution(scan.spacing))
-    mask = resample_mask(brain, scan.affine, grid)
-    spline = np.where(mask, resample(corrected, scan.affine, grid), np.float32(0))
-    thickness = scan.spacing[slice_axis(scan.spacing)]
-    slices = Slices(corrected, scan.affine, grid.affine, thickness)
-    ibp = back_projection_alone(slices, mask)
-    prediction = predict(
-        model,
-        spline,
-        slices,
-        mask=mask,
-        processing=Processing(device='cpu'),
+    processing, _ = steps.settle(Processing(device='cpu'), scan, {})
+    corrected = steps.correct(scan, processing, brain)
+    fine = steps.interpolate(corrected, brain, processing)
+    prediction = steps.restore(model, corrected, fine, processing)
+    thickness = processing.slice_thickness
+    slices = Slices(corrected.data, corrected.affine, fine.affine, thickness)
+    images = {
+        'spline': fine.image,
+        'ibp': back_projection_alone(slices, fine.mask),
+        'network': prediction.image,
+    }
+    found = fidelity(
+        [*images.values()], fine.affine, corrected.data, corrected.affine, fine.mask, thickness
     )
-    images = {'spline': spline, 'ibp': ibp, 'network': prediction.image}
-    found = fidelity([*images.values()], grid.affine, corrected, scan.affine, mask, thickness)
     residual = {name: each.nrmse for name, each in zip(images, found, strict=True)}
-    return Restored(grid, mask, images, prediction.probabilities[0] > 0.5, residual)
+    i, j, k = fine.mask.shape
+    cortex = prediction.probabilities[0] > 0.5
+    return Restored(Grid((i, j, k), fine.affine), fine.mask, images, cortex, residual)
 
 
 def rigid(fixed: Restored, moving: Restored) -> np.ndarray:
