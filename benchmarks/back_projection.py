@@ -75,7 +75,7 @@ def score(case: Case, how: Condition, model: TrainedModel) -> list[str]:
     # what follows the network is what is tried here
     contract = dataclasses.replace(model.card.contract, back_projection_steps=0)
     bare = dataclasses.replace(model, card=dataclasses.replace(model.card, contract=contract))
-    seen = interpolated(bare.card, slices, made.grid.shape)
+    seen = interpolated(bare.card, slices, mask)
     network = predict(bare, seen, slices, mask=mask).image
     images = [
         resample(slices.data, slices.affine, made.grid),

@@ -77,7 +77,7 @@ def score(
     started = time.monotonic()
     prediction = predict(
         model,
-        interpolated(model.card, slices, made.grid.shape),
+        interpolated(model.card, slices, made.mask),
         slices,
         mask=made.mask,
         processing=Processing(device='cpu'),

@@ -64,7 +64,7 @@ def run(model: TrainedModel, made: Simulated, way: Way) -> tuple[dict[str, float
     mirrored = given.mirrored if way.mirrored is None else way.mirrored
     contract = dataclasses.replace(given, mirrored=mirrored, precision=way.precision)
     asked = dataclasses.replace(model, card=dataclasses.replace(model.card, contract=contract))
-    image = interpolated(model.card, made.slices, made.grid.shape)
+    image = interpolated(model.card, made.slices, made.mask)
     how = Processing(patch_size=way.patch, step=way.step, device='cpu')
     started = time.process_time()
     found = predict(asked, image, made.slices, mask=made.mask, processing=how)

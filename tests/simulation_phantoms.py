@@ -30,7 +30,7 @@ def write_labels(path, numbers=(3, 2)):
 
 def plain_recipe(appearance=None, **acquisition):
     plain = {'ratio': (3, 3), 'usual_share': 0, 'gap': 0, 'noise': (0, 0)}
-    plain |= {'in_plane_share': 0, 'motion_share': 0}
+    plain |= {'in_plane_share': 0, 'motion_share': 0, 'stripped_share': 0}
     shares = {'random_share': 0, 'rim_share': 0, 'loose_share': 0, 'skull_share': 0}
     return Synthesis(
         Appearance(

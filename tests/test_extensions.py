@@ -162,9 +162,9 @@ def test_training_and_prediction_share_interpolation_and_normalisation(lab, tmp_
         tmp_path / 'model', create('thin', filters=3), recipe, DATA, Outcome(Progress(), None)
     )
     model = load_model(tmp_path / 'model')
-    shown = interpolated(model.card, Slices(low, grid.affine, AFFINE, 3.0), image.shape)
+    brain = np.ones(image.shape, bool)
+    shown = interpolated(model.card, Slices(low, grid.affine, AFFINE, 3.0), brain)
     np.testing.assert_allclose(shown, fine, rtol=1e-6)
-    brain = np.ones(shown.shape, bool)
     assert scales(model.card, [shown], brain) == [pytest.approx(np.median(fine))]
     scaled = torch.from_numpy(fine[None, None] / np.median(fine))
     with torch.no_grad():

@@ -102,7 +102,7 @@ class Case:
 
     def fed(self, card: ModelCard) -> np.ndarray:
         """Return the scan as a network sees it: interpolated and masked as its card says."""
-        image = interpolated(card, self.slices, self.reference.image.shape, self.acquisition)
+        image = interpolated(card, self.slices, self.seen, self.acquisition)
         return np.where(shown(card, self.seen), image, np.float32(0))
 
     def interpolated_by(self, kind: Literal['nearest', 'bicubic']) -> np.ndarray:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import numpy as np
 
@@ -43,6 +44,8 @@ share of the brain's median, where nothing surrounds it. Scans stripped before s
 them have 0.5 to 1.7, others 0 (what was left of the brain's border was taken away) or, where
 the mask is a voxel too tight, 3.3 and more."""
 
+Surroundings = Literal['scan', 'nothing', 'cut away']
+
 
 @dataclass(frozen=True)
 class Slices:
@@ -74,10 +77,11 @@ def back_project(
 
     A step is X + share S (Y - D X): D is the forward model (`degrade`), S the cubic B-spline
     interpolation (`resample`). A share below one leaves a part of the noise of the slices out.
-    Outside of the mask, X is the interpolated scan, so that the partial volume of the outermost
-    voxels is no difference; nothing where nothing was there when the slices were made (see
-    `stripped_before`). What a good image lacks in the end is the noise of the slices: no step
-    is taken where the difference is small beside it (Morozov's discrepancy principle, 1966).
+    Outside of the mask X is what surrounds the brain (see `surroundings`): the interpolated scan,
+    so that the partial volume of the outermost voxels is no difference, or nothing. Where it was
+    cut away, voxels that the brain fills in part tell nothing. What a good image lacks in the
+    end is the noise of the slices: no step is taken where the difference is small beside it
+    (Morozov's discrepancy principle, 1966).
 
     Args:
         fine: Restored image (X, Y, Z).
@@ -98,15 +102,18 @@ def back_project(
     scan = _acquisition(slices, Grid((i, j, k), slices.fine_affine), box)
     part, inside = found[box], mask[box]
     brain = scan.acquire(inside.astype(np.float32)) > WHOLE
-    if stripped_before(slices, mask):
-        lacking = scan.data - scan.acquire(np.where(inside, part, 0))
-    else:
+    around = surroundings(slices.data, _filled(slices, mask))
+    if around == 'scan':
         # the forward model is linear: of the interpolated scan, and of how the image differs
         differs = np.where(inside, part - scan.interpolate(scan.data), 0)
         lacking = scan.data - scan.seen(scan.data) - scan.acquire(differs)
+    else:
+        lacking = scan.data - scan.acquire(np.where(inside, part, 0))
     for step in range(steps):
         if noise and brain.any() and spread(lacking[brain]) <= NOISE_LEFT * noise:
             break
+        if around == 'cut away':
+            lacking = np.where(brain, lacking, 0)
         added = np.where(inside, np.float32(share) * scan.interpolate(lacking), 0)
         part += added
         if step < steps - 1:
@@ -125,34 +132,36 @@ def noise_of(slices: Slices, mask: np.ndarray) -> float:
         In the intensities of the scan; NaN where the brain is too small.
     """
     axis = slice_axis(spacing_of(slices.affine))
-    return noise_level(slices.data, _seen(slices, mask) > HALF, axis)
+    shown = (_filled(slices, mask) > HALF) & (slices.data != 0)
+    return noise_level(slices.data, shown, axis)
 
 
-def stripped_before(slices: Slices, mask: np.ndarray) -> bool:
-    """Tell whether all but the brain was taken away before the slices were made.
-
-    Then voxels that the brain fills in part are as much darker. Where a scanner's slices were
-    stripped, what surrounds the brain is in those voxels as well, or they are empty.
+def surroundings(data: np.ndarray, filled: np.ndarray) -> Surroundings:
+    """Tell what surrounds the brain in the slices of a scan.
 
     Args:
-        slices: The scan.
-        mask: Boolean array (X, Y, Z) on the grid of the fine image.
+        data: Their intensities.
+        filled: Share of each voxel that the brain fills, 0 to 1.
 
     Returns:
-        Whether nothing surrounds the brain; also where the mask leaves out nothing.
+        'scan': what the slices show. 'nothing': all but the brain was taken away before the slices
+        were made, so that voxels which it fills in part are as much darker; or it leaves out
+        nothing. 'cut away': of slices that a scanner made, where those voxels are empty or show
+        what surrounded the brain as well.
     """
-    shown, seen = np.abs(slices.data), _seen(slices, mask)
-    if shown[seen < 1 - WHOLE].sum() > EMPTY * shown.sum():
-        return False
-    partly, wholly = (seen > PARTLY[0]) & (seen < PARTLY[1]), seen > WHOLE
+    shown = np.abs(data)
+    if shown[filled < 1 - WHOLE].sum() > EMPTY * shown.sum():
+        return 'scan'
+    partly, wholly = (filled > PARTLY[0]) & (filled < PARTLY[1]), filled > WHOLE
     if not (partly.any() and wholly.any()):
-        return bool(wholly.all())
-    faded = float(seen[partly].mean() * np.median(shown[wholly]))
+        return 'nothing' if wholly.all() else 'cut away'
+    faded = float(filled[partly].mean() * np.median(shown[wholly]))
     least, most = FADES
-    return least * faded <= float(shown[partly].mean()) <= most * faded
+    found = least * faded <= float(shown[partly].mean()) <= most * faded
+    return 'nothing' if found else 'cut away'
 
 
-def _seen(slices: Slices, mask: np.ndarray) -> np.ndarray:
+def _filled(slices: Slices, mask: np.ndarray) -> np.ndarray:
     i, j, k = slices.data.shape
     own = Grid((i, j, k), slices.affine)
     return degrade(mask.astype(np.float32), slices.fine_affine, own, slices.thickness)
@@ -183,22 +192,32 @@ def interpolated_back_projection(
     return np.ascontiguousarray(scan.interpolate(sharpened))
 
 
-def back_projection_alone(slices: Slices, mask: np.ndarray) -> np.ndarray:
-    """Return what a network has to beat: IBP that knows where the brain is, as a network does.
+def back_projection_alone(
+    slices: Slices,
+    mask: np.ndarray,
+    steps: int = BASELINE_STEPS,
+    share: float = BASELINE_SHARE,
+) -> np.ndarray:
+    """Back-project an interpolated scan that knows where the brain is; no network comes in.
+
+    It is what a network has to beat, and what one sees that is fed so.
 
     Args:
-        slices: The scan; stripped or not (see `back_project`).
+        slices: The scan; stripped or not (see `surroundings`).
         mask: Boolean array (X, Y, Z) on the grid of the fine image.
+        steps: Of back-projection.
+        share: Of the difference to the slices that each puts back.
 
     Returns:
         float32 array of its shape, 0 outside.
     """
     i, j, k = mask.shape
     grid = Grid((i, j, k), slices.fine_affine)
-    if not stripped_before(slices, mask):
-        return np.where(mask, interpolated_back_projection(slices, grid), np.float32(0))
+    if surroundings(slices.data, _filled(slices, mask)) == 'scan':
+        whole = interpolated_back_projection(slices, grid, steps, share)
+        return np.where(mask, whole, np.float32(0))
     spline = resample(slices.data, slices.affine, grid)
-    return back_project(spline, mask, slices, BASELINE_SHARE, BASELINE_STEPS)
+    return back_project(spline, mask, slices, share, steps)
 
 
 @dataclass(frozen=True)

@@ -226,5 +226,6 @@ def _back_projected(card: ModelCard) -> str:
     return (
         ' Iterative back-projection [@backprojection], which adds a share of '
         f'{contract.back_projection:g} of what the acquired slices differ by from an image, seen '
-        f'through the slice profile, was applied in {" and ".join(told)}.'
+        f'through the slice profile, was applied in {" and ".join(told)}. What surrounds the '
+        'brain was taken from the slices; a stripped scan has nothing there.'
     )

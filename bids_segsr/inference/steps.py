@@ -249,7 +249,7 @@ def guide(
         )
     corrected = correct(volume, processing)
     slices = Slices(corrected.data, corrected.affine, fine.affine)
-    data = np.where(covered, feeding.interpolated(card, slices, fine.mask.shape), 0)
+    data = np.where(covered, feeding.interpolated(card, slices, fine.mask), 0)
     if share >= WHOLE:
         return data, None
     return data, f'The guide {path.name} covers {share:.0%} of the brain.'
@@ -286,7 +286,7 @@ def restore(
     scan = Slices(corrected.data, corrected.affine, fine.affine, processing.slice_thickness)
     return predict(
         model,
-        feeding.interpolated(model.card, scan, fine.mask.shape),
+        feeding.interpolated(model.card, scan, fine.mask),
         scan,
         mask=fine.mask,
         guides=guides,

@@ -243,6 +243,7 @@ class AcquisitionRanges:
         motion: Standard deviation of the shifts of the slices in plane, in voxels of theirs.
         gain: Standard deviation of the relative intensity of the slices.
         motion_share: Share of samples with motion and gain.
+        stripped_share: Share of masked samples of which a scanner's slices were stripped.
     """
 
     ratio: tuple[float, float] = (1.5, 8.0)
@@ -258,3 +259,4 @@ class AcquisitionRanges:
     motion: tuple[float, float] = (0.0, 0.5)
     gain: tuple[float, float] = (0.0, 0.03)
     motion_share: float = 0.15
+    stripped_share: float = 0.15

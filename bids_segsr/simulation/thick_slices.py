@@ -12,10 +12,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from bids_segsr.imaging import acquisition as forward
+from bids_segsr.imaging.back_projection import WHOLE, surroundings
 from bids_segsr.simulation.tables import AcquisitionRanges
 
 OUTLINE = 1.5
 """Standard deviation in voxels of the blur that makes the outline of a mask smooth."""
+
+NOTHING = 1e-3
+"""Intensity over the largest up to which a masked scan shows nothing."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class Stack:
         rician: Rician instead of Gaussian noise.
         motion: Standard deviation of the in-plane shifts of the slices, in voxels of theirs.
         gain: Standard deviation of their relative intensity.
+        stripped: Whether what surrounds the brain is cut away from the slices.
     """
 
     ratio: float
@@ -54,6 +59,7 @@ class Stack:
     rician: bool = False
     motion: float = 0.0
     gain: float = 0.0
+    stripped: bool = False
 
 
 def draw_stack(acquisition: AcquisitionRanges, rng: np.random.Generator) -> Stack:
@@ -83,6 +89,7 @@ def draw_stack(acquisition: AcquisitionRanges, rng: np.random.Generator) -> Stac
         rician=bool(rng.random() < acquisition.rician_share),
         motion=rng.uniform(*acquisition.motion) if moves else 0.0,
         gain=rng.uniform(*acquisition.gain) if moves else 0.0,
+        stripped=bool(rng.random() < acquisition.stripped_share),
     )
 
 
@@ -100,8 +107,9 @@ def acquire(
         brain: Fine brain mask; None for a head that is not masked.
         stack: What is simulated.
         rng: Source of random numbers.
-        projection: Back-projection of the interpolated image, with a Gaussian profile as wide as
-            the slice distance, which is all that a prediction knows; None for none.
+        projection: Back-projection of the interpolated image as in a prediction
+            (`back_projection_alone`), with a Gaussian profile as wide as the slice distance,
+            which is all that one knows; None for none.
 
     Returns:
         On the grid and device of `truth`: float32 image, 0 outside the brain, and the brain mask
@@ -110,21 +118,38 @@ def acquire(
     spacing = (stack.in_plane, stack.in_plane, stack.ratio)
     scan = forward.Acquisition('thick-slices', spacing, 2, stack.thickness, stack.profile)
     down, up = _matrices(truth, scan)
-    low = _disturb(_apply(down, truth), float(truth.max()), stack, rng)
+    clean, most = _apply(down, truth), float(truth.max())
+    low = _disturb(clean, most, stack, rng)
+    if brain is None:
+        inside = torch.ones_like(truth, dtype=torch.bool)
+    else:
+        # what was taken away is exactly 0, without noise
+        low = low * (clean > NOTHING * most)
+        if stack.stripped:
+            low = low * (_apply(down, brain.float()) > 0.5)
+        inside = _resampled(brain, dataclasses.replace(scan, spacing=(1.0, 1.0, stack.ratio)))
     image = _apply(up, low)
     if projection is not None:
         assumed = forward.Acquisition('thick-slices', spacing, 2, stack.ratio)
         seen, _ = _matrices(truth, assumed)
+        filled = _apply(seen, inside.float())
+        around = surroundings(low.cpu().numpy(), filled.cpu().numpy())
+        within = torch.ones_like(inside) if around == 'scan' else inside
+        counted = filled > (WHOLE if around == 'cut away' else -1)
+        image = image * within
         for _ in range(projection.steps):
-            image = image + projection.share * _apply(up, low - _apply(seen, image))
-    if brain is None:
-        return image, torch.ones_like(truth, dtype=torch.bool)
-    down, up = _matrices(truth, dataclasses.replace(scan, spacing=(1.0, 1.0, stack.ratio)))
+            lacking = (low - _apply(seen, image)) * counted
+            image = image + projection.share * within * _apply(up, lacking)
+    return torch.where(inside, image, 0), inside
+
+
+def _resampled(brain: Tensor, scan: forward.Acquisition) -> Tensor:
+    """Take a mask the way of the workflow: to the slices and back."""
+    down, up = _matrices(brain, scan)
     outline = blurred((_apply(down, brain.float()) > 0.5).float(), OUTLINE, (0, 1))
     # linear between the slices, of a mask that is smooth within them: nearly what shape-based
     # interpolation gives (`imaging.resample.resample_mask`), without its distance transforms
-    inside = _apply(_between(up, truth.device), outline) > 0.5
-    return torch.where(inside, image, 0), inside
+    return _apply(_between(up, brain.device), outline) > 0.5
 
 
 Matrices = tuple[Tensor | None, ...]

@@ -20,7 +20,7 @@ from bids_segsr.imaging.acquisition import Acquisition, interpolate
 from bids_segsr.imaging.back_projection import (
     Slices,
     back_project,
-    interpolated_back_projection,
+    back_projection_alone,
     noise_of,
 )
 from bids_segsr.imaging.brain_mask import otsu_foreground
@@ -34,30 +34,35 @@ EXAMPLE_EDGE = 32
 
 
 def interpolated(
-    card: ModelCard, scan: Slices, shape: Sequence[int], simulated: Acquisition | None = None
+    card: ModelCard, scan: Slices, mask: np.ndarray, simulated: Acquisition | None = None
 ) -> np.ndarray:
     """Bring a scan to the fine grid as the network's training did, back-projected where it was.
 
     Args:
         card: Card of the model.
         scan: The scan and the affine of the grid.
-        shape: Of the grid.
+        mask: Brain mask on the grid, boolean array (X, Y, Z).
         simulated: How the scan was made from an image on the grid; None for one of a scanner. What
             has no slices is not back-projected, and only k-space is filled with zeros.
 
     Returns:
-        float32 array of that shape, nothing masked.
+        float32 array of its shape; what a network of brains is shown of it is not masked yet.
     """
-    i, j, k = shape
+    i, j, k = mask.shape
     grid = Grid((i, j, k), scan.fine_affine)
     contract = card.contract
     if simulated is not None and simulated.kind != 'thick-slices':
         filled = contract.interpolation == 'zero-fill' and simulated.kind != 'k-space'
         kind = 'cubic' if filled else contract.interpolation
-        return interpolate(scan.data, shape, grid.affine, replace(simulated, interpolation=kind))
+        return interpolate(
+            scan.data, grid.shape, grid.affine, replace(simulated, interpolation=kind)
+        )
     if contract.back_projection and contract.input_back_projection_steps:
-        return interpolated_back_projection(
-            scan, grid, contract.input_back_projection_steps, contract.back_projection
+        return back_projection_alone(
+            scan,
+            shown(card, mask),
+            contract.input_back_projection_steps,
+            contract.back_projection,
         )
     if contract.interpolation not in INTERPOLATIONS:
         return resample_by(contract.interpolation, scan.data, scan.affine, grid)

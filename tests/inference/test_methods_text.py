@@ -95,7 +95,8 @@ def test_defaults_are_told_too() -> None:
         (
             {'back_projection': 0.5, 'input_back_projection_steps': 5, 'back_projection_steps': 2},
             'applied in 5 steps to the interpolated image and 2 steps to the restored image '
-            '(fewer where noise alone was left).',
+            '(fewer where noise alone was left). What surrounds the brain was taken from the slices; '
+            'a stripped scan has nothing there.',
         ),
     ],
 )

@@ -17,8 +17,12 @@ from bids_segsr.evaluation.cases import Imaging, load_reference, make_case
 from bids_segsr.evaluation.systems import System, run_system
 from bids_segsr.exceptions import ModelError, UserError
 from bids_segsr.imaging.acquisition import interpolate
-from bids_segsr.imaging.back_projection import interpolated_back_projection
-from bids_segsr.imaging.degrade import ForwardModel
+from bids_segsr.imaging.back_projection import (
+    Slices,
+    back_projection_alone,
+    interpolated_back_projection,
+)
+from bids_segsr.imaging.degrade import ForwardModel, degrade, thick_slice_grid
 from bids_segsr.imaging.resample import Grid
 from bids_segsr.inference.predict import predict
 from bids_segsr.inference.processing import Processing
@@ -153,22 +157,40 @@ def test_a_network_of_whole_heads_is_shown_the_whole_head(reference):
 
 def test_linear_interpolation_of_a_scan():
     scan = laid(np.arange(4, dtype=np.float32).reshape(1, 1, 4) ** 2 * np.ones((3, 3, 1), 'f4'))
-    shape = (3, 3, 10)
-    linear = feeding.interpolated(kept(interpolation='linear').card, scan, shape)
+    everywhere = np.ones((3, 3, 10), bool)
+    linear = feeding.interpolated(kept(interpolation='linear').card, scan, everywhere)
     np.testing.assert_allclose(linear[1, 1, ::3], [0, 1, 4, 9], atol=1e-5)
     np.testing.assert_allclose(linear[1, 1, 1], 1 / 3, atol=1e-5)
-    cubic = feeding.interpolated(kept().card, scan, shape)
+    cubic = feeding.interpolated(kept().card, scan, everywhere)
     assert abs(cubic[1, 1, 4] - (4 / 3) ** 2) < abs(linear[1, 1, 4] - (4 / 3) ** 2)
 
 
 def test_a_card_asks_for_back_projection_before_the_network():
     scan = laid(np.arange(4, dtype=np.float32).reshape(1, 1, 4) ** 2 * np.ones((3, 3, 1), 'f4'))
-    shape = (3, 3, 10)
+    everywhere = np.ones((3, 3, 10), bool)
     card = kept(back_projection=0.5, input_back_projection_steps=3).card
-    found = feeding.interpolated(card, scan, shape)
-    expected = interpolated_back_projection(scan, Grid(shape, scan.fine_affine), 3, 0.5)
-    np.testing.assert_array_equal(found, expected)
-    assert np.abs(found - feeding.interpolated(kept().card, scan, shape)).max() > 0.1
+    found = feeding.interpolated(card, scan, everywhere)
+    expected = interpolated_back_projection(scan, Grid(everywhere.shape, scan.fine_affine), 3, 0.5)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    assert np.abs(found - feeding.interpolated(kept().card, scan, everywhere)).max() > 0.1
+
+
+def test_a_network_of_brains_sees_back_projection_that_knows_the_border():
+    brain = (np.indices((12, 12, 30)).T - (5.5, 5.5, 14.5)).T
+    brain = ((brain.T / (5, 5, 12)) ** 2).sum(-1).T < 1
+    affine = np.eye(4)
+    truth = np.where(brain, 1.5, 0).astype(np.float32)
+    grid = thick_slice_grid(brain.shape, affine, 3.0, 2)
+    scan = Slices(degrade(truth, affine, grid), grid.affine, affine)
+    asked = {'back_projection': 0.5, 'input_back_projection_steps': 3}
+    found = feeding.interpolated(kept(**asked).card, scan, brain)
+    np.testing.assert_array_equal(found, back_projection_alone(scan, brain, 3, 0.5))
+    plain = interpolated_back_projection(scan, Grid(brain.shape, affine), 3, 0.5)
+    error = [np.abs(image - truth)[brain].mean() for image in (found, plain)]
+    assert error[0] < 0.8 * error[1]
+    # a network of whole heads is shown no border
+    head = feeding.interpolated(kept(**asked, skull_stripped=False).card, scan, brain)
+    np.testing.assert_allclose(head, plain, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize('kind', ['thick-slices', 'isotropic', 'k-space'])
