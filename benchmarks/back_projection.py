@@ -3,12 +3,12 @@
     python benchmarks/back_projection.py --data DIR [--model NAME|PATH]
 
 Slices as in default_model.py, of subjects that no weights were trained on (but for the scan, whose
-thin axes were in the training of the default model), with several levels of noise, and of a box
-profile: PSNR and SSIM of cubic spline, of it and back-projection, of the network alone, and of the
-network and back-projection; in the last column with at most MOST steps, which end at the noise. A
-model of newborns is scored on label maps painted so, with slices 3.5 voxels apart, as sharp as
-they are, as scans are, and as these are when all but the brain was taken away before.
-DIR is as there.
+thin axes were in the training of the default model), with several levels of noise, of a box
+profile, and stripped: PSNR and SSIM of cubic spline, of it and back-projection, of the network
+alone, and of the network and back-projection; in the last column with at most MOST steps, which
+end at the noise. A model of newborns is scored on label maps painted so, with slices 3.5 voxels
+apart, as sharp as they are, as scans are, and as these are when all but the brain was taken away
+before. DIR is as there.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ MOST = 5
 HOW = (
     *(Condition(noise=noise) for noise in (0.0, 0.01, 0.02, 0.03)),
     CONDITIONS['box profile'],
+    CONDITIONS['slices stripped'],
 )
 NEWBORN_DISTANCE = 3.5
 """Of the slices, in voxels."""
@@ -89,7 +90,8 @@ def score(case: Case, how: Condition, model: TrainedModel) -> list[str]:
         f'{psnr(truth, image, inside):.2f} / {ssim(truth * inside, image * inside, inside):.3f}'
         for image in images
     ]
-    return [case.group, case.name, how.profile, f'{how.noise:g}', *cells]
+    slices_are = f'{how.profile}, stripped' if how.stripped else how.profile
+    return [case.group, case.name, slices_are, f'{how.noise:g}', *cells]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -101,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     torch.set_num_threads(args.threads)
     model = load_model(args.model)
-    titles = ['images', 'subject', 'profile', 'noise', 'spline', 'ibp', 'network']
+    titles = ['images', 'subject', 'slices', 'noise', 'spline', 'ibp', 'network']
     titles += [f'{steps} steps of {SHARE:g}' for steps in STEPS]
     titles.append(f'at most {MOST}')
     print(f'| {" | ".join(titles)} |\n|---|---|---|{"--:|" * (len(titles) - 3)}')

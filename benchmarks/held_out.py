@@ -195,6 +195,7 @@ class Condition:
         thickness: Width of the profile over the distance.
         noise: Standard deviation in the slices over the image maximum.
         axis: Slice axis, RAS+, of cases that have none of their own.
+        stripped: Whether the slices show nothing but brain, cut out after they were made.
     """
 
     distance: float = 3.0
@@ -202,6 +203,7 @@ class Condition:
     thickness: float = 1.0
     noise: float = 0.01
     axis: int = 2
+    stripped: bool = False
 
 
 PLAIN = 'as assumed'
@@ -214,6 +216,7 @@ CONDITIONS = {
     'noise 0.02': Condition(noise=0.02),
     'coronal': Condition(axis=1),
     'sagittal': Condition(axis=0),
+    'slices stripped': Condition(stripped=True),
 }
 """Name to condition: the one that back-projection assumes, and what it may meet instead."""
 
@@ -272,6 +275,8 @@ def make_slices(case: Case, how: Condition, *, n4: bool = True) -> Simulated:
     noise = np.random.default_rng(0).normal(0, how.noise * float(truth.max()), scan.shape)
     scan = np.maximum(scan + noise.astype(np.float32), 0)
     seen = acquire(brain.astype(np.float32), affine, scanner)[0] > 0.5
+    if how.stripped:
+        scan = np.where(seen, scan, np.float32(0))
     grid = isotropic_grid(scan.shape, place.affine, case.spacing)
     np.testing.assert_allclose(grid.affine, affine, atol=1e-6)
     if n4:
