@@ -170,7 +170,8 @@ def restored(card: ModelCard, processing: Processing) -> str:
         )
     text = f'{what}, run with *PyTorch* [@pytorch] {patches}'
     if card.contract.mirrored:
-        text += ', as the mean of what it makes of the image and of its mirror image'
+        what = 'the tissues are' if card.architecture == PAIR else 'its result is'
+        text += f'; {what} the mean of what it makes of the image and of its mirror image'
     if card.contract.interpolation not in ('cubic', 'zero-fill'):
         how = card.contract.interpolation
         how = 'linearly' if how == 'linear' else f'by {how}'

@@ -73,7 +73,7 @@ class InputContract:
         guides: Images of other contrasts, registered to the image, that the network needs as
             further input channels, each normalised like the image.
         mirrored: Whether it saw heads and their mirror images alike: the prediction then is the
-            mean of what it makes of both.
+            mean of what it makes of both; of a pair, its tissues are.
         patch_size: Edge of the patches that it was trained on, voxels, or their three edges; 0
             where that is not told.
         interpolation: How the training brought its images to the fine grid: `cubic` or `linear`

@@ -27,6 +27,7 @@ from bids_segsr.imaging.brain_mask import otsu_foreground
 from bids_segsr.imaging.conform import acquired_axis, left_right_axis, slice_axis, spacing_of
 from bids_segsr.imaging.resample import Grid, resample, resample_by
 from bids_segsr.networks.standardise import restore, standardise, volume_scale
+from bids_segsr.networks.tissue_unet import TissueUNetPair
 from bids_segsr.zoo.card import INTERPOLATIONS, ModelCard, Precision
 
 EXAMPLE_EDGE = 32
@@ -164,7 +165,8 @@ def feed(
         scales: From `scales`; None for patches that are divided already.
         resolution: Distance of the slices in mm, one number or (B,).
         mirror_axis: From `axes`: the network sees the patches and their mirror images, and its
-            outputs are averaged. Mirror images for a network that takes `block` voxels together
+            outputs are averaged; of a pair, the half for the tissues alone, since the image gains
+            next to nothing. Mirror images for a network that takes `block` voxels together
             are moved by half of them: what differs from end to end of a block evens out. None
             for the patches alone.
         precision: Of the network's convolutions; all else is float32.
@@ -175,9 +177,10 @@ def feed(
     if mirror_axis is not None:
         axis = mirror_axis + 2  # after batch and channel
         by = getattr(network, 'block', 1) // 2
+        again_by = network.tissues if isinstance(network, TissueUNetPair) else network
         once, again = (
             feed(
-                network,
+                part,
                 card,
                 seen,
                 scales=scales,
@@ -185,8 +188,9 @@ def feed(
                 mirror_axis=None,
                 precision=precision,
             )
-            for seen in (patches, moved(patches.flip(axis), by))
+            for part, seen in ((network, patches), (again_by, moved(patches.flip(axis), by)))
         )
+        looked_at_twice = slice(int(again_by is not network), None)
         # what was moved lies a voxel on, along the mirrored axis a voxel before
         places = [
             (slice(by, None), slice(length - by))
@@ -197,7 +201,8 @@ def feed(
         ]
         here, there = zip(*places, strict=True)
         # map by map: flipping all of them at once takes three times as long
-        for one, mirrored in zip(once.unbind(1), again.unbind(1), strict=True):
+        pairs = zip(once.unbind(1), again.unbind(1), strict=True)
+        for one, mirrored in [*pairs][looked_at_twice]:
             one[(..., *here)].add_(mirrored.flip(axis - 1)[(..., *there)]).div_(2)
         return once
     kind = patches.device.type

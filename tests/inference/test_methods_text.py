@@ -84,7 +84,10 @@ def test_defaults_are_told_too() -> None:
 @pytest.mark.parametrize(
     ('contract', 'words'),
     [
-        ({'mirrored': True}, 'as the mean of what it makes of the image and of its mirror image'),
+        (
+            {'mirrored': True},
+            '; its result is the mean of what it makes of the image and of its mirror image.',
+        ),
         ({'interpolation': 'linear'}, 'shown the image interpolated linearly'),
         ({'skull_stripped': False}, 'shown the whole head'),
         ({'back_projection': 0.5}, 'a share of 0.5 of what the acquired slices differ by'),
@@ -95,8 +98,8 @@ def test_defaults_are_told_too() -> None:
         (
             {'back_projection': 0.5, 'input_back_projection_steps': 5, 'back_projection_steps': 2},
             'applied in 5 steps to the interpolated image and 2 steps to the restored image '
-            '(fewer where noise alone was left). What surrounds the brain was taken from the slices; '
-            'a stripped scan has nothing there.',
+            '(fewer where noise alone was left). What surrounds the brain was taken from the '
+            'slices; a stripped scan has nothing there.',
         ),
     ],
 )

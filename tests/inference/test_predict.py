@@ -21,6 +21,7 @@ from bids_segsr.inference.predict import (
 )
 from bids_segsr.inference.processing import Processing
 from bids_segsr.inference.tiling import peak_memory_gb, resolve_patches
+from bids_segsr.networks.tissue_unet import TissueUNetPair
 from bids_segsr.zoo.card import InputContract, ModelCard
 from bids_segsr.zoo.store import TrainedModel
 
@@ -217,6 +218,24 @@ def test_blocks_of_two_voxels_even_out_in_the_mirror_image(image):
     found = predict(toy, image, laid(image, 2), processing=Processing(patch_size=0))
     inner = found.probabilities[0][1:-1, 1:-1, 1:-1]
     np.testing.assert_allclose(inner, 0.4, atol=1e-6)
+
+
+def test_a_pair_looks_twice_for_the_tissues_alone(image):
+    torch.manual_seed(0)
+    toy = model(TissueUNetPair(base_filters=4, classes=3, detail_filters=4))
+    channels = ('intensity', 'cortex', 'background', 'grey', 'white')
+    found = {}
+    for mirrored in (False, True):
+        contract = dataclasses.replace(toy.card.contract, mirrored=mirrored)
+        card = dataclasses.replace(toy.card, channels=channels, contract=contract)
+        pair = dataclasses.replace(toy, card=card)
+        whole = Processing(patch_size=0)
+        found[mirrored] = predict(pair, image, laid(image, 2), processing=whole)
+    np.testing.assert_array_equal(found[True].image, found[False].image)
+    assert np.abs(found[True].probabilities - found[False].probabilities).max() > 1e-3
+    inner = (slice(None), *(slice(2, -2),) * 3)
+    classes = found[True].probabilities[1:][inner]
+    np.testing.assert_allclose(classes.sum(0), 1, atol=1e-4)
 
 
 @pytest.mark.parametrize('axis', [0, 1, 2])
