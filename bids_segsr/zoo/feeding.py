@@ -33,6 +33,12 @@ from bids_segsr.zoo.card import INTERPOLATIONS, ModelCard, Precision
 EXAMPLE_EDGE = 32
 """Voxels along each axis of the patch that models are tried on."""
 
+LEAST_FOREGROUND = 0.65
+"""Share of a brain mask that Otsu's foreground takes at least: dark CSF leaves 0.78 of it."""
+
+DARK = 0.1
+"""Brightness of a background over that of the brain at most."""
+
 
 def interpolated(
     card: ModelCard, scan: Slices, mask: np.ndarray, simulated: Acquisition | None = None
@@ -125,8 +131,8 @@ def precision(card: ModelCard, device: str) -> Precision:
 def scales(card: ModelCard, images: Sequence[np.ndarray], mask: np.ndarray) -> list[float]:
     """Find what intensities are divided by, image and guides each for themselves.
 
-    The mean of a brain must be that of a brain: where the mask takes every voxel, Otsu's
-    foreground stands for it, for the background seldom is exactly 0.
+    The mean of a brain must be that of a brain: where much of what a mask shows is background,
+    Otsu's foreground stands for it, for a background seldom is exactly 0.
 
     Args:
         card: Card of the model.
@@ -140,10 +146,21 @@ def scales(card: ModelCard, images: Sequence[np.ndarray], mask: np.ndarray) -> l
     found = []
     for image in images:
         inside = mask
-        if contract.normalisation == 'volume-mean' and contract.skull_stripped and mask.all():
-            inside = otsu_foreground(image)
+        if contract.normalisation == 'volume-mean' and contract.skull_stripped:
+            shown = np.where(mask, image, 0)
+            coarse = (slice(None, None, 2),) * 3
+            if mask.all() or _is_loose(mask[coarse], shown[coarse]):
+                inside = mask & otsu_foreground(shown)
         found.append(volume_scale(np.where(inside, image, 0), contract.normalisation))
     return found
+
+
+def _is_loose(mask: np.ndarray, shown: np.ndarray) -> bool:
+    """Tell whether much of what a mask shows is background."""
+    brain = mask & otsu_foreground(shown)
+    if not brain.any() or brain.sum() >= LEAST_FOREGROUND * mask.sum():
+        return False
+    return bool(np.abs(shown[mask & ~brain]).mean() < DARK * shown[brain].mean())
 
 
 def feed(

@@ -225,8 +225,19 @@ def test_the_level_is_that_of_the_brain_though_nothing_is_masked(background):
     if background == 'ringing':
         image = np.where(brain, image, 0.5 * np.sin(place[0] * 60))
     true = feeding.scales(kept().card, [image], brain)[0]
-    everywhere = feeding.scales(kept().card, [image], np.ones_like(brain))[0]
-    assert everywhere == pytest.approx(true, rel=0.02)
+    slab = np.ones_like(brain)
+    slab[0] = False
+    loose = (place**2).sum(0) < 0.95**2
+    for mask in (np.ones_like(brain), slab, loose):
+        assert feeding.scales(kept().card, [image], mask)[0] == pytest.approx(true, rel=0.02)
+
+
+def test_dark_csf_is_part_of_the_level():
+    """As dark as in T1w, and a fifth of the brain: a mask that is right is what counts."""
+    place = np.stack(np.meshgrid(*[np.linspace(-1, 1, 48)] * 3, indexing='ij'))
+    brain, tissue = ((place**2).sum(0) < radius**2 for radius in (0.7, 0.65))
+    image = np.where(tissue, 0.75, np.where(brain, 0.15, 0))
+    assert feeding.scales(kept().card, [image], brain)[0] == pytest.approx(image[brain].mean())
 
 
 def test_recipes_tell_their_cards_how_they_interpolate():
