@@ -6,7 +6,8 @@
 A MODEL is made by all that it takes: its trainings one after the other, each in a folder of its
 own under OUT and of as many minutes; for tissues that went on from those of the same model, the
 mean of the weights before and after; calibration; what the pair does not train, from --init; in
-the end OUT/model. --init is what the trainings go on from, such as the packaged version before;
+the end OUT/model, with the card of the packaged version and what the run tells of itself (its
+text wants a look). --init is what the trainings go on from, such as the packaged version before;
 without it they start from nothing.
 
 TRAININGS run by themselves, too, beside each other on a GPU; the model's command then takes what
@@ -27,6 +28,7 @@ import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from calibration import calibrate
@@ -40,10 +42,12 @@ from bids_segsr.training.data.collection import data_of_label_maps
 from bids_segsr.training.data.label_patches import make_label_map_dataset
 from bids_segsr.training.data_tables import UNLABELLED
 from bids_segsr.training.loop.engine import MODEL_FOLDER
+from bids_segsr.training.loop.model_card import SEEN
 from bids_segsr.training.loop.run_folder import CACHE_FOLDER
 from bids_segsr.training.loop.training_run import Run, label_map_sets, run_training
 from bids_segsr.training.recipe import Recipe
 from bids_segsr.training.recipe_file import read_recipe
+from bids_segsr.zoo.card import ModelCard
 from bids_segsr.zoo.find import find_card, load_model
 from bids_segsr.zoo.store import TrainedModel, save_model
 
@@ -188,12 +192,13 @@ def half_of(pair: TrainedModel, half: str, recipe: Recipe, out: Path) -> Path:
     return save_model(out, network, card)
 
 
-def join(halves: dict[str, TrainedModel], out: Path) -> Path:
+def join(name: str, halves: dict[str, TrainedModel], out: Path) -> Path:
     """Join trained halves; returns the folder of the pair.
 
     Args:
+        name: Key of MODELS.
         halves: Models named 'tissues' and 'intensity': halves, or pairs that have them.
-        out: Folder of the pair. Its card is that of the tissues with both runs told.
+        out: Folder of the pair. Its card is `packaged_card` with both runs told.
     """
     recipe = read_recipe(PAIR)
     network = create(recipe.network.architecture, **recipe.network.options)
@@ -205,20 +210,32 @@ def join(halves: dict[str, TrainedModel], out: Path) -> Path:
         }
     )
     told = {half: model.card.training for half, model in halves.items()}
-    card = dataclasses.replace(
-        halves['tissues'].card,
-        name=recipe.name,
-        architecture=recipe.network.architecture,
-        options=recipe.network.options,
-        training={
-            **told['tissues'],
-            'notes': [
-                f'{half}: {part["steps"]} steps, {part["minutes"]:.0f} minutes'
-                for half, part in told.items()
-            ],
-        },
+    training = {
+        **told['tissues'],
+        SEEN: sorted({digest for part in told.values() for digest in part[SEEN]}),
+        'notes': [
+            f'{half}: {part["steps"]} steps, {part["minutes"]:.0f} minutes'
+            for half, part in told.items()
+        ],
+    }
+    return save_model(out, network, packaged_card(name, training), half_precision=True)
+
+
+def packaged_card(name: str, training: dict[str, Any]) -> ModelCard:
+    """Return the card of the next version of a packaged model, which has no scores yet.
+
+    Args:
+        name: Key of MODELS.
+        training: What a run told of itself, in place of what the packaged version does; where
+            the data are from and what was held out stays.
+    """
+    before = find_card(name)
+    return dataclasses.replace(
+        before,
+        version=str(int(before.version) + 1),
+        training={**before.training, **training},
+        scores={},
     )
-    return save_model(out, network, card, half_precision=True)
 
 
 def _weights(model: TrainedModel, half: str) -> dict[str, Tensor]:
@@ -285,9 +302,10 @@ def build(name: str, data: Path, out: Path, init: str | None, how: argparse.Name
             halves[half_name(job)] = str(trained)
     if pair:
         found = {half: load_model(str(model)) for half, model in halves.items()}
-        return join(found, out / MODEL_FOLDER)
+        return join(name, found, out / MODEL_FOLDER)
     only = load_model(str(trained))
-    return save_model(out / MODEL_FOLDER, only.network, only.card, half_precision=True)
+    card = packaged_card(name, only.card.training)
+    return save_model(out / MODEL_FOLDER, only.network, card, half_precision=True)
 
 
 def midway(start: str, end: Path, out: Path) -> Path:

@@ -18,6 +18,7 @@ from train_weights import (
     build,
     half_name,
     half_of,
+    join,
     midway,
     recipe_of,
 )
@@ -25,6 +26,7 @@ from train_weights import (
 from bids_segsr.exceptions import UserError
 from bids_segsr.networks import create
 from bids_segsr.simulation.tables import CLASSES
+from bids_segsr.training.loop.model_card import SEEN
 from bids_segsr.zoo.feeding import feed
 from bids_segsr.zoo.find import card_paths, load_model
 from bids_segsr.zoo.store import TrainedModel, save_model
@@ -148,8 +150,13 @@ def trained(monkeypatch):
 def test_pairs_are_joined_of_their_halves(tmp_path, trained, name):
     made = load_model(build(name, tmp_path, tmp_path, name, None))
     assert list(trained) == list(MODELS[name])
-    for key, weights in load_model(name).network.state_dict().items():
+    packaged = load_model(name)
+    for key, weights in packaged.network.state_dict().items():
         assert torch.equal(made.network.state_dict()[key], weights), key
+    for field in ('name', 'contract', 'architecture', 'options', 'channels', 'labels'):
+        assert getattr(made.card, field) == getattr(packaged.card, field), field
+    assert int(made.card.version) == int(packaged.card.version) + 1
+    assert not made.card.scores
 
 
 @pytest.mark.parametrize(('init', 'averaged'), [('tissue-unet', False), (T1W, True)])
@@ -184,3 +191,13 @@ def test_segsrgan_is_finished_from_its_twin(tmp_path, trained):
         'segsrgan-twin': None,
         'segsrgan-finish': str(tmp_path / 'segsrgan-twin'),
     }
+    made, packaged = load_model(tmp_path / 'model').card, load_model('segsrgan-newborn').card
+    assert (made.name, made.contract) == (packaged.name, packaged.contract)
+
+
+def test_a_pair_has_seen_what_either_half_has(tmp_path, newborn):
+    halves = {}
+    for half, digests in (('tissues', ['b', 'a']), ('intensity', ['c', 'b'])):
+        training = {**newborn.card.training, SEEN: digests}
+        halves[half] = replace(newborn, card=replace(newborn.card, training=training))
+    assert load_model(join(newborn.card.name, halves, tmp_path)).card.training[SEEN] == [*'abc']
