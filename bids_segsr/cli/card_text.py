@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from bids_segsr.zoo.card import NORMALISATIONS, OTHER_SLICES
+from bids_segsr.zoo.card import NORMALISATIONS, OTHER_SLICES, other_slices_text
 
 if TYPE_CHECKING:
     from bids_segsr.zoo.card import ModelCard
@@ -77,6 +77,7 @@ def describe(card: ModelCard, *, full: bool = False) -> str:
         table = _score_table(card.scores) if label == 'Scores' and not full else []
         if table:
             lines += [f'{name:{LABEL_WIDTH}}{row}' for name, row in table]
+            lines += _wrapped('', other_slices_text(card.scores), indent=LABEL_WIDTH)
             continue
         for text in _flat(value):
             lines += _wrapped(label, text, indent=LABEL_WIDTH)

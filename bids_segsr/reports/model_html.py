@@ -9,7 +9,7 @@ from html import escape
 from typing import Any
 
 from bids_segsr.reports.page import formatted
-from bids_segsr.zoo.card import OTHER_SLICES
+from bids_segsr.zoo.card import OTHER_SLICES, other_slices_text
 
 _MEASURES = {'psnr': 'PSNR (dB)', 'ssim': 'SSIM'}
 
@@ -103,6 +103,7 @@ def model_html(card: Mapping[str, Any]) -> str:
 
 
 def _scores(scores: Mapping[str, Any]) -> str:
+    others = escape(other_slices_text(scores))
     scores = {key: value for key, value in scores.items() if key != OTHER_SLICES}
     told = scores_told(scores)
     if not told:
@@ -111,6 +112,8 @@ def _scores(scores: Mapping[str, Any]) -> str:
     parts = [_table(text, [t for t in told if t.measure == text]) for text in _MEASURES.values()]
     if all(row.ibp is None for row in told):
         parts.append('<p>Not compared with back-projection alone on the card.</p>')
+    if others:
+        parts.append(f'<p>{others}</p>')
     rest = _overlaps(scores) | {k: v for k, v in scores.items() if isinstance(v, str)}
     return ''.join(parts) + _nested(rest)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -33,7 +33,7 @@ NORMALISATIONS = {
 
 OTHER_SLICES = 'other_slices'
 """Key of the scores on slices of another kind than a model and its baselines take for granted: too
-many for a page that sums up."""
+many for a page that sums up (see `other_slices_text`)."""
 
 INTERPOLATIONS = {'cubic': 3, 'linear': 1, 'zero-fill': 3}
 """How the images of a training came to the fine grid; the order of the spline that does it here.
@@ -54,6 +54,25 @@ LARGEST_PATCH = 1024
 
 MOST_STEPS = 100
 """More steps of back-projection than change anything: a damaged card."""
+
+
+def other_slices_text(scores: Mapping[str, Any]) -> str:
+    """Sum up the scores on slices of other kinds; nothing where a card has none.
+
+    Args:
+        scores: The `scores` of a card.
+    """
+    gains = [
+        row['psnr_network'] - max(row['psnr_spline'], row['psnr_ibp'])
+        for row in scores.get(OTHER_SLICES, ())
+        if row.keys() >= {'psnr_network', 'psnr_spline', 'psnr_ibp'}
+    ]
+    if not gains:
+        return ''
+    return (
+        'On slices of other kinds (profile, thickness, gap, noise, direction): '
+        f'{min(gains):+.2f} to {max(gains):+.2f} dB over the better of spline and IBP.'
+    )
 
 
 @dataclass(frozen=True)

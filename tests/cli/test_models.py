@@ -104,6 +104,7 @@ def test_show_tells_contract_and_research_use(run):
     assert card.sha256 in run('show', DEFAULT_MODEL, '--full')[1]
     assert out.rstrip().endswith('Research use only: not for diagnosis.')
     assert max(map(len, out.splitlines())) < 100
+    assert 'On slices of other kinds' in out
 
 
 def test_show_of_an_unknown_model_is_one_line(run):

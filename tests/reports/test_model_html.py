@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bids_segsr.reports.model_html import model_html, scores_told
+from bids_segsr.zoo.card import OTHER_SLICES
 
 CARD = {
     'name': 'phantom-T2w',
@@ -55,6 +56,18 @@ def test_a_card_without_that_comparison_says_so() -> None:
     missing = 'Not compared with back-projection alone on the card.'
     assert [missing in text for text in texts] == [True, False]
     assert [text.count('above ') for text in texts] == [1, 1]
+
+
+def test_slices_of_other_kinds_are_summed_up() -> None:
+    usual = {'on': 'heads', 'psnr_network': 24.1, 'psnr_spline': 23.4, 'psnr_ibp': 24.0}
+    rows = [
+        {'psnr_network': 24.1, 'psnr_spline': 23.4, 'psnr_ibp': 23.5},
+        {'psnr_network': 23.9, 'psnr_spline': 24.2, 'psnr_ibp': 22.0},
+        {'ssim_network': 0.9},
+    ]
+    text = model_html({**CARD, 'scores': {'held_out': [usual], OTHER_SLICES: rows}})
+    assert '-0.30 to +0.60 dB over the better of spline and IBP.' in text
+    assert 'slices of other kinds' not in model_html({**CARD, 'scores': {'held_out': [usual]}})
 
 
 def test_overlaps_are_told_beside_the_best_window() -> None:
