@@ -28,9 +28,9 @@ Row = Mapping[str, float]
 _RED, _BLUE, _GREY = '#b3261e', '#2f6fb5', '#5b6776'
 _COLOURS = ('#2f6fb5', '#b4540a', '#1d6b38', '#8a3d8f', '#5b6776', '#a08a00')
 _WEAK_BASELINE = (
-    '<p class="reading">Interpolation is what the network is shown. Of slices, back-projection '
-    'restores more than plain interpolation, without any network: <code>segsr evaluate '
-    'compare</code> has both.</p>'
+    '<p class="reading">The input is what the network is shown: the interpolated image, '
+    'back-projected where the recipe says so. Of slices, back-projection restores more than plain '
+    'interpolation, without any network: <code>segsr evaluate compare</code> has both.</p>'
 )
 _STYLE = {
     'svg.fonttype': 'none',
@@ -126,8 +126,8 @@ def _outcome(rows: Sequence[Row], summary: Mapping[str, Any]) -> str:
         '<table class="table table-sm glance"><thead><tr><td></td>'
         '<th scope="col" class="number">at the start</th>'
         '<th scope="col" class="number">the model</th>'
-        '<th scope="col" class="number">interpolation</th>'
-        '<th scope="col">model against interpolation</th></tr></thead>'
+        '<th scope="col" class="number">its input</th>'
+        '<th scope="col">model against its input</th></tr></thead>'
         f'<tbody>{"".join(table)}</tbody></table></div>'
         f'{_WEAK_BASELINE if "interpolation_psnr" in best else ""}'
     )
@@ -146,7 +146,7 @@ def _scores(rows: Sequence[Row], summary: Mapping[str, Any]) -> str:
     channels = [key for key in rows[-1] if key.startswith('dice_')]
     left = [
         _Line('psnr', 'PSNR', _RED),
-        _Line('interpolation_psnr', 'PSNR, interpolation', _RED, True),
+        _Line('interpolation_psnr', 'PSNR, input', _RED, True),
     ]
     shades = (_BLUE, '#6fa3dc', '#123d6b', '#8fb8e6', '#35506e')
     right = [
@@ -158,12 +158,12 @@ def _scores(rows: Sequence[Row], summary: Mapping[str, Any]) -> str:
     )
     ssim = [
         _Line('ssim', 'SSIM', _COLOURS[2]),
-        _Line('interpolation_ssim', 'SSIM, interpolation', _COLOURS[2], True),
+        _Line('interpolation_ssim', 'SSIM, input', _COLOURS[2], True),
         _Line('score', 'score that decides', _GREY, right=True),
     ]
     other = _chart(rows, ssim, ('SSIM', 'score'), 'SSIM and deciding score', summary['best_step'])
     reading = (
-        'On the validation patches, after every validation; dashed: cubic interpolation. The '
+        'On the validation patches, after every validation; dashed: the input. The '
         'vertical line marks the weights that were kept. As Figures 5 and 14 of SegSRGAN (2020).'
     )
     return f'<p class="reading">{reading}</p>{main}{other}'
