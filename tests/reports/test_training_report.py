@@ -29,6 +29,7 @@ def test_page_holds_curves_pictures_and_recipe(run, tmp_path):
     rows = read_log(run / 'log.csv')
     assert f'{rows[0]["interpolation_psnr"]:.2f}' in page
     assert 'back-projection restores more than plain interpolation' in page
+    assert 'model against its input' in page
     pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
     files = [path.read_bytes() for path in sorted((run / 'samples').iterdir())]
     assert [base64.b64decode(text) for text in pictures] == files
