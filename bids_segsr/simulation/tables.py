@@ -100,7 +100,7 @@ CONTRASTS: dict[str, dict[str, float]] = {
         # matter as it is below the cortex, 1.47 times as bright
         'newborn-T2w': (
             *(0.45, 0.35, 0.60, 0.20),
-            *(0.94, 1.15, 0.370, 0.58, 0.355, 0.40, 0.40, 0.45, 0.32),
+            *(0.82, 1.00, 0.322, 0.504, 0.339, 0.374, 0.348, 0.391, 0.296),
         ),
         # younger: grey and white matter further apart
         'fetal-T2w': (
