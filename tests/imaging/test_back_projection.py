@@ -86,6 +86,9 @@ def test_noise_of_the_slices_is_found_inside_the_brain(truth, affine, axis):
     found = noise_of(Slices(data, grid.affine, affine), mask)
     assert found == pytest.approx(5, rel=0.1)
     assert np.isnan(noise_of(Slices(data, grid.affine, affine), np.zeros(SHAPE, bool)))
+    # an empty background is no scan without noise
+    stripped = Slices(np.where(loud, 0, data), grid.affine, affine)
+    assert noise_of(stripped, np.ones(SHAPE, bool)) == pytest.approx(5, rel=0.1)
 
 
 def test_thickness_is_that_of_the_slices(truth, affine):
