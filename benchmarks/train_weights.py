@@ -218,8 +218,10 @@ def join(name: str, halves: dict[str, TrainedModel], out: Path) -> Path:
         **told['tissues'],
         SEEN: sorted({digest for part in told.values() for digest in part[SEEN]}),
         'notes': [
-            f'{half}: {part["steps"]} steps, {part["minutes"]:.0f} minutes'
-            for half, part in told.items()
+            f'{half}: that of {model.card.name} {model.card.version}'
+            if model.card.architecture == recipe.network.architecture
+            else f'{half}: {told[half]["steps"]} steps, {told[half]["minutes"]:.0f} minutes'
+            for half, model in halves.items()
         ],
     }
     return save_model(out, network, packaged_card(name, training), half_precision=True)

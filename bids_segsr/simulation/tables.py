@@ -97,7 +97,7 @@ CONTRASTS: dict[str, dict[str, float]] = {
             *(0.15, 0.12, 0.75, 0.58, 0.66, 0.78, 0.72, 0.58, 0.58),
         ),
         # of newborns, T2w: the means of the cores of the tissues of six of them near term; white
-        # matter as it is below the cortex, 1.47 times as bright
+        # matter as it is below the cortex, where it is up to 1.6 times as bright
         'newborn-T2w': (
             *(0.45, 0.35, 0.60, 0.20),
             *(0.82, 1.00, 0.322, 0.504, 0.339, 0.374, 0.348, 0.391, 0.296),

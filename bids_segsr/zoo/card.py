@@ -62,15 +62,17 @@ def other_slices_text(scores: Mapping[str, Any]) -> str:
     Args:
         scores: The `scores` of a card.
     """
-    gains = [
-        row['psnr_network'] - max(row['psnr_spline'], row['psnr_ibp'])
-        for row in scores.get(OTHER_SLICES, ())
-        if row.keys() >= {'psnr_network', 'psnr_spline', 'psnr_ibp'}
-    ]
+    rows, gains = scores.get(OTHER_SLICES), []
+    for row in rows if isinstance(rows, (list, tuple)) else ():
+        names = ('network', 'spline', 'ibp') if isinstance(row, Mapping) else ()
+        told = [row.get(f'psnr_{name}') for name in names]
+        if told and all(isinstance(value, (int, float)) for value in told):
+            network, *others = map(float, told)
+            gains.append(network - max(others))
     if not gains:
         return ''
     return (
-        'On slices of other kinds (profile, thickness, gap, noise, direction): '
+        'On slices of other kinds (profile, thickness, gap, noise, direction, stripping): '
         f'{min(gains):+.2f} to {max(gains):+.2f} dB over the better of spline and IBP.'
     )
 

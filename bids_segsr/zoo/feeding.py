@@ -142,25 +142,25 @@ def scales(card: ModelCard, images: Sequence[np.ndarray], mask: np.ndarray) -> l
     Returns:
         A positive number an image; for 'patch-standard' the numbers are not used by `feed`.
     """
-    contract = card.contract
+    contract, mask = card.contract, np.asarray(mask, dtype=bool)
     found = []
     for image in images:
         inside = mask
         if contract.normalisation == 'volume-mean' and contract.skull_stripped:
-            shown = np.where(mask, image, 0)
+            masked = np.where(mask, image, 0)
             coarse = (slice(None, None, 2),) * 3
-            if mask.all() or _is_loose(mask[coarse], shown[coarse]):
-                inside = mask & otsu_foreground(shown)
+            if mask.all() or _is_loose(mask[coarse], masked[coarse]):
+                inside = mask & otsu_foreground(masked)
         found.append(volume_scale(np.where(inside, image, 0), contract.normalisation))
     return found
 
 
-def _is_loose(mask: np.ndarray, shown: np.ndarray) -> bool:
+def _is_loose(mask: np.ndarray, masked: np.ndarray) -> bool:
     """Tell whether much of what a mask shows is background."""
-    brain = mask & otsu_foreground(shown)
+    brain = mask & otsu_foreground(masked)
     if not brain.any() or brain.sum() >= LEAST_FOREGROUND * mask.sum():
         return False
-    return bool(np.abs(shown[mask & ~brain]).mean() < DARK * shown[brain].mean())
+    return bool(np.abs(masked[mask & ~brain]).mean() < DARK * masked[brain].mean())
 
 
 def feed(

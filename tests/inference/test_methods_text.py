@@ -120,3 +120,10 @@ def test_networks_are_told_as_they_are() -> None:
     assert 'The image was restored by the network m 1' in alone
     assert 'cort' not in alone.replace('@', '')
     assert 'Euler' not in alone
+
+
+def test_of_a_pair_the_tissues_alone_are_looked_at_twice() -> None:
+    contract = replace(CARD.contract, mirrored=True)
+    card = replace(CARD, architecture='tissue-unet-pair', contract=contract)
+    words = '; the tissues are the mean of what it makes of the image and of its mirror image.'
+    assert words in text_of(card)

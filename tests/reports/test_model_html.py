@@ -64,10 +64,14 @@ def test_slices_of_other_kinds_are_summed_up() -> None:
         {'psnr_network': 24.1, 'psnr_spline': 23.4, 'psnr_ibp': 23.5},
         {'psnr_network': 23.9, 'psnr_spline': 24.2, 'psnr_ibp': 22.0},
         {'ssim_network': 0.9},
+        {'psnr_network': None, 'psnr_spline': 24.2, 'psnr_ibp': 22.0},
+        'not a table',
     ]
     text = model_html({**CARD, 'scores': {'held_out': [usual], OTHER_SLICES: rows}})
     assert '-0.30 to +0.60 dB over the better of spline and IBP.' in text
-    assert 'slices of other kinds' not in model_html({**CARD, 'scores': {'held_out': [usual]}})
+    for nothing in ('text', None, {}, []):
+        scores = {'held_out': [usual], OTHER_SLICES: nothing}
+        assert 'slices of other kinds' not in model_html({**CARD, 'scores': scores})
 
 
 def test_overlaps_are_told_beside_the_best_window() -> None:

@@ -104,3 +104,23 @@ def test_back_projection_of_samples_is_that_of_predictions():
         assert surroundings(low, seen) == expected
         wanted = back_projection_alone(scan, mask.numpy())
         np.testing.assert_allclose(image.numpy(), wanted, rtol=0, atol=5e-3)
+
+
+def test_what_was_taken_away_has_no_noise():
+    apart = np.indices((48, 48, 48)) - 23.5
+    distance = np.sqrt((apart**2).sum(0))
+    brain = torch.from_numpy(distance < 12)
+    rng = np.random.default_rng(0)
+    image, _ = acquire(brain.float(), None, Stack(3.0, 3.0, noise=0.05), rng)
+    assert image[distance > 20].std() > 0.02
+    loose = torch.from_numpy(distance < 23)
+    image, mask = acquire(brain.float(), loose, Stack(3.0, 3.0, noise=0.05), rng)
+    beyond = mask.numpy() & (distance > 20)
+    assert beyond.any()
+    assert np.abs(image.numpy()[beyond]).max() < 0.02
+
+
+def test_some_slices_are_stripped():
+    rng = np.random.default_rng(0)
+    drawn = [draw_stack(AcquisitionRanges(stripped_share=0.3), rng).stripped for _ in range(400)]
+    assert 0.2 < np.mean(drawn) < 0.4
