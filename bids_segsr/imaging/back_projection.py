@@ -94,6 +94,19 @@ def back_project(
     Returns:
         float32 array, 0 outside the mask.
     """
+    around = surroundings(slices.data, _filled(slices, mask))
+    return _back_projected(fine, mask, slices, around, share, steps, noise)
+
+
+def _back_projected(
+    fine: np.ndarray,
+    mask: np.ndarray,
+    slices: Slices,
+    around: Surroundings,
+    share: float,
+    steps: int,
+    noise: float = 0.0,
+) -> np.ndarray:
     found = np.where(mask, fine, 0).astype(np.float32)
     if not mask.any():
         return found
@@ -102,7 +115,6 @@ def back_project(
     scan = _acquisition(slices, Grid((i, j, k), slices.fine_affine), box)
     part, inside = found[box], mask[box]
     brain = scan.acquire(inside.astype(np.float32)) > WHOLE
-    around = surroundings(slices.data, _filled(slices, mask))
     if around == 'scan':
         # the forward model is linear: of the interpolated scan, and of how the image differs
         differs = np.where(inside, part - scan.interpolate(scan.data), 0)
@@ -213,11 +225,12 @@ def back_projection_alone(
     """
     i, j, k = mask.shape
     grid = Grid((i, j, k), slices.fine_affine)
-    if surroundings(slices.data, _filled(slices, mask)) == 'scan':
+    around = surroundings(slices.data, _filled(slices, mask))
+    if around == 'scan':
         whole = interpolated_back_projection(slices, grid, steps, share)
         return np.where(mask, whole, np.float32(0))
     spline = resample(slices.data, slices.affine, grid)
-    return back_project(spline, mask, slices, share, steps)
+    return _back_projected(spline, mask, slices, around, share, steps)
 
 
 @dataclass(frozen=True)
