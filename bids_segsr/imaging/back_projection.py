@@ -44,6 +44,11 @@ share of the brain's median, where nothing surrounds it. Scans stripped before s
 them have 0.5 to 1.7, others 0 (what was left of the brain's border was taken away) or, where
 the mask is a voxel too tight, 3.3 and more."""
 
+MOSTLY = 0.5, 0.95
+DIM = 0.3
+"""Voxels that a mask fills to such a share, and how bright they are at least over the brain's
+median, where it is no wider than what a stripped scan shows (0.46 to 1.35; else 0 to 0.23)."""
+
 Surroundings = Literal['scan', 'nothing', 'cut away']
 
 
@@ -157,9 +162,9 @@ def surroundings(data: np.ndarray, filled: np.ndarray) -> Surroundings:
 
     Returns:
         'scan': what the slices show. 'nothing': all but the brain was taken away before the slices
-        were made, so that voxels which it fills in part are as much darker; or it leaves out
-        nothing. 'cut away': of slices that a scanner made, where those voxels are empty or show
-        what surrounded the brain as well.
+        were made, so that voxels which it fills in part are as much darker; or the mask reaches
+        beyond what is shown. 'cut away': of slices that a scanner made, where those voxels are
+        empty or show what surrounded the brain as well.
     """
     shown = np.abs(data)
     if shown[filled < 1 - WHOLE].sum() > EMPTY * shown.sum():
@@ -167,7 +172,11 @@ def surroundings(data: np.ndarray, filled: np.ndarray) -> Surroundings:
     partly, wholly = (filled > PARTLY[0]) & (filled < PARTLY[1]), filled > WHOLE
     if not (partly.any() and wholly.any()):
         return 'nothing' if wholly.all() else 'cut away'
-    faded = float(filled[partly].mean() * np.median(shown[wholly]))
+    brain = float(np.median(shown[wholly]))
+    mostly = (filled > MOSTLY[0]) & (filled < MOSTLY[1])
+    if mostly.any() and float(shown[mostly].mean()) < DIM * brain:
+        return 'nothing'
+    faded = float(filled[partly].mean()) * brain
     least, most = FADES
     found = least * faded <= float(shown[partly].mean()) <= most * faded
     return 'nothing' if found else 'cut away'

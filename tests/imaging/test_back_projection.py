@@ -181,6 +181,16 @@ def test_mask_that_is_too_tight_is_no_border_of_a_stripped_brain(truth, affine, 
     assert around(acquire(np.where(tight, truth, 0), affine), tight) == 'nothing'
 
 
+def test_mask_of_all_that_a_stripped_scan_shows_is_wider_than_the_brain(truth, affine):
+    """As `--skull-strip skip` finds it: its border is empty, and nothing surrounds it."""
+    slices = acquire(np.where(ellipsoid(12, 10, 9), truth, 0), affine)
+    shown = resample_mask(slices.data > 0, slices.affine, Grid(SHAPE, affine))
+    wide = binary_dilation(shown, iterations=2)
+    assert around(slices, wide) == 'nothing'
+    fine = np.where(ellipsoid(12, 10, 9), truth, 0)
+    np.testing.assert_allclose(back_project(fine, wide, slices, 0.5, 5), fine, atol=1e-2)
+
+
 def test_difference_lies_where_the_slices_show_it():
     """In every orientation of the scan, a ball that is lacking is put where it was."""
     shape, affine = (28, 26, 12), oblique_affine((1.5, 1.5, 4.0), (11, -8, 17))
