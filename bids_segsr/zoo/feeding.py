@@ -207,7 +207,6 @@ def feed(
             )
             for part, seen in ((network, patches), (again_by, moved(patches.flip(axis), by)))
         )
-        looked_at_twice = slice(int(again_by is not network), None)
         # what was moved lies a voxel on, along the mirrored axis a voxel before
         places = [
             (slice(by, None), slice(length - by))
@@ -217,9 +216,10 @@ def feed(
             if n > 1
         ]
         here, there = zip(*places, strict=True)
+        first = int(again_by is not network)
         # map by map: flipping all of them at once takes three times as long
-        pairs = zip(once.unbind(1), again.unbind(1), strict=True)
-        for one, mirrored in [*pairs][looked_at_twice]:
+        maps = (found[:, first:].unbind(1) for found in (once, again))
+        for one, mirrored in zip(*maps, strict=True):
             one[(..., *here)].add_(mirrored.flip(axis - 1)[(..., *there)]).div_(2)
         return once
     kind = patches.device.type

@@ -172,6 +172,7 @@ def test_a_card_asks_for_back_projection_before_the_network():
     found = feeding.interpolated(card, scan, everywhere)
     expected = interpolated_back_projection(scan, Grid(everywhere.shape, scan.fine_affine), 3, 0.5)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(found, back_projection_alone(scan, everywhere, 3, 0.5))
     assert np.abs(found - feeding.interpolated(kept().card, scan, everywhere)).max() > 0.1
 
 
