@@ -219,12 +219,6 @@ def one_step(fine, mask, slices, share):
     return np.where(mask, fine + np.float32(share) * lacking, 0)
 
 
-def one_step_after_another(fine, mask, slices, share, steps):
-    for _ in range(steps):
-        fine = one_step(fine, mask, slices, share)
-    return fine
-
-
 @pytest.mark.parametrize(
     ('spacing', 'resolution'),
     [((1.0, 1.0, 3.0), 1.0), ((1.1, 1.2, 3.7), 1.1), ((0.4, 0.4, 2.0), 0.5)],
