@@ -158,12 +158,12 @@ def _half(job: str) -> Recipe:
         loss=loss,
         label_maps=label_maps,
         optimiser=dataclasses.replace(recipe.optimiser, learning_rate=RATES[job]),
-        # a start that is calibrated scores above its own next steps, which are so at the end alone
+        # calibrated tissues score above their own next steps, which are so at the end alone
         validation=dataclasses.replace(
             recipe.validation,
             score='dice' if job in TISSUES else 'gain',
             every_steps=200,
-            keep='last',
+            keep='last' if job in TISSUES else 'best',
         ),
     )
 
