@@ -141,10 +141,12 @@ def _model(values: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> s
         'version': used.get('model_version', ''),
         'sha256': used.get('model_sha256'),
     }
-    with contextlib.suppress(UserError):
-        card = find_card(str(values.get('model') or used.get('model') or ''))
-        if used and card.sha256 == used.get('model_sha256'):
-            known = json.loads(card.to_json())
+    # the setting may be a path, or leave the choice to the image
+    for name in (values.get('model'), used.get('model')):
+        with contextlib.suppress(UserError):
+            card = find_card(str(name or ''))
+            if used and card.sha256 == used.get('model_sha256'):
+                known = json.loads(card.to_json())
     return model_html(known)
 
 

@@ -8,14 +8,21 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from test_figures import at
 
 from bids_segsr.reports.assembly import find_images
 from bids_segsr.reports.drawing import figures
 from bids_segsr.reports.methods import methods_html
-from bids_segsr.reports.subject import count_problems, export_single_file, generate_report
+from bids_segsr.reports.subject import (
+    _model,
+    count_problems,
+    export_single_file,
+    generate_report,
+)
 from bids_segsr.reports.summary_html import image_summary, qc_table
 from bids_segsr.reports.viewer import Volumes, viewer_page
+from bids_segsr.zoo.find import DEFAULT_MODEL, card_paths, find_card
 
 RUN = '20261121-101010_0f8fad5b'
 SECTIONS = [
@@ -338,3 +345,15 @@ def test_methods_are_escaped() -> None:
         '<ul><li>one <code>a&lt;b</code></li>'
         '<li>two <a href="https://x.org/a" rel="noopener">site</a></li></ul>'
     )
+
+
+@pytest.mark.parametrize('setting', ['auto', None, DEFAULT_MODEL, 'path'])
+def test_the_card_of_the_model_that_was_used_is_told(setting: str | None) -> None:
+    card = find_card(DEFAULT_MODEL)
+    given = str(card_paths()[DEFAULT_MODEL].parent) if setting == 'path' else setting
+    used = {'model': card.name, 'model_version': card.version, 'model_sha256': card.sha256}
+    told = _model({'model': given}, [used])
+    assert 'none told on the card' not in told
+    assert card.licence in told
+    # weights that changed since
+    assert 'none told on the card' in _model({'model': given}, [{**used, 'model_sha256': 'ab12'}])
