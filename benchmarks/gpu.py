@@ -159,8 +159,6 @@ def run_network(
     device: str,
 ) -> tuple[Tensor, float, float]:
     """Run it once to warm up, on a corner, and once for the time; return result, s and GB."""
-    order = torch.channels_last_3d if way.channels_last else torch.contiguous_format
-    network.to(memory_format=order)
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = way.tf32
     half = way.precision != torch.float32
 
@@ -168,7 +166,7 @@ def run_network(
         with torch.autocast(patches.device.type, way.precision) if half else nullcontext():
             return feed(patches).float()
 
-    patches = Patches(Tiling(96, way.step), batch=way.batch)
+    patches = Patches(Tiling(96, way.step), batch=way.batch, channels_last=way.channels_last)
     edge = 96 + 64
     on_cuda = device.startswith('cuda')
     patches.run(network, forward, voxels[..., :edge, :edge, :edge], device)

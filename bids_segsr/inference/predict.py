@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -24,6 +24,7 @@ from bids_segsr.zoo.store import TrainedModel
 logger = logging.getLogger(__name__)
 
 MARGIN_VOXELS = 4
+GPU_BATCH = 4
 ROUNDING = 1e-6
 BLEND_SIGMA, LEAST_WEIGHT = 0.125, 1e-3
 """Of the weights of a patch: standard deviation over its edge, and the least."""
@@ -137,15 +138,18 @@ def predict(
 
     warnings: list[str] = []
     device = resolve_device(how.device)
-    patches = Patches(tiling, progress)
+    patches = on_device = Patches(tiling, progress)
+    if device != 'cpu':
+        on_device = replace(patches, batch=GPU_BATCH, channels_last=True)
+    voxels = torch.from_numpy(stack)[None]
     try:
-        output = patches.run(model.network, forward(device), torch.from_numpy(stack)[None], device)
+        output = on_device.run(model.network, forward(device), voxels, device)
     except torch.cuda.OutOfMemoryError:
         warnings.append('The GPU ran out of memory: the network ran on the CPU instead.')
         logger.warning(warnings[-1])
         torch.cuda.empty_cache()
         device = 'cpu'
-        output = patches.run(model.network, forward(device), torch.from_numpy(stack)[None], device)
+        output = patches.run(model.network, forward(device), voxels, device)
 
     # In place, then channel by channel: all of them together are most of the memory.
     with torch.inference_mode():
@@ -199,11 +203,14 @@ class Patches:
         tiling: Where the patches lie.
         progress: Takes the share of the patches that are done, 0 to 1.
         batch: Patches that the network sees at once.
+        channels_last: Whether the channels of a voxel lie side by side in the network's weights,
+            as a GPU's convolutions in half precision take them.
     """
 
     tiling: Tiling
     progress: Callable[[float], None] | None = None
     batch: int = 1
+    channels_last: bool = False
 
     @torch.inference_mode()
     def run(
@@ -225,7 +232,9 @@ class Patches:
         Returns:
             (C + 1, X, Y, Z) on the CPU: the channels, and the second moment of channel 1.
         """
-        network.to(device).eval()
+        order = torch.channels_last_3d if self.channels_last else torch.contiguous_format
+        # torch documents the order of memory and leaves it out of the types
+        network.to(device=device, memory_format=order).eval()  # type: ignore[call-overload]
         layout = self.tiling.layout(stack.shape[2:])
         # zeros around the volume where SegSRGAN has them
         zeros = self.tiling.of_articles and not self.tiling.margin

@@ -15,14 +15,17 @@ from bids_segsr.exceptions import UserError
 from bids_segsr.imaging.back_projection import Slices, back_project
 from bids_segsr.imaging.degrade import degrade, thick_slice_grid
 from bids_segsr.inference.predict import (
+    Patches,
     binary_entropy,
     predict,
     resolve_device,
 )
 from bids_segsr.inference.processing import Processing
-from bids_segsr.inference.tiling import peak_memory_gb, resolve_patches
+from bids_segsr.inference.tiling import Tiling, peak_memory_gb, resolve_patches
 from bids_segsr.networks.tissue_unet import TissueUNetPair
+from bids_segsr.zoo import feeding
 from bids_segsr.zoo.card import InputContract, ModelCard
+from bids_segsr.zoo.find import load_model
 from bids_segsr.zoo.store import TrainedModel
 
 CARD = ModelCard(
@@ -309,7 +312,7 @@ def test_gpu_out_of_memory_falls_back_to_the_cpu(image, monkeypatch):
     devices = []
 
     def failing(self, network, forward, stack, device):
-        devices.append(device)
+        devices.append((device, self.batch, self.channels_last))
         if device != 'cpu':
             raise torch.cuda.OutOfMemoryError('out of memory')
         return run(self, network, forward, stack, device)
@@ -317,9 +320,36 @@ def test_gpu_out_of_memory_falls_back_to_the_cpu(image, monkeypatch):
     monkeypatch.setattr(module.Patches, 'run', failing)
     monkeypatch.setattr(module, 'resolve_device', lambda device: device)
     result = predict(model(Ramp()), image, laid(image), processing=Processing(device='cuda'))
-    assert devices == ['cuda', 'cpu']
+    assert devices == [('cuda', 4, True), ('cpu', 1, False)]
     assert result.device == 'cpu'
     assert 'ran out of memory' in result.warnings[0]
+
+
+@pytest.mark.parametrize('name', ['tissue-unet', 'segsrgan-newborn'])
+def test_batches_with_channels_last_as_a_gpu_takes_them_change_no_number(name):
+    trained = load_model(name)
+    mask = torch.ones(1, 1, 56, 32, 56)
+    mask[..., :8, :, :24] = 0
+    brain = torch.rand(mask.shape, generator=torch.Generator().manual_seed(0)) * mask
+    sizes = []
+
+    def forward(patches: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(patches))
+        return feeding.feed(
+            trained.network, trained.card, patches, scales=None, resolution=3.0, mirror_axis=0
+        )
+
+    one = Patches(Tiling(32, 24))
+    several = dataclasses.replace(one, batch=3, channels_last=True)
+    expected, found = (
+        way.run(trained.network, forward, torch.cat([brain, mask], 1), 'cpu')
+        for way in (one, several)
+    )
+    # the first call tells the number of channels
+    assert sizes == [1, 1, 1, 1, 1, 1, 3, 1]
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
+    assert not trained.network.training
+    assert expected[0].std() > 0.01
 
 
 def test_memory_estimate_grows_with_the_patch_not_beyond_the_volume():
