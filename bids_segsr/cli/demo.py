@@ -88,7 +88,7 @@ def run_training_demo(output: Path) -> int:
     data, run = output / 'data', output / 'run'
     if output.exists() and any(output.iterdir()) and not data.is_dir():
         raise UserError(f'{output}: not empty; give a new folder for the demonstration.')
-    print('1/2 the halves of the ICBM 152 T1w average, and their gray matter')
+    print('1/2 the halves of the ICBM 152 T1w average, and their grey matter')
     listed = write_training_demo(data)
     print(f'2/2 {TRAINED}, some minutes instead of weeks: it only begins to learn', flush=True)
     recipe = changed_recipe(read_recipe(TRAINED), SHORT, 'demo')

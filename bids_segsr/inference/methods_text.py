@@ -186,11 +186,11 @@ def segmented(card: ModelCard, processing: Processing) -> str:
     if len(card.channels) == 1:
         return ''
     if card.cortex_class is not None:
-        text = 'Every voxel was labelled as its most probable tissue, cortical gray matter one'
+        text = 'Every voxel was labelled as its most probable tissue, cortical grey matter one'
     else:
         text = (
             f'Voxels with a cortex probability above {processing.threshold:g} were labelled as '
-            'cortical gray matter'
+            'cortical grey matter'
         )
     if not processing.keep_largest:
         return f'{text}.'

@@ -64,7 +64,7 @@ def write_demo_dataset(root: Path, truth: np.ndarray, affine: np.ndarray) -> Non
 
 
 def write_training_demo(folder: Path) -> Path:
-    """Write the halves of the ICBM 152 average and their gray matter: one trains, one validates.
+    """Write the halves of the ICBM 152 average and their grey matter: one trains, one validates.
 
     Args:
         folder: Where to; made if missing.
@@ -77,7 +77,7 @@ def write_training_demo(folder: Path) -> Path:
         warnings.simplefilter('ignore')
         from nilearn.datasets import load_mni152_gm_template
 
-        gray = np.asarray(load_mni152_gm_template(resolution=1).dataobj) > 0.5
+        grey = np.asarray(load_mni152_gm_template(resolution=1).dataobj) > 0.5
     folder.mkdir(parents=True, exist_ok=True)
     rows = ['HR_image,Label_image,Base']
     middle = image.shape[0] // 2
@@ -86,6 +86,6 @@ def write_training_demo(folder: Path) -> Path:
         placed = affine.copy()
         placed[:3, 3] += affine[:3, 0] * start
         save_volume(folder / f'{side}_T1w.nii.gz', image[half], placed)
-        save_volume(folder / f'{side}_gray.nii.gz', gray[half], placed)
+        save_volume(folder / f'{side}_gray.nii.gz', grey[half], placed)
         rows.append(f'{side}_T1w.nii.gz,{side}_gray.nii.gz,{base}')
     return write_text(folder / 'training.csv', '\n'.join(rows) + '\n')
