@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bids_segsr.imaging.measures.metrics import calibration_error, dice
+from bids_segsr.networks.segsrgan import Generator
 from bids_segsr.networks.tissue_unet import BLOCK, ClassHead
 from bids_segsr.simulation.tables import CLASSES
 from bids_segsr.training.data.batches import PatchSource
@@ -21,15 +22,16 @@ STRIDE = 7
 
 
 def calibrate(model: TrainedModel, patches: PatchSource) -> pd.DataFrame:
-    """Scale the logits of a half for the tissues and shift each class as suits patches best.
+    """Scale the logits of a segmentation and shift each class as suits patches best.
 
-    The shifts are those of the least cross-entropy: a Dice loss makes thin classes too large. The
+    The shifts are those of the least cross-entropy: a Dice loss makes thin classes too large.
+    SegSRGAN's generator, which has a cortex and no biases, is scaled alone: its mask stays. The
     temperature (Guo et al. 2017, section 4.2) is that of the least calibration error. What is
     calibrated is what a prediction is: where the card asks for the mirror image, the mean of both
     looks, which is less sure than either.
 
     Args:
-        model: The half; its last convolution is changed.
+        model: A half for the tissues, or SegSRGAN's; its last convolution is changed.
         patches: Validation patches.
 
     Returns:
@@ -37,12 +39,15 @@ def calibrate(model: TrainedModel, patches: PatchSource) -> pd.DataFrame:
         tissues, and of the cortex), Dice and volume over the true one of every class.
     """
     looks, labels = _looks(model, patches)
-    none = torch.zeros(len(CLASSES))
-    shift = _shift([look[::STRIDE] for look in looks], labels[::STRIDE])
+    none = torch.zeros(looks[0].shape[1])
+    if isinstance(model.network, Generator):
+        shift = none
+    else:
+        shift = _shift([look[::STRIDE] for look in looks], labels[::STRIDE])
     scale = float(
         optimize.minimize_scalar(
             lambda factor: _errors(_blend(looks, shift, factor), labels)[1:].mean(),
-            bounds=(0.5, 2.0),
+            bounds=(0.25, 2.0),
             options={'xatol': 0.02},
         ).x
     )
@@ -54,6 +59,10 @@ def calibrate(model: TrainedModel, patches: PatchSource) -> pd.DataFrame:
 
 def change_logits(network: nn.Module, scale: float, shift: Tensor) -> None:
     """Make a network put out `scale` times the sum of its logits and `shift`, (classes,)."""
+    if isinstance(network, Generator):
+        with torch.no_grad():
+            network.head.conv.weight[1].mul_(scale)
+        return
     head = network.heads['classes']  # type: ignore[index]
     last = head.classes if isinstance(head, ClassHead) else head
     assert isinstance(last, nn.Conv3d)  # noqa: S101 - narrows
@@ -71,19 +80,27 @@ def _looks(model: TrainedModel, patches: PatchSource) -> tuple[list[Tensor], Ten
     found: list[list[Tensor]] = [[], []] if model.card.contract.mirrored else [[]]
     true = []
     middle = (..., *[slice(BLOCK // 2, -BLOCK // 2)] * 3)
+    half_block = getattr(network, 'block', 1) // 2
     for number in range(len(patches)):
         patch = patches[number]
         image = patch['image'][None]
         inside = (image[0, 0][middle] != 0).flatten()
-        true.append(patch['target'][-len(CLASSES) :][middle].flatten(1)[:, inside].argmax(0))
+        true.append(_classes(patch['target'])[middle].flatten(1)[:, inside].argmax(0))
         for look, logits in enumerate(found):
-            by = look * BLOCK // 2
+            by = look * half_block
             # the mirror image as `feeding.feed` shows it
-            classes = network(moved(image.flip(2), by) if look else image)
-            classes = classes.roll([-by] * 3, (2, 3, 4)).flip(2) if look else classes
-            classes = classes[0, -len(CLASSES) :][middle].flatten(1)[:, inside]
+            output = network(moved(image.flip(2), by) if look else image)
+            output = output.roll([-by] * 3, (2, 3, 4)).flip(2) if look else output
+            classes = _classes(output[0])[middle].flatten(1)[:, inside]
             logits.append(classes.T.clamp_min(1e-8).log())
     return [torch.cat(logits) for logits in found], torch.cat(true)
+
+
+def _classes(maps: Tensor) -> Tensor:
+    """Return what is told apart among maps, (C, X, Y, Z): all classes, or cortex and not."""
+    if len(maps) == 2:
+        return torch.stack([1 - maps[1], maps[1]])
+    return maps[-len(CLASSES) :]
 
 
 def _blend(looks: list[Tensor], shift: Tensor, scale: Tensor | float) -> Tensor:
@@ -123,7 +140,8 @@ def _told(probability: Tensor, labels: Tensor) -> dict[str, float]:
         'calibration_error': float(np.mean(errors[1:])),
         'calibration_error_cortex': errors[1],
     }
-    for k, name in enumerate(CLASSES):
+    names = CLASSES if probability.shape[1] == len(CLASSES) else ('background', 'cortex')
+    for k, name in enumerate(names):
         told[f'dice {name}'] = dice((found == k).numpy(), (labels == k).numpy())
         told[f'volume {name}'] = float((found == k).sum() / (labels == k).sum())
     return told

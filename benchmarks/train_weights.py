@@ -5,7 +5,7 @@
 
 A MODEL is made by all that it takes: its trainings one after the other, each in a folder of its
 own under OUT and of as many minutes; for tissues that went on from those of the same model, the
-mean of the weights before and after; calibration; what the pair does not train, from --init; in
+mean of the weights before and after; calibration; what a pair does not train, from --init; in
 the end OUT/model, with the card of the packaged version and what the run tells of itself (its
 text wants a look). --init is what the trainings go on from, such as the packaged version before;
 without it they start from nothing.
@@ -299,10 +299,10 @@ def build(name: str, data: Path, out: Path, init: str | None, how: argparse.Name
         if job == 'segsrgan-finish':
             start = str(trained)
         trained = train(job, data, out / job, start, how)
-        if job in TISSUES:
-            # from another model, the start knows less of these images than the end
-            if start is not None and find_card(start).name == name:
-                trained = midway(start, trained, out / 'midway')
+        # from another model, the start knows less of these images than the end
+        if job in TISSUES and start is not None and find_card(start).name == name:
+            trained = midway(start, trained, out / 'midway')
+        if job in TISSUES or job == 'segsrgan-finish':
             trained = calibrated(trained, job, data, out)
         if pair:
             halves[half_name(job)] = str(trained)
@@ -329,7 +329,7 @@ def midway(start: str, end: Path, out: Path) -> Path:
 
 
 def calibrated(trained: Path, job: str, data: Path, out: Path) -> Path:
-    """Calibrate a half for the tissues on its validation patches; returns its new folder."""
+    """Calibrate a segmentation on its validation patches; returns its new folder."""
     model, recipe = load_model(str(trained)), recipe_of(job, 1, 1, 'cpu')
     cache = out / job / CACHE_FOLDER
     patches = make_label_map_dataset(recipe, data, 'validation', recipe.seed + 1, cache)

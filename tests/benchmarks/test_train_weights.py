@@ -94,6 +94,34 @@ def test_calibration_finds_the_probabilities_that_classes_were_drawn_from(newbor
     assert scores.calibration_error[1] < scores.calibration_error[0] / 4
 
 
+def test_the_mask_of_segsrgan_gets_a_temperature_and_stays(newborn):
+    torch.manual_seed(0)
+    network = create('segsrgan', base_filters=4, n_blocks=1).eval()
+    network.head.conv.weight.data[1] *= 3
+    contract = replace(newborn.card.contract, mirrored=False)
+    generator = TrainedModel(network, replace(newborn.card, contract=contract), newborn.path)
+    rng = np.random.default_rng(0)
+    patches, true = [], []
+    for _ in range(4):
+        image = torch.from_numpy(rng.normal(1, 0.3, (1, EDGE, EDGE, EDGE)).astype(np.float32))
+        with torch.inference_mode():
+            mask = network(image[None])[0, 1]
+        true.append((0.4 * mask.logit()).sigmoid())
+        drawn = torch.from_numpy(rng.uniform(size=mask.shape)) < true[-1]
+        patches.append({'image': image, 'target': torch.stack([image[0], drawn.float()])})
+    image = patches[0]['image'][None]
+    with torch.inference_mode():
+        before = network(image)[0]
+        scores = calibrate(generator, patches)
+        after = network(image)[0]
+    assert before[1].std() > 0.1
+    assert (before[1] - true[0]).abs().mean() > 0.05
+    assert (after[1] - true[0]).abs().mean() < 0.01
+    assert torch.equal(after[0], before[0])
+    assert torch.equal(after[1] > 0.5, before[1] > 0.5)
+    assert scores.calibration_error[1] < scores.calibration_error[0] / 4
+
+
 def test_calibrated_is_what_a_prediction_sees(newborn):
     half = small_half(newborn, mirrored=True)
     patches = Patches(half.network, 1, 1.0, torch.zeros(len(CLASSES)))
