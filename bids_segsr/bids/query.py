@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -251,7 +250,7 @@ def rooted(name: str, root: Path) -> dict[str, Any]:
 
     file = Path(get_option('config_paths')[name])
     content: dict[str, Any] = json.loads(file.read_text(encoding='utf-8'))
-    anchor = f'^{re.escape(os.path.abspath(root))}.*?'  # noqa: PTH100 - as pybids, links stay
+    anchor = f'^{re.escape(str(root.absolute()))}.*?'  # as pybids: links and .. stay
     for entity in content['entities']:
         # the others are about the end of the name
         if entity['pattern'].startswith('['):

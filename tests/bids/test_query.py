@@ -470,3 +470,20 @@ def test_masks_that_fit_nothing_are_named(dataset: Path, tmp_path: Path, name: s
     assert 'no brain mask sub-02/anat/sub-02_acq-cor_desc-brain_mask.nii.gz' in message
     assert f'there is {name}' in message
     assert '--allow-missing-masks' in message
+
+
+def test_a_dataset_may_be_named_from_another_folder(
+    dataset: Path, masks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside = tmp_path / 'beside'
+    beside.mkdir()
+    monkeypatch.chdir(beside)
+    expected = labels(collect(dataset))
+    assert len(expected) > 1
+    relative = Path('..') / dataset.relative_to(tmp_path)
+    assert labels(collect(relative)) == expected
+    assert labels(collect(tmp_path / 'beside' / relative)) == expected
+    masked = [bool(scan.brain_mask) for scan in collect(dataset, derivatives={'m': masks})]
+    found = collect(relative, derivatives={'m': Path('..') / masks.relative_to(tmp_path)})
+    assert any(masked)
+    assert [bool(scan.brain_mask) for scan in found] == masked
