@@ -139,7 +139,13 @@ def label_of_node(node: str) -> str:
     Args:
         node: Full name of the node.
     """
-    return graph_of_node(node).removesuffix('_wf').replace('--', '+')
+    name = graph_of_node(node).removesuffix('_wf')
+
+    # of an odd number of hyphens, the first one stands between key and label
+    def hyphens(run: re.Match[str]) -> str:
+        return '-' * (len(run[0]) % 2) + '+' * (len(run[0]) // 2)
+
+    return re.sub('-{2,}', hyphens, name)
 
 
 def derivatives_of(root: Path, label: str) -> list[Path]:

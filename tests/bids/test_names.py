@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -10,6 +11,8 @@ from bids_segsr.bids.names import (
     bids_uri,
     derivative_name,
     derivatives_of,
+    graph_name,
+    label_of_node,
     model_label,
     resolution_label,
     scan_entities,
@@ -138,3 +141,9 @@ def test_what_was_written_of_a_scan_is_found_and_nothing_else(tmp_path: Path) ->
         (folder / name).touch()
     found = derivatives_of(tmp_path, 'sub-01_ses-a_run-1_T2w')
     assert [path.name for path in found] == sorted(ours)
+
+
+@pytest.mark.parametrize('name', map(''.join, itertools.product('a+', repeat=4)))
+def test_nodes_tell_the_scan_whatever_plus_its_labels_hold(name: str) -> None:
+    label = f'sub-{name}_acq-{name}_T2w'
+    assert label_of_node(f'bids_segsr_wf.{graph_name(label)}.image.conform') == label
