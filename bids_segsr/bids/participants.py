@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+
+logger = logging.getLogger(__name__)
 
 TERM_WEEKS = 40.0
 WEEKS = {'day': 1 / 7, 'week': 1.0, 'month': 52.18 / 12, 'year': 52.18}
@@ -66,7 +71,8 @@ def find_age(root: Path, subject: str, session: str | None = None) -> Age | None
 
     `sub-X_sessions.tsv` comes before `participants.tsv`. A column of `POSTMENSTRUAL` counts weeks;
     `age` counts years, as BIDS has it, or the `Units` of the JSON file beside the table. Weeks of
-    `age` may count from birth or before it, and `gestational_age` may be that at birth.
+    `age` may count from birth or before it, and `gestational_age` may be that at birth. A table or
+    unit that cannot be understood tells nothing, with a warning.
 
     Args:
         root: Root of the dataset.
@@ -116,9 +122,17 @@ def _row(table: Path, column: str, name: str) -> Mapping[str, str] | None:
     try:
         with table.open(encoding='utf-8-sig', newline='') as lines:
             rows = [r for r in csv.DictReader(lines, delimiter='\t') if r.get(column) == name]
-    except (OSError, ValueError, csv.Error):
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, csv.Error) as error:
+        _tell_unread(table, str(error))
         return None
     return {str(k).strip().lower(): str(v).strip() for k, v in rows[0].items()} if rows else None
+
+
+@lru_cache  # once
+def _tell_unread(table: Path, error: str) -> None:
+    logger.warning('%s: cannot be read (%s): ages are not used; mend it.', table, error)
 
 
 def _age(row: Mapping[str, str], table: Path) -> Age | None:
@@ -129,7 +143,7 @@ def _age(row: Mapping[str, str], table: Path) -> Age | None:
     value = _number(row.get('age'))
     if value is not None:
         unit = _unit(table)
-        weeks = value * WEEKS[unit]
+        weeks = value * WEEKS.get(unit, math.inf)
         if weeks <= OLDEST_YEARS * WEEKS['year']:
             text = f'{value:g} {unit}{"" if value == 1 else "s"}'
             before_birth = unit in ('day', 'week') and 15 <= weeks <= 50
@@ -148,12 +162,33 @@ def _number(text: str | None) -> float | None:
     return value if math.isfinite(value) and value >= 0 else None
 
 
+@lru_cache  # a warning is told once
 def _unit(table: Path) -> str:
-    """Return the unit of the column `age`, as a key of `WEEKS`."""
+    """Return the unit of the column `age`, as a key of `WEEKS`; '' where it is not understood."""
+    file = table.with_suffix('.json')
     try:
-        told = json.loads(table.with_suffix('.json').read_text(encoding='utf-8'))['age']['Units']
-    except (OSError, ValueError, KeyError, TypeError):
+        told = json.loads(file.read_text(encoding='utf-8-sig'))['age']['Units']
+    except (FileNotFoundError, KeyError, TypeError):
         return 'year'
-    word = str(told).lower().removesuffix('s')
-    short = {'y': 'year', 'yr': 'year', 'mo': 'month', 'wk': 'week', 'w': 'week', 'd': 'day'}
-    return word if word in WEEKS else short.get(word, 'year')
+    except (OSError, ValueError) as error:
+        _tell_unread(file, str(error))
+        return ''
+    short = {
+        'y': 'year',
+        'yr': 'year',
+        'yo': 'year',
+        'mo': 'month',
+        'wk': 'week',
+        'w': 'week',
+        'd': 'day',
+    }
+    words = {word.removesuffix('s') for word in re.findall('[a-z]+', str(told).lower())}
+    units = {short.get(word, word) for word in words} & {*WEEKS}
+    if len(units) != 1:
+        logger.warning(
+            '%s: the unit of age, %r, is not years, months, weeks or days: ages are not used.',
+            file,
+            told,
+        )
+        return ''
+    return units.pop()

@@ -43,7 +43,8 @@ def choose_model(
         given: `AUTO_MODEL`, or a name or path that is taken as it is.
         contrast: BIDS suffix of the scan, or None.
         age: Of the person in the scanner; None where it is not told.
-        brain_ml: Measures the brain, which tells a newborn where no age does (`known_brain_ml`).
+        brain_ml: Measures the brain, which tells a newborn where no age does, or one that may
+            count from birth or before it (`known_brain_ml`).
 
     Returns:
         The model, and why.
@@ -53,16 +54,17 @@ def choose_model(
     if contrast not in NEWBORN_MODELS:
         return Choice(DEFAULT_MODEL, f'the one for {contrast or "an unknown contrast"}')
     newborn = NEWBORN_MODELS[contrast]
-    if age is not None:
-        fits = NEWBORN_WEEKS[0] <= age.youngest and age.oldest <= NEWBORN_WEEKS[1]
-        reason = f'the one for {contrast} at {age.text}'
-    elif (volume := brain_ml()) is not None:
+    first, last = NEWBORN_WEEKS
+    fits = age is not None and first <= age.youngest and age.oldest <= last
+    if age is not None and (fits or age.oldest < first or age.youngest > last):
+        return Choice(newborn if fits else DEFAULT_MODEL, f'the one for {contrast} at {age.text}')
+    doubt = 'no age is told' if age is None else f'{age.text} may count from birth or before it'
+    if (volume := brain_ml()) is not None:
         fits = NEWBORN_ML[0] <= volume <= NEWBORN_ML[1]
         whose = 'that of a newborn' if fits else 'no newborn'
-        reason = f'no age is told; a brain of {volume:.0f} mL is {whose}'
+        reason = f'{doubt}; a brain of {volume:.0f} mL is {whose}'
     else:
-        fits = False
-        reason = f'no age is told; for a newborn tell one, or give {newborn}'
+        reason = f'{doubt}; for a newborn tell one, or give {newborn}'
     return Choice(newborn if fits else DEFAULT_MODEL, reason)
 
 

@@ -26,6 +26,8 @@ def write(root: Path, header: str, row: str, units: str | None = None, name: str
         ('age', '6', 'months', (66.1, 66.1)),
         ('Age', '28', 'weeks', (28.0, 68.0)),  # before birth or after it
         ('age', '2', 'wk', (42.0, 42.0)),
+        ('age', '3', 'days after birth', (40.4, 40.4)),
+        ('age', '40', 'weeks PMA', (40.0, 80.0)),
         ('scan_age', '41.3', None, (41.3, 41.3)),
         ('gestational_age', '30', None, (30.0, 46.0)),
     ],
@@ -56,9 +58,44 @@ def test_the_session_comes_before_the_participant(tmp_path: Path) -> None:
     assert told.text == '1 year'
 
 
-def test_tables_that_are_broken_tell_nothing(tmp_path: Path) -> None:
+def test_tables_that_are_broken_tell_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / 'participants.tsv').write_bytes(b'participant_id\tage\nsub-01\t\xff\xfe\n')
     assert find_age(tmp_path, '01') is None
+    assert find_age(tmp_path, '01') is None
+    assert [
+        record.message.count('participants.tsv: cannot be read') for record in caplog.records
+    ] == [1]
+
+
+@pytest.mark.parametrize(
+    ('content', 'words'),
+    [
+        (b'{"age": {"Units": "score"}}', "'score'"),
+        (b'{"age": {"Units": "weeks and days"}}', "'weeks and days'"),
+        (b'{"age": {"Units": "days"},}', 'cannot be read'),
+        (b'{"age": {"Units": "days", "Description": "\xe4"}}', 'cannot be read'),
+    ],
+)
+def test_an_age_in_a_unit_that_is_not_understood_is_no_age(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes, words: str
+) -> None:
+    write(tmp_path, 'participant_id age', 'sub-01 3')
+    (tmp_path / 'participants.json').write_bytes(content)
+    assert find_age(tmp_path, '01') is None
+    assert find_age(tmp_path, '01') is None
+    (record,) = caplog.records
+    assert 'participants.json' in record.message
+    assert words in record.message
+
+
+def test_units_behind_a_byte_order_mark_are_read(tmp_path: Path) -> None:
+    write(tmp_path, 'participant_id age', 'sub-01 3')
+    (tmp_path / 'participants.json').write_bytes(b'\xef\xbb\xbf{"age": {"Units": "days"}}')
+    found = find_age(tmp_path, '01')
+    assert found is not None
+    assert found.text == '3 days'
 
 
 def test_expected_brains_hold_what_has_been_measured() -> None:
