@@ -38,8 +38,9 @@ def listed_images(path: Path) -> list[Source]:
 def result_folders(sources: Sequence[Source], output: Path) -> list[Path]:
     """Return the folder for the results of each image.
 
-    Images of one name get folders inside the output, named after as many of the folders that they
-    lie in as it takes to tell them apart.
+    Images whose results would have the same names get folders inside the output, named after as
+    many of the folders that they lie in as it takes to tell them apart; those of several contrasts
+    have folders of their own names within these.
 
     Args:
         sources: The images.
@@ -51,24 +52,30 @@ def result_folders(sources: Sequence[Source], output: Path) -> list[Path]:
     Raises:
         UserError: An image is listed twice.
     """
-    names = Counter(source.name for source in sources)
+    stems = Counter(source.stem for source in sources)
     folders = []
     for source in sources:
-        if names[source.name] == 1:
+        if stems[source.stem] == 1:
             folders.append(output)
             continue
-        others = [s for s in sources if s.name == source.name]
-        if len({s.image.absolute() for s in others}) < len(others):
-            raise UserError(f'{source.image}: is listed twice, or as .nii and .nii.gz.')
-        parents = [list(s.image.absolute().parent.parts) for s in others]
+        others = [s for s in sources if s.stem == source.stem]
+        named = len({s.name for s in others}) > 1
+        places = {s: _place(s, named) for s in others}
+        if len({(place, s.image.name) for s, place in places.items()}) < len(others):
+            raise UserError(f'{source.image}: is listed twice.')
         depth = 1
-        while len({tuple(parts[-depth:]) for parts in parents}) < len(others):
+        while len({place[-depth:] for place in places.values()}) < len(others):
             depth += 1
-            if depth > max(map(len, parents)):
+            if depth > max(map(len, places.values())):
                 raise UserError(f'{source.image}: lies beside another image of its name.')
-        parts = source.image.absolute().parent.parts[-depth:]
+        parts = places[source][-depth:]
         folders.append(output.joinpath(*(part for part in parts if part != os.sep)))
     return folders
+
+
+def _place(source: Source, named: bool) -> tuple[str, ...]:
+    """Return the folders that an image lies in, without links and `..`, and its name if wanted."""
+    return (*source.image.parent.resolve().parts, *[source.name] * named)
 
 
 def _read_list(path: Path) -> list[Source]:

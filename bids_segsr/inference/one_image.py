@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ from bids_segsr.zoo.store import TrainedModel
 
 logger = logging.getLogger(__name__)
 
-_NAMED = re.compile(r'(?P<stem>.+)_(?P<suffix>T1w|T2w|FLAIR|PDw|T2starw|inplaneT[12]|UNIT1)')
+_NAMED = re.compile(r'(.+_)?(?P<suffix>T1w|T2w|FLAIR|PDw|T2starw|inplaneT[12]|UNIT1)')
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,11 @@ class Source:
         named = _NAMED.fullmatch(self.name)
         return named['suffix'] if named else None
 
+    @property
+    def stem(self) -> str:
+        """What the names of its results begin with: its name without the suffix."""
+        return self.name.removesuffix(f'_{self.modality}')
+
     def outputs(self, folder: Path, resolution: float, model: str) -> dict[str, Path]:
         """Return the paths of all that may be written, by what it is (`bids.names`).
 
@@ -71,7 +77,7 @@ class Source:
             resolution: Of the isotropic grid in mm.
             model: Name of the model.
         """
-        stem = self.name.removesuffix(f'_{self.modality}')
+        stem = self.stem
         written = output_entities(self.modality or 'image', resolution, model)
         return {key: folder / plain_name(stem, given) for key, given in written.items()} | {
             'report': folder / f'{stem}_report.html',
@@ -96,7 +102,9 @@ class Source:
     def metadata(self) -> dict[str, Any]:
         """Return what a JSON file of the same name beside the image tells."""
         sidecar = self.image.with_name(f'{self.name}.json')
-        return {} if self.image.is_dir() or not sidecar.is_file() else read_sidecar(sidecar)
+        # a link that leads nowhere is told, as the App does
+        there = os.path.lexists(sidecar) and not self.image.is_dir()
+        return read_sidecar(sidecar) if there else {}
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from bids_segsr.exceptions import UserError
-from bids_segsr.inference.image_lists import listed_images
+from bids_segsr.inference.image_lists import listed_images, result_folders
+from bids_segsr.inference.one_image import Source
 from bids_segsr.training.data.subjects import read_csv
 
 
@@ -66,3 +67,49 @@ def test_bytes_that_are_no_text_in_a_list_of_a_training(tmp_path: Path) -> None:
     path.write_text('HR_image,Base\na\0.nii,Train\n', encoding='utf-8')
     with pytest.raises(UserError, match='no text'):
         read_csv(path)
+
+
+@pytest.mark.parametrize(
+    ('images', 'folders'),
+    [
+        (['d/a_T2w.nii', 'd/b_T2w.nii'], ['', '']),
+        (['d/a_T2w.nii', 'e/a_T2w.nii'], ['d', 'e']),
+        # their masks and tissues would have the same names
+        (['d/a_T1w.nii', 'd/a_T2w.nii', 'd/b.nii'], ['a_T1w', 'a_T2w', '']),
+        (['d/a_T1w.nii', 'd/a_T2w.nii', 'e/a_T2w.nii'], ['d/a_T1w', 'd/a_T2w', 'e/a_T2w']),
+        (['d/a.nii', 'd/a_T2w.nii'], ['a', 'a_T2w']),
+        (['d/../e/a.nii', 'd/a.nii'], ['e', 'd']),
+    ],
+)
+def test_results_lie_apart_and_inside_the_output(
+    tmp_path: Path, images: list[str], folders: list[str]
+) -> None:
+    for folder in 'de':
+        (tmp_path / folder).mkdir()
+    out = tmp_path / 'out'
+    found = result_folders([Source(tmp_path / image) for image in images], out)
+    assert found == [out / folder for folder in folders]
+
+
+@pytest.mark.parametrize(
+    ('images', 'words'),
+    [
+        (['a.nii', 'a.nii'], 'listed twice'),
+        (['a.nii', 'd/../a.nii'], 'listed twice'),
+        (['a.nii', 'a.nii.gz'], 'lies beside another image of its name'),
+    ],
+)
+def test_one_image_is_not_two(tmp_path: Path, images: list[str], words: str) -> None:
+    (tmp_path / 'd').mkdir()
+    with pytest.raises(UserError, match=words):
+        result_folders([Source(tmp_path / image) for image in images], tmp_path / 'out')
+
+
+def test_names_tell_the_contrast() -> None:
+    assert [Source(Path(f'{name}.nii')).modality for name in ('a_T2w', 'T2w', 'aT2w', 'b')] == [
+        'T2w',
+        'T2w',
+        None,
+        None,
+    ]
+    assert [Source(Path(f'{name}.nii')).stem for name in ('a_T2w', 'T2w')] == ['a', 'T2w']

@@ -166,6 +166,14 @@ def test_a_sidecar_beside_the_image_tells_the_slice_thickness(tmp_path, model):
     assert given.qc['slice_thickness_mm'] == 2.5
 
 
+def test_a_sidecar_that_was_not_fetched_is_told(tmp_path):
+    source = Source(tmp_path / 'sub-1_T1w.nii')
+    assert source.metadata() == {}
+    (tmp_path / 'sub-1_T1w.json').symlink_to('nowhere')
+    with pytest.raises(UserError, match='a broken link'):
+        source.metadata()
+
+
 def test_slices_are_agreed_with_better_after_back_projection(tmp_path, model):
     affine = oblique_affine((1.0, 1.0, 3.0), (11, -8, 17))
     scan = 500 + 400 * gaussian_blob(SHAPE, affine, affine[:3, :3] @ [18, 17, 6], 3.0)
