@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -73,5 +72,4 @@ def write_report(result: Processed, files: dict[str, Path], target: Path, method
         record = {**result.qc, 'bids_name': scan.label}
         write_text(root / f'sub-{subject}' / 'anat' / f'{scan.label}_qc.json', qc_json(record))
         page = generate_report(root, subject, RUN, asdict(result.processing))
-        shutil.copyfile(export_single_file(page), target)
-    return target
+        return export_single_file(page, target)

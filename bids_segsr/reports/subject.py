@@ -94,14 +94,15 @@ def count_problems(report_html: Path) -> int:
     return int(found.group(1)) if found else 0
 
 
-def export_single_file(report_html: Path) -> Path:
+def export_single_file(report_html: Path, target: Path | None = None) -> Path:
     """Put the figures of a report inside the page, so that one file can be sent.
 
     Args:
         report_html: A report as `generate_report` writes it.
+        target: The file; None for `<name>_single.html` beside it.
 
     Returns:
-        `<name>_single.html` beside it. A figure that is missing stays a link.
+        The file, whole or not there. A figure that is missing stays a link.
     """
     root = report_html.parent
     text = report_html.read_text(encoding='utf-8')
@@ -117,7 +118,7 @@ def export_single_file(report_html: Path) -> Path:
     text = without_pages(without_links(embedded(text, root)))
     text = re.sub(r'\b(src|data)="\./([^"]+\.svg)"', inlined, text)
     text = re.sub(r'<small>(?:Get|Open) figure(?: file)?:.*?</small>\n?', '', text)
-    return write_text(report_html.with_name(f'{report_html.stem}_single.html'), text)
+    return write_text(target or report_html.with_name(f'{report_html.stem}_single.html'), text)
 
 
 def _labelled(content: str, title: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from test_figures import at
 
+from bids_segsr.exceptions import UserError
 from bids_segsr.reports.assembly import find_images
 from bids_segsr.reports.drawing import figures
 from bids_segsr.reports.methods import methods_html
@@ -310,6 +312,26 @@ def test_single_file_holds_everything(report: Path) -> None:
     figures_size = sum(f.stat().st_size for f in (report.parent / 'sub-01/figures').glob('*.svg'))
     assert text.count(' srcdoc="') == 3
     assert len(text) < 1.2 * (figures_size + 3 * len(VIEWER)) + report.stat().st_size
+
+
+def test_single_file_goes_where_it_is_wanted_whole_or_not_at_all(
+    report: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = export_single_file(report).read_text(encoding='utf-8')
+    target = tmp_path / 'elsewhere' / 'scan_report.html'
+    assert export_single_file(report, target) == target
+    assert target.read_text(encoding='utf-8') == text
+    target.unlink()
+
+    def full(path: Path, content: bytes) -> int:
+        with path.open('wb') as file:
+            file.write(content[:4096])
+        raise OSError(errno.ENOSPC, 'No space left on device', str(path))
+
+    monkeypatch.setattr(Path, 'write_bytes', full)
+    with pytest.raises(UserError, match='No space left on device'):
+        export_single_file(report, target)
+    assert not [*target.parent.iterdir()]
 
 
 def test_verdict_stands_before_everything_with_its_reasons(tmp_path: Path) -> None:
