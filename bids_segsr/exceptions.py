@@ -23,5 +23,21 @@ class ModelError(UserError):
     """A model that cannot be found, read, verified or applied."""
 
 
+def denied(error: PermissionError, path: object = None) -> str:
+    """Return the line for a file or folder that may not be read, entered or written.
+
+    Args:
+        error: What was raised.
+        path: The file or folder; None for the one that the error names.
+    """
+    named = path or error.filename
+    if named is None:
+        return ' '.join(str(error).split())
+    return (
+        f'{named}: may not be accessed ({error.strerror}); mend its permissions, or those of the '
+        'folders above it'
+    )
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM: a scheduler, or `docker stop`, ends the run."""

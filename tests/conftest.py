@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def shared() -> Path:
     return SHARED
+
+
+@pytest.fixture
+def closed() -> Iterator[Callable[[Path], Path]]:
+    """Takes the rights of a file or folder away until the test is over."""
+    paths: list[Path] = []
+
+    def close(path: Path) -> Path:
+        path.chmod(0)
+        paths.append(path)
+        if os.access(path, os.R_OK):
+            pytest.skip('root may read everything')
+        return path
+
+    yield close
+    for path in reversed(paths):
+        path.chmod(0o700)
 
 
 @pytest.fixture

@@ -107,7 +107,7 @@ def _predict_all(arguments: argparse.Namespace) -> int:
     named = arguments.model or AUTO_MODEL
     find_card(candidates(named)[0])
     for path in arguments.image:
-        if not path.exists() and len(arguments.image) == 1:
+        if len(arguments.image) == 1 and not path.exists():
             raise UserError(f'{path}: no such file or folder; check the path.')
     from bids_segsr.inference.image_lists import result_folders
     from bids_segsr.inference.predict import resolve_device

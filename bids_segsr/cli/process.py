@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from bids_segsr.exceptions import INTERRUPTED, TERMINATED, Terminated, UserError
+from bids_segsr.exceptions import INTERRUPTED, TERMINATED, Terminated, UserError, denied
 
 FINE = 0
 FAILED = 1
@@ -29,8 +29,8 @@ def run_command(program: str, command: Callable[[], int], resumed: str = '') -> 
         resumed: How the work goes on after an interrupt.
 
     Returns:
-        The status; 1 after a UserError, 130 after Ctrl-C, 143 after SIGTERM. It does not depend
-        on what becomes of standard output.
+        The status; 1 after a UserError or PermissionError, 130 after Ctrl-C, 143 after SIGTERM. It
+        does not depend on what becomes of standard output.
     """
     ensure_home()
     with _terminable(), _lasting_streams(program):
@@ -38,6 +38,9 @@ def run_command(program: str, command: Callable[[], int], resumed: str = '') -> 
             return command()
         except UserError as error:
             complain(program, str(error))
+            return FAILED
+        except PermissionError as error:
+            complain(program, denied(error))
             return FAILED
         except Terminated:
             complain(program, f'terminated{resumed}')

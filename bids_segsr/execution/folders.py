@@ -88,7 +88,8 @@ def _open_to_others(work_dir: Path) -> bool:
 
 def _check_writable(folder: Path, what: str) -> None:
     existing = folder
-    while not existing.exists():
+    # unlike that of Path, this has False below a folder that may not be entered
+    while not os.path.exists(existing):  # noqa: PTH110
         existing = existing.parent
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         home = Path.home()

@@ -82,6 +82,7 @@ def read_series(path: Path) -> Series:
         The image.
 
     Raises:
+        PermissionError: The folder, or a file of it, may not be read.
         ImageError: The folder holds no series or several, a slice is missing or there twice, the
             slices differ in size, orientation, echo or acquisition, are not at equal distances
             along their normal, hold phases, or cannot be read.
@@ -106,6 +107,9 @@ def read_series(path: Path) -> Series:
 
 
 def _slices(path: Path) -> list[str]:
+    for file in path.iterdir():  # GDCM passes over what may not be read
+        if file.is_file():
+            file.open('rb').close()
     series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(path))
     if len(series) != 1:
         raise ImageError(

@@ -18,7 +18,7 @@ from nibabel.batteryrunners import BatteryRunner
 from nibabel.spatialimages import HeaderDataError
 from nibabel.volumeutils import apply_read_scaling
 
-from bids_segsr.exceptions import ImageError, MissingContentError
+from bids_segsr.exceptions import ImageError, MissingContentError, denied
 from bids_segsr.extensions import extension_names, load_extension
 from bids_segsr.imaging.conform import Placement, mend_affine
 from bids_segsr.memory import memory_limit
@@ -175,6 +175,8 @@ def _opened(path: Path) -> Iterator[io.BufferedIOBase]:
         _check_kind(path)
         with gzip.open(path) if path.name.endswith('.gz') else path.open('rb') as stream:
             yield stream
+    except PermissionError as error:
+        raise ImageError(denied(error, path)) from error
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, 'strerror', None) or ' '.join(str(error).split())
         raise ImageError(

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.affines import apply_affine
 
-from bids_segsr.exceptions import ImageError
+from bids_segsr.exceptions import ImageError, denied
 from bids_segsr.files import complete
 from bids_segsr.imaging.conform import slice_axis, spacing_of
 from bids_segsr.imaging.dicom import read_series
@@ -135,11 +135,15 @@ def load_volume(path: str | Path, mem_gb: float | None = None) -> Volume:
             affine can be inverted.
     """
     path = Path(path)
-    if path.is_dir():
-        series = read_series(path)
-        volume = Volume(series.data, series.affine, (), series.warnings, series.slice_thickness)
-    else:
-        volume = _load_nifti(path, mem_gb)
+    try:
+        if path.is_dir():
+            series = read_series(path)
+            told = series.warnings
+            volume = Volume(series.data, series.affine, (), told, series.slice_thickness)
+        else:
+            volume = _load_nifti(path, mem_gb)
+    except PermissionError as error:
+        raise ImageError(denied(error)) from error
     if min(volume.data.shape) < 2:
         raise ImageError(
             f'{path}: a single slice (shape {volume.data.shape}) cannot be super-resolved; '

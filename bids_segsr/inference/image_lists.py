@@ -29,10 +29,12 @@ def listed_images(path: Path) -> list[Source]:
     """
     if path.suffix.lower() == LIST:
         return _read_list(path)
-    if path.is_dir():
-        images = sorted(p for p in path.iterdir() if p.name.lower().endswith(image_suffixes()))
-        return [Source(image) for image in images] or [Source(path)]
-    return [Source(path)]
+    try:
+        there = sorted(path.iterdir()) if path.is_dir() else []
+    except PermissionError:  # told when it is read, as its own failure
+        there = []
+    images = [p for p in there if p.name.lower().endswith(image_suffixes())]
+    return [Source(image) for image in images] or [Source(path)]
 
 
 def result_folders(sources: Sequence[Source], output: Path) -> list[Path]:

@@ -175,6 +175,7 @@ def _locate(name_or_path: str | Path) -> Path:
             if path.name != WEIGHTS_FILE:
                 raise ModelError(f'{path}: must be called {WEIGHTS_FILE}, {CARD_FILE} beside it')
             return _need(path.with_name(CARD_FILE), path)
+        path.open('rb').close()  # whose error names the file, unlike that of HDF5
         import h5py
 
         if h5py.is_hdf5(path):

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -219,9 +220,12 @@ def test_folder_that_will_not_do(folders: Path, argv: list[str], words: list[str
     assert '\n' not in str(error.value)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason='root may write everywhere')
-def test_output_folder_without_permission(folders: Path) -> None:
-    (folders / 'locked').mkdir(mode=0o500)
+@pytest.mark.parametrize('mode', [0o500, 0o600, 0])
+def test_output_folder_without_permission(
+    folders: Path, closed: Callable[[Path], Path], mode: int
+) -> None:
+    (folders / 'locked').mkdir()
+    closed(folders / 'locked').chmod(mode)
 
     with pytest.raises(UserError, match='locked/out: the output folder cannot be written'):
         parse_settings(['raw', 'locked/out', 'participant'])

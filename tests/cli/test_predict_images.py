@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -104,3 +105,28 @@ def test_a_broken_image_does_not_stop_the_others(
     assert predict(model, tmp_path / 'in', tmp_path / 'out') == 1
     assert 'a.nii.gz' in capsys.readouterr().err
     assert images(tmp_path / 'out') == ['b_res-1mm_desc-toy_image.nii.gz']
+
+
+def test_what_may_not_be_read_fails_alone(
+    model: Path,
+    tmp_path: Path,
+    closed: Callable[[Path], Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    good = write_scan(tmp_path / 'b.nii.gz')
+    folder = write_scan(tmp_path / 'in' / 'c.nii').parent
+    image = closed(write_scan(tmp_path / 'a.nii'))
+    below = closed(folder) / 'c.nii'
+    assert predict(model, folder, below, image, good, tmp_path / 'out') == 1
+    told = capsys.readouterr().err
+    assert 'Traceback' not in told
+    for path in (folder, below, image):
+        assert told.count(f'segsr: {path}: may not be accessed (Permission denied); mend') == 1
+    assert images(tmp_path / 'out') == ['b_res-1mm_desc-toy_image.nii.gz']
+    assert predict(model, below, tmp_path / 'out') == 1
+    assert predict(model, good, below / 'out') == 1
+    told = capsys.readouterr().err
+    assert [line.split(' (')[0] for line in told.splitlines()] == [
+        f'segsr: {below}: may not be accessed',
+        f'segsr: {below / "out"}: may not be accessed',
+    ]

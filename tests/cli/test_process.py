@@ -67,11 +67,16 @@ def end(error: BaseException) -> int:
 def test_ends_in_one_line_and_a_status(capsys: pytest.CaptureFixture[str]) -> None:
     assert end(UserError('file: bad')) == FAILED
     assert end(KeyboardInterrupt()) == INTERRUPTED
+    assert end(PermissionError(13, 'Permission denied', 'file')) == FAILED
+    assert end(PermissionError('not\nallowed')) == FAILED
     before = signal.getsignal(signal.SIGTERM)
     assert run_command('program', lambda: os.kill(os.getpid(), signal.SIGTERM) or 0) == TERMINATED
     assert signal.getsignal(signal.SIGTERM) is before
     assert capsys.readouterr().err.splitlines() == [
         'program: file: bad',
         'program: interrupted; go on',
+        'program: file: may not be accessed (Permission denied); mend its permissions, or those '
+        'of the folders above it',
+        'program: not allowed',
         'program: terminated',
     ]

@@ -146,3 +146,10 @@ def test_phases_alone_and_no_place(tmp_path):
     phases = write(tmp_path / 'phase', change=lambda _: {'0008|0008': 'ORIGINAL\\PRIMARY\\P\\ND'})
     refused(phases, 'phases')
     assert not any(tmp_path.joinpath('phase').glob('*.nii'))
+
+
+@pytest.mark.parametrize('name', ['IM0003.dcm', '.'])
+def test_what_may_not_be_read_is_told(tmp_path, closed, name):
+    folder = write(tmp_path / 'series')
+    path = closed(folder / name)
+    refused(folder, f'{path}: may not be accessed')

@@ -183,3 +183,8 @@ def test_a_name_that_tells_another_kind(image, tmp_path):
     path = tmp_path / 'sub-01_T2w.nii'
     path.write_bytes(gzip.compress(image.to_bytes()))
     refused(path, 'rename it to .nii.gz')
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(image, tmp_path, closed):
+    told = refused(closed(stored(image, tmp_path)), 'may not be accessed')
+    assert 'damaged' not in told

@@ -95,3 +95,11 @@ def test_what_is_not_fetched_says_how_to_fetch_it(tmp_path, monkeypatch):
         with pytest.raises(ModelError, match='segsr models fetch segsrgan-dhcp') as caught:
             look_up('segsrgan-dhcp')
         assert '\n' not in str(caught.value)
+
+
+def test_a_file_that_may_not_be_read_is_named(tmp_path, closed):
+    path = tmp_path / 'model.h5'
+    path.touch()
+    with pytest.raises(PermissionError) as error:
+        find_card(closed(path))
+    assert error.value.filename == str(path)
