@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -134,6 +136,26 @@ def misplaced_images(
                 yield AnatomicalFile(image, labels, why)
 
 
+def closed_folders(root: Path, subjects: Iterable[str]) -> Iterator[AnatomicalFile]:
+    """List the folders of participants whose files cannot be listed or reached.
+
+    Args:
+        root: Root of a dataset.
+        subjects: Labels without `sub-`.
+
+    Yields:
+        Folders of participants and sessions, and anatomical ones; none below another. All the
+        other listings take them for empty.
+    """
+    for holder, labels in _holders(root, subjects):
+        for folder in (holder, holder / 'anat'):
+            found = _listed(folder)
+            if isinstance(found, OSError):
+                why = f'cannot be looked through ({found.strerror}); make it readable'
+                yield AnatomicalFile(folder, labels, why)
+                break
+
+
 def _holders(root: Path, subjects: Iterable[str]) -> Iterator[tuple[Path, dict[str, str]]]:
     """Yield the folders of participants and sessions, with their labels."""
     for subject in subjects:
@@ -200,10 +222,21 @@ def _normalised(key: str, value: str) -> str:
 
 
 def _entries(folder: Path) -> list[Path]:
+    found = _listed(folder)
+    return [] if isinstance(found, OSError) else found
+
+
+def _listed(folder: Path) -> list[Path] | OSError:
+    """Return what lies in a folder, nothing where there is none, or why that is not known."""
     try:
-        return list(folder.iterdir())
-    except OSError:
+        found = list(folder.iterdir())
+        if not os.access(folder, os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
+    except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        return error
+    return found
 
 
 def _told(entity: str, label: str | None) -> str:

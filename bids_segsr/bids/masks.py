@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from bids_segsr.bids.listing import EXTENSIONS, AnatomicalFile, anatomical_files
+from bids_segsr.bids.listing import EXTENSIONS, AnatomicalFile, anatomical_files, closed_folders
 from bids_segsr.exceptions import UserError
 
 MOST_NAMED = 5
@@ -27,7 +27,14 @@ class MaskDataset:
     root: Path
 
     def masks_of(self, scan: AnatomicalFile) -> list[Path]:
-        """Return the masks that have the entities of a scan and lie on its grid."""
+        """Return the masks that have the entities of a scan and lie on its grid.
+
+        Raises:
+            UserError: A folder in which they may lie cannot be looked through.
+        """
+        for folder in closed_folders(self.root, [scan.folders['sub']]):
+            if folder.folders.items() <= scan.folders.items():
+                raise UserError(f'{folder.path}: {folder.misplaced}')
         return [
             file.path
             for file in anatomical_files(self.root, [scan.folders['sub']])
@@ -81,7 +88,7 @@ def find_mask(scan: AnatomicalFile, datasets: list[MaskDataset]) -> Path | None:
         The mask, or None.
 
     Raises:
-        UserError: Several masks fit.
+        UserError: Several masks fit, or a folder of them cannot be looked through.
     """
     fitting = [path for dataset in datasets for path in dataset.masks_of(scan)]
     if len(fitting) > 1:

@@ -15,6 +15,7 @@ from bids_segsr.bids.listing import (
     EXTENSIONS,
     AnatomicalFile,
     anatomical_files,
+    closed_folders,
     is_ignored,
     misplaced_images,
     read_bidsignore,
@@ -32,7 +33,7 @@ logger = logging.getLogger(__name__)
 # Only anatomical folders are walked: folders at the root whose files are no scans of this dataset
 # (figures, logs, work folders of other programs), other data types, and links to a folder above.
 NOT_INDEXED = (
-    re.compile(r'^/(?!sub-)[^/]+/'),
+    re.compile(r'^/(?!sub-)[^/]+'),
     re.compile(r'^/sub-[^/]+/(?!(?:anat|ses-[^/]+)(?:/|$))'),
     re.compile(r'^/sub-[^/]+/ses-[^/]+/(?!anat(?:/|$))'),
     re.compile(r'/anat/[^/]+/'),
@@ -113,7 +114,7 @@ def select_participants(bids_dir: Path, labels: Sequence[str] = ()) -> tuple[str
     Raises:
         UserError: If the dataset has no participant, or not the one asked for.
     """
-    present = sorted(path.name[4:] for path in bids_dir.glob('sub-*') if path.is_dir())
+    present = _present(bids_dir)
     if not present:
         raise UserError(f'{bids_dir}: no sub-XX folder; give the root of a BIDS dataset')
     missing = sorted(set(labels) - set(present))
@@ -122,6 +123,11 @@ def select_participants(bids_dir: Path, labels: Sequence[str] = ()) -> tuple[str
             f'{bids_dir}: no such participant: {_named(missing)}; present are {_named(present)}'
         )
     return tuple(sorted(set(labels))) if labels else tuple(present)
+
+
+def _present(root: Path) -> list[str]:
+    """Return the labels of all participants, sorted."""
+    return sorted(path.name[4:] for path in root.glob('sub-*') if path.is_dir())
 
 
 def open_layout(
@@ -146,9 +152,14 @@ def open_layout(
     from bids import BIDSLayout, BIDSLayoutIndexer
 
     ignore: list[Any] = [*NOT_WALKED, *NOT_INDEXED]
-    if participants and database_dir is None:
-        kept = '|'.join(map(re.escape, participants))
+    indexed: Sequence[str] = participants if database_dir is None else ()
+    if indexed:
+        kept = '|'.join(map(re.escape, indexed))
         ignore.append(re.compile(rf'^/sub-(?!(?:{kept})(?:/|$))'))
+    # pybids stops at the first
+    for closed in closed_folders(bids_dir, indexed or _present(bids_dir)):
+        folder = re.escape(str(closed.path.relative_to(bids_dir)))
+        ignore.append(re.compile(rf'^/{folder}(?:/|$)'))
 
     def index(folder: Path | None) -> BIDSLayout:
         return BIDSLayout(
@@ -193,10 +204,9 @@ def _check_description(path: Path) -> None:
 def _is_current(layout: BIDSLayout) -> bool:
     """Tell whether an index knows the images that lie in the dataset."""
     root = Path(layout.root)
-    subjects = [path.name[4:] for path in root.glob('sub-*') if path.is_dir()]
     there = {
         str(file.path)
-        for file in anatomical_files(root, subjects)
+        for file in anatomical_files(root, _present(root))
         if file.path.name.endswith(EXTENSIONS)
     }
     known = layout.get(datatype='anat', extension=list(EXTENSIONS), return_type='filename')
@@ -285,7 +295,7 @@ def collect_scans(
     Returns:
         The scans, sorted by path, and the images that cannot be processed: with a name that BIDS
         does not allow in its folder, the same name as another one, a sidecar that cannot be read,
-        or no mask, or several.
+        or no mask, or several; and folders that cannot be looked through.
 
     Raises:
         UserError: If there is no such participant, session or image, or no such dataset of masks.
@@ -304,6 +314,7 @@ def collect_scans(
         for file in on_disk.values()
         if (why := file.trouble) is not None
     ]
+    unusable += _closed(bids_dir, subjects, sessions)
     if not participants:
         unusable += _misspelt_participants(bids_dir)
     query: dict[str, Any] = {'subject': list(subjects), 'suffix': modality, 'datatype': 'anat'}
@@ -358,6 +369,19 @@ def _images_on_disk(
             logger.info('%s: holds no intensities (part-%s)', file.path, part)
         else:
             yield file
+
+
+def _closed(
+    bids_dir: Path, subjects: Sequence[str], sessions: Sequence[str]
+) -> Iterable[Unusable]:
+    """Yield folders in which images may lie that nobody can see."""
+    patterns = read_bidsignore(bids_dir)
+    for folder in closed_folders(bids_dir, subjects):
+        place = folder.path.relative_to(bids_dir)
+        asked = not sessions or len(place.parts) == 1 or folder.folders.get('ses') in sessions
+        if asked and not is_ignored(PurePosixPath(place / 'anat'), patterns):
+            told = f'{folder.path}: {folder.misplaced}'
+            yield Unusable(f'{place}/', folder.folders['sub'], told)
 
 
 def _misspelt_participants(bids_dir: Path) -> list[Unusable]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,8 @@ class LeftOut:
     """An image that is missing among the results, or a step of it.
 
     Attributes:
-        image: Label such as `sub-01_T2w`; the participant alone where a message names no image.
+        image: Label such as `sub-01_T2w`; its path or that of a folder where it has no
+            label, the participant alone where a message names neither.
         message: Why, in one line.
     """
 
@@ -30,7 +32,7 @@ class LeftOut:
     @property
     def subject(self) -> str:
         """The participant with `sub-`."""
-        return self.image.split('_')[0]
+        return re.split('[_/]', self.image)[0]
 
 
 def left_out(root: Path, bids_dir: Path, modality: str) -> list[LeftOut]:

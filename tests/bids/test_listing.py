@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import pytest
 
-from bids_segsr.bids.listing import AnatomicalFile, is_ignored, misplaced_images
+from bids_segsr.bids.listing import (
+    AnatomicalFile,
+    anatomical_files,
+    closed_folders,
+    is_ignored,
+    misplaced_images,
+)
 
 
 def test_an_index_has_no_leading_zeros() -> None:
@@ -61,3 +68,32 @@ def test_misplaced_images_are_found(tmp_path: Path) -> None:
     }
     assert found['sub-01_T2w.nii'] == 'lies in "Anat"; BIDS calls the folder "anat"'
     assert found['sub-01_run-1_T2w.nii.gz'].startswith('a folder')
+
+
+@pytest.mark.parametrize('mode', [0, 0o111, 0o444])
+def test_folders_that_are_not_empty_but_closed(
+    tmp_path: Path, closed: Callable[[Path], Path], mode: int
+) -> None:
+    for name in ('sub-1/anat', 'sub-1/ses-1/anat', 'sub-2/anat', 'sub-3/ses-1/anat', 'sub-4'):
+        (tmp_path / name).mkdir(parents=True)
+    shut = ['sub-1/ses-1/anat', 'sub-2', 'sub-3/ses-1']
+    for name in shut:
+        closed(tmp_path / name).chmod(mode)
+    found = list(closed_folders(tmp_path, ['1', '2', '3', '4', 'none']))
+    assert [str(folder.path.relative_to(tmp_path)) for folder in found] == shut
+    assert {folder.trouble for folder in found} == {
+        'cannot be looked through (Permission denied); make it readable'
+    }
+    assert list(anatomical_files(tmp_path, ['1', '3'])) == []
+
+
+def test_a_disk_that_fails_is_no_empty_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(folder: Path) -> None:
+        raise OSError(5, 'Input/output error', str(folder))
+
+    monkeypatch.setattr(Path, 'iterdir', fail)
+    (folder,) = closed_folders(tmp_path, ['1'])
+    assert folder.path == tmp_path / 'sub-1'
+    assert 'Input/output error' in folder.misplaced

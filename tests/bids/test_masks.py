@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,16 @@ def test_two_masks_and_no_folder_are_refused(tmp_path: Path) -> None:
         find_mask(SCAN, masks)
     with pytest.raises(UserError, match='check --derivatives m='):
         mask_datasets({'m': tmp_path / 'none'})
+
+
+@pytest.mark.parametrize('folder', ['.', 'sub-01', 'sub-01/anat'])
+def test_masks_that_cannot_be_seen_are_not_missing(
+    tmp_path: Path, closed: Callable[[Path], Path], folder: str
+) -> None:
+    masks = dataset(tmp_path / 'a', 'run-1_desc-brain_mask')
+    (tmp_path / 'a/sub-01/ses-1').mkdir()
+    closed(tmp_path / 'a/sub-01/ses-1')
+    assert find_mask(SCAN, [masks]) is not None
+    closed(tmp_path / 'a' / folder)
+    with pytest.raises(UserError, match=r'sub-01.*: cannot be looked through'):
+        find_mask(SCAN, [masks])

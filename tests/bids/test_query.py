@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -487,3 +488,36 @@ def test_a_dataset_may_be_named_from_another_folder(
     found = collect(relative, derivatives={'m': Path('..') / masks.relative_to(tmp_path)})
     assert any(masked)
     assert [bool(scan.brain_mask) for scan in found] == masked
+
+
+@pytest.mark.parametrize('index', [None, 'index'])
+def test_closed_folders_are_told_and_do_not_stop_the_others(
+    dataset: Path, tmp_path: Path, closed: Callable[[Path], Path], index: str | None
+) -> None:
+    touch(dataset, 'notes/text', 'sub-03/ses-a/anat/sub-03_ses-a_T2w.nii', 'sub-04/anat/x')
+    for name in ('notes', 'sub-01', 'sub-02/anat', 'sub-03/ses-a', 'sub-04'):
+        closed(dataset / name)
+    touch(dataset, 'sub-05/anat/sub-05_T2w.nii')
+    (dataset / '.bidsignore').write_text('sub-04/\n', encoding='utf-8')
+
+    layout = open_layout(dataset, tmp_path / index if index else None)
+
+    scans, unusable = collect_scans(layout)
+    assert labels(scans) == ['sub-05_T2w']
+    assert [(item.image, item.subject) for item in unusable] == [
+        ('sub-01/', '01'),
+        ('sub-02/anat/', '02'),
+        ('sub-03/ses-a/', '03'),
+    ]
+    assert unusable[0].message.startswith(f'{dataset}/sub-01: cannot be looked through')
+    (item,) = collect_scans(layout, participants=['02']).unusable
+    assert item.subject == '02'
+
+
+def test_sessions_that_nobody_asked_for_may_be_closed(
+    dataset: Path, closed: Callable[[Path], Path]
+) -> None:
+    closed(dataset / 'sub-01/ses-b')
+    scans = collect(dataset, sessions=['a'])
+    assert labels(scans) == ['sub-01_ses-a_run-01_T2w', 'sub-01_ses-a_run-02_T2w']
+    assert [item.image for item in query(dataset).unusable] == ['sub-01/ses-b/']

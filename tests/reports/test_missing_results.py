@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bids_segsr.reports.group import write_group
-from bids_segsr.reports.missing_results import NOT_STARTED, STOPPED, left_out
+from bids_segsr.reports.missing_results import NOT_STARTED, STOPPED, LeftOut, left_out
 
 
 def test_images_without_a_result_are_listed(group: Path, tmp_path: Path) -> None:
@@ -54,3 +54,8 @@ def test_images_without_a_result_are_listed(group: Path, tmp_path: Path) -> None
     rows = [line.split('\t') for line in table.splitlines()]
     assert [row[0][-2:] for row in rows[1:]] == ['09', '10', '11', '12', '13']
     assert rows[1][2] == '<empty> file'
+
+
+def test_a_folder_or_path_is_that_of_its_participant() -> None:
+    for image in ('sub-01', 'sub-01/', 'sub-01/T2w.nii', 'sub-01_T2w'):
+        assert LeftOut(image, '').subject == 'sub-01'
