@@ -18,7 +18,7 @@ def run_group(settings: Settings) -> Outcome:
         settings: The settings of the run.
 
     Returns:
-        The paths of tables and page; not fine where no image has a result.
+        The paths of tables and page; not fine where no image has a sound result.
 
     Raises:
         UserError: If there are no derivatives.
@@ -29,9 +29,10 @@ def run_group(settings: Settings) -> Outcome:
     if not root.is_dir():
         raise UserError(f'{root}: no derivatives yet; run the participant level first, same flags')
     from bids_segsr.reports.group import write_group
-    from bids_segsr.reports.missing_results import left_out
+    from bids_segsr.reports.missing_results import left_out, qc_records
 
-    missing = left_out(root, settings.bids_dir, settings.modality)
+    records = qc_records(root)
+    missing = left_out(root, settings.bids_dir, settings.modality, records)
     paths = write_group(root, settings.modality, missing, settings.bids_dir)
     # What the participant level of the same command has told is not told again.
     shown = 0 if 'participant' in settings.analysis_level else MOST_LEFT_OUT
@@ -40,5 +41,4 @@ def run_group(settings: Settings) -> Outcome:
     if len(missing) > shown:
         more = 'more ' if shown else ''
         complain(f'{len(missing) - shown} {more}without a result: see {paths[-1]}')
-    found = (*root.glob('sub-*/anat/*_qc.json'), *root.glob('sub-*/ses-*/anat/*_qc.json'))
-    return Outcome([str(path) for path in paths], fine=bool(found))
+    return Outcome([str(path) for path in paths], fine=any(records.values()))

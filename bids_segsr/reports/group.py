@@ -13,13 +13,12 @@ from bids_segsr.inference.qc import KEYS
 from bids_segsr.inference.verdict import judge_all
 from bids_segsr.reports.cohort import tell_reports
 from bids_segsr.reports.group_page import group_page
-from bids_segsr.reports.missing_results import LeftOut, left_out_tsv
+from bids_segsr.reports.missing_results import LeftOut, left_out_tsv, qc_records
 from bids_segsr.reports.rating import ratings_tsv, read_ratings
 
 if TYPE_CHECKING:
     import pandas as pd
 
-RUN_AGAIN = 'remove it and run this participant again'
 MOST_WORDS = 8
 """A column of `participants.tsv` with more different texts is no group, and may name a person."""
 
@@ -45,20 +44,12 @@ def write_group(
     """
     import pandas as pd
 
-    # figures and logs hold most of the files, and are not looked through
-    paths = [*root.glob('sub-*/anat/*_qc.json'), *root.glob('sub-*/ses-*/anat/*_qc.json')]
-    read = {path: _record(path) for path in sorted(paths)}
-    damaged = [
-        LeftOut(path.name.removesuffix('_qc.json'), f'{path.name} is no QC file; {RUN_AGAIN}')
-        for path, record in read.items()
-        if not record
-    ]
-    missing = [*missing, *damaged]
+    read = [record for record in qc_records(root).values() if record]
     # scans of other modalities show the same head
-    verdicts = judge_all([record for record in read.values() if record])
+    verdicts = judge_all(read)
     records = [
         _flat(record) | {'verdict': verdict.word, 'reasons': ' '.join(verdict.reasons) or None}
-        for record in read.values()
+        for record in read
         if (name := str(record.get('bids_name'))).endswith(f'_{modality}')
         for verdict in (verdicts[name],)
     ]
@@ -90,7 +81,7 @@ def write_group(
         write_text(root / f'group_{modality}_ratings.tsv', ratings_tsv(ratings)),
         write_text(root / f'group_{modality}_left-out.tsv', left_out_tsv(missing)),
     ]
-    tell_reports(root, [record for record in read.values() if record])
+    tell_reports(root, read)
     return paths
 
 
@@ -171,14 +162,6 @@ def _by_first_column(path: Path) -> dict[str, dict[str, str]]:
 def _objects(table: pd.DataFrame) -> list[dict[str, Any]]:
     records = table.astype(object).where(table.notna(), None).to_dict('records')
     return [{str(key): value for key, value in record.items()} for record in records]
-
-
-def _record(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding='utf-8'))
-        return content if content['bids_name'] else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
 
 
 def _flat(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -51,3 +51,28 @@ def test_the_page_is_written_and_images_without_a_result_are_told_once(
     run_group(replace(settings, analysis_level=('participant', 'group')))
     assert 'is left out' not in caplog.text  # the participant level has told it
     assert '1 without a result: see' in caplog.text
+
+
+@pytest.mark.parametrize('content', ['', '[]', '{"holes": 1}'])
+def test_a_damaged_result_is_told_by_the_name_of_its_image(
+    settings: Settings, caplog: pytest.LogCaptureFixture, content: str
+) -> None:
+    root = settings.derivatives_root
+    for subject in ('01', '02', '03'):
+        (root / f'sub-{subject}' / 'anat').mkdir(parents=True)
+        (root / f'sub-{subject}' / 'anat' / f'sub-{subject}_qc.json').write_text(content)
+    again = 'is no QC file; remove it and run this participant again'
+    told = [
+        ('sub-01', 'sub-01_T2w', f'sub-01_qc.json {again}'),
+        ('sub-02', 'sub-02_T2w', f'sub-02_qc.json {again}'),
+        ('sub-03', 'sub-03', f'sub-03_qc.json {again}'),  # no image of the dataset
+    ]
+
+    outcome = run_group(settings)
+
+    assert not outcome.fine
+    assert [record.getMessage() for record in caplog.records] == [
+        f'{image} is left out: {message}' for _, image, message in told
+    ]
+    table = (root / 'group_T2w_left-out.tsv').read_text(encoding='utf-8')
+    assert [tuple(line.split('\t')) for line in table.splitlines()[1:]] == told

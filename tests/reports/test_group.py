@@ -12,7 +12,7 @@ import pytest
 
 from bids_segsr.exceptions import UserError
 from bids_segsr.reports.group import write_group
-from bids_segsr.reports.missing_results import LeftOut
+from bids_segsr.reports.missing_results import LeftOut, left_out, qc_records
 
 
 def make_group(root: Path, count: int = 8) -> None:
@@ -190,7 +190,8 @@ def test_nothing_to_collect_is_one_line(tmp_path: Path) -> None:
 def test_odd_qc_file_is_named_and_costs_no_other_image_its_row(content: str, group: Path) -> None:
     path = group / 'sub-01' / 'anat' / 'sub-01_qc.json'
     path.write_text(content, encoding='utf-8')
-    table, page, _, missing = (p.read_text('utf-8') for p in write_group(group, 'T2w'))
+    left = left_out(group, group / 'raw', 'T2w', qc_records(group))
+    table, page, _, missing = (p.read_text('utf-8') for p in write_group(group, 'T2w', left))
     assert len(table.splitlines()) == 8
     assert 'sub-01_qc.json is no QC file' in page
     assert missing.splitlines()[1].startswith('sub-01\tsub-01\tsub-01_qc.json is no QC file')

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bids_segsr.reports.group import write_group
-from bids_segsr.reports.missing_results import NOT_STARTED, STOPPED, LeftOut, left_out
+from bids_segsr.reports.missing_results import NOT_STARTED, STOPPED, LeftOut, left_out, qc_records
 
 
 def test_images_without_a_result_are_listed(group: Path, tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_images_without_a_result_are_listed(group: Path, tmp_path: Path) -> None
         folder.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding='utf-8')
 
-    found = left_out(group, raw, 'T2w')
+    found = left_out(group, raw, 'T2w', qc_records(group))
 
     assert [(item.image, item.message) for item in found] == [
         ('sub-09_T2w', '<empty>\n file'),
