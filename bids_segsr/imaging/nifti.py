@@ -297,8 +297,10 @@ def _scaling(fields: nib.Nifti1Header, path: Path, notes: list[str]) -> tuple[fl
     if not math.isfinite(slope):
         notes.append(f'The header scales intensities by {slope:g}: they were taken as stored.')
         return None
-    if not math.isfinite(inter):
-        raise _damaged(path, f'intensities are shifted by {inter:g}')
+    for done, value in (('scaled', slope), ('shifted', inter)):
+        # a NIfTI-2 header holds numbers that no voxel in float32 does
+        if not abs(value) <= float(np.finfo(np.float32).max):
+            raise _damaged(path, f'intensities are {done} by {value:g}')
     return slope, inter
 
 

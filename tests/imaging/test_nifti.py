@@ -188,3 +188,19 @@ def test_a_name_that_tells_another_kind(image, tmp_path):
 def test_a_file_that_may_not_be_read_is_not_called_damaged(image, tmp_path, closed):
     told = refused(closed(stored(image, tmp_path)), 'may not be accessed')
     assert 'damaged' not in told
+
+
+@pytest.mark.filterwarnings('error')
+@pytest.mark.parametrize(
+    ('at', 'value', 'told'),
+    [
+        (176, 1e300, 'scaled by 1e+300'),
+        (176, -1e39, 'scaled by -1e+39'),
+        (184, 1e300, 'shifted by 1e+300'),
+        (184, float('nan'), 'shifted by nan'),
+    ],
+)
+def test_scaling_beyond_every_intensity(tmp_path, at, value, told):
+    image = nib.Nifti2Image(np.ones(SHAPE, np.int16), AFFINE)
+    image.header.set_xyzt_units('mm')
+    refused(stored(image, tmp_path, slope=(176, '<d', 2.0), field=(at, '<d', value)), told)
