@@ -78,7 +78,8 @@ def otsu_foreground(data: np.ndarray) -> np.ndarray:
     low, high = float(data.min()), float(data.max())
     if low == high:
         return np.ones(data.shape, dtype=bool)
-    bright: np.ndarray = data > threshold_otsu(data)
+    # flat: of three axes, scikit-image takes a short last one for colours
+    bright: np.ndarray = data > threshold_otsu(data.ravel())
     # in a gap between dark and bright every threshold is as good to Otsu, who takes the lowest
     bright = data > (float(data[bright].mean()) + float(data[~bright].mean())) / 2
     return ndimage.binary_fill_holes(keep_largest_component(bright))

@@ -182,9 +182,10 @@ def load_mask(path: str | Path, like: Volume) -> np.ndarray:
         )
     mask = data > 0.5
     if not mask.any():
+        numbers = data[~np.isnan(data)]
+        told = f'the largest is {numbers.max():g}' if numbers.size else 'all are NaN'
         raise ImageError(
-            f'{path}: the mask is empty (no voxel above 0.5, the largest is {np.nanmax(data):g}); '
-            'mend it, or leave it out.'
+            f'{path}: the mask is empty (no voxel above 0.5, {told}); mend it, or leave it out.'
         )
     return mask
 

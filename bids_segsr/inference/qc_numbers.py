@@ -102,8 +102,12 @@ def quality(
         signs = {'brain_volume_ml': float(mask.sum() * np.prod(spacing_of(affine)) / 1000)}
         signs |= _mask_signs(corrected, brain)
     signs |= _scan_signs(corrected, brain, affine, regions, names)
-    # one patch agrees with itself: that says nothing
-    told = {name: data for name, data in maps.items() if name != 'disagreement' or data.any()}
+    # one patch agrees with itself: that says nothing, and a mask may be finer than this grid
+    told = {
+        name: data
+        for name, data in maps.items()
+        if mask.any() and (name != 'disagreement' or data.any())
+    }
     i, j, k = corrected.spacing
     known = dict(facts)
     expected = known.pop('warnings', [])

@@ -7,7 +7,13 @@ import math
 import numpy as np
 import pytest
 
-from bids_segsr.imaging.brain_mask import brightness, pieces, share_at_border, solidity
+from bids_segsr.imaging.brain_mask import (
+    brightness,
+    otsu_foreground,
+    pieces,
+    share_at_border,
+    solidity,
+)
 
 
 def test_shape_of_a_mask() -> None:
@@ -50,3 +56,11 @@ def test_border_pieces_and_brightness_of_a_mask() -> None:
     assert brightness(data, mask) == pytest.approx(3, rel=0.02)
     assert brightness(np.where(mask, data, 0), mask) is None
     assert brightness(data, np.ones_like(mask)) is None
+
+
+@pytest.mark.filterwarnings('error')
+@pytest.mark.parametrize('slices', [3, 4])
+def test_few_slices_are_no_colours(slices: int) -> None:
+    data = np.zeros((20, 18, slices))
+    data[4:12, 5:15] = 100
+    assert (otsu_foreground(data) == (data > 0)).all()

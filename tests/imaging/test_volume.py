@@ -302,3 +302,11 @@ def test_damaged_headers_are_told_in_one_line(tmp_path, kind):
     with pytest.raises(ImageError) as error:
         load_volume(path)
     assert one_line(error).startswith(str(path))
+
+
+@pytest.mark.filterwarnings('error')
+def test_a_mask_without_any_number(tmp_path):
+    scan = load_volume(write(tmp_path / 'scan.nii.gz'))
+    mask = save_volume(tmp_path / 'mask.nii.gz', np.full(scan.data.shape, np.nan), scan.affine)
+    with pytest.raises(ImageError, match='all are NaN'):
+        load_mask(mask, scan)

@@ -67,3 +67,11 @@ def test_a_uniform_phantom_is_no_brain_and_a_newborn_of_hardly_any_contrast_is_o
     tissues = ndimage.gaussian_filter(rng.normal(size=ball.shape), 2)
     faint = phantom * (1 + 0.07 * tissues / tissues.std()) + grain
     assert judge(record_of(ball, faint.astype(np.float32))).word == USABLE
+
+
+@pytest.mark.filterwarnings('error')
+def test_a_mask_that_the_grid_is_too_coarse_for() -> None:
+    scan = np.random.default_rng(0).uniform(90, 110, (12, 12, 8)).astype(np.float32)
+    record = record_of(np.zeros(scan.shape, bool), scan, entropy=np.ones(scan.shape))
+    assert record['brain_volume_ml'] == 0
+    assert 'entropy_mean' not in record

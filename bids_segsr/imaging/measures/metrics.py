@@ -59,9 +59,13 @@ def ssim(reference: np.ndarray, image: np.ndarray, mask: np.ndarray | None = Non
 
 
 def nrmse(reference: np.ndarray, image: np.ndarray, mask: np.ndarray | None = None) -> float:
-    """Root mean square error divided by the root mean square of the reference."""
+    """Root mean square error divided by the root mean square of the reference.
+
+    Where the reference is 0 throughout it is infinite, and NaN where the image is, too.
+    """
     truth, other = _inside(reference, image, mask)
-    return float(np.sqrt(np.mean((truth - other) ** 2) / np.mean(truth**2)))
+    with np.errstate(divide='ignore', invalid='ignore'):
+        return float(np.sqrt(np.mean((truth - other) ** 2) / np.mean(truth**2)))
 
 
 def correlation(reference: np.ndarray, image: np.ndarray, mask: np.ndarray | None = None) -> float:

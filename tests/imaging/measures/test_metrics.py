@@ -102,3 +102,10 @@ def test_calibration_error_of_guo() -> None:
     honest = rng.uniform(size=(50, 40, 30))
     assert calibration_error(honest, rng.uniform(size=honest.shape) < honest) < 0.01
     assert calibration_error(np.ones(4), np.ones(4, bool)) == 0
+
+
+@pytest.mark.filterwarnings('error')
+def test_error_relative_to_nothing() -> None:
+    none, some = np.zeros((3, 3, 3)), np.ones((3, 3, 3))
+    assert nrmse(none, some) == np.inf
+    assert np.isnan(nrmse(none, none))
