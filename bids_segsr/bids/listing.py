@@ -230,7 +230,7 @@ def _listed(folder: Path) -> list[Path] | OSError:
     """Return what lies in a folder, nothing where there is none, or why that is not known."""
     try:
         found = list(folder.iterdir())
-        if not os.access(folder, os.X_OK):
+        if not os.access(folder, os.X_OK, effective_ids=True):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
     except (FileNotFoundError, NotADirectoryError):
         return []
