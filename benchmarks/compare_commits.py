@@ -6,7 +6,8 @@
 The ICBM 152 T1w average is acquired with slices 3 mm apart, once as it is (to 1 mm) and once
 shrunk to the size of a newborn's head (to 0.5 mm). Both commits run in the environment of the
 Python that this is called with, one after the other; NEW is the working tree unless it is named.
---model is that of NEW; else both take their default.
+--model is that of NEW; else both take their default: a head of a newborn's size gets the model of
+newborns.
 `predict` is `segsr predict` without a report, `app` the participant level with it. PSNR is that to
 the image that the scan was made from, inside of the brain, Dice that of the cortex with the grey
 matter of the average, which holds deep nuclei, too: it is there to be compared, not to be read.
@@ -129,7 +130,9 @@ def check_out(commit: str | None, folder: Path) -> Path:
     return folder
 
 
-def arguments_of(front: str, package: Path, scan: Path, out: Path, mm: float) -> list[str]:
+def arguments_of(
+    front: str, package: Path, scan: Path, out: Path, mm: float, threads: int
+) -> list[str]:
     """Return module and arguments of a front door."""
     if front == 'predict':
         code = (package / 'bids_segsr' / 'cli').glob('*.py')
@@ -138,6 +141,7 @@ def arguments_of(front: str, package: Path, scan: Path, out: Path, mm: float) ->
         return [str(part) for part in (*command, *(['--no-report'] if drawn else []))]
     command = ['bids_segsr.cli.app', scan.parents[2], out, 'participant', '--modality', 'T1w']
     command += ['--resolution', mm, '-w', out.parent / 'work', '--skip-bids-validation']
+    command += ['--nprocs', threads, '--omp-nthreads', threads]
     return [str(part) for part in command]
 
 
@@ -147,7 +151,7 @@ def run(
     """Run one commit on a scan."""
     with tempfile.TemporaryDirectory() as name:
         out = Path(name) / 'out'
-        asked = arguments_of(front, package, scan, out, subject.resolution)
+        asked = arguments_of(front, package, scan, out, subject.resolution, threads)
         command = [sys.executable, '-m', *asked, *flags]
         known = {'PYTHONPATH': str(package), 'OMP_NUM_THREADS': str(threads)}
         started = time.monotonic()
