@@ -173,15 +173,7 @@ def _unit(table: Path) -> str:
     except (OSError, ValueError) as error:
         _tell_unread(file, str(error))
         return ''
-    short = {
-        'y': 'year',
-        'yr': 'year',
-        'yo': 'year',
-        'mo': 'month',
-        'wk': 'week',
-        'w': 'week',
-        'd': 'day',
-    }
+    short = {'y': 'year', 'yr': 'year', 'mo': 'month', 'wk': 'week', 'w': 'week', 'd': 'day'}
     words = {word.removesuffix('s') for word in re.findall('[a-z]+', str(told).lower())}
     units = {short.get(word, word) for word in words} & {*WEEKS}
     if len(units) != 1:

@@ -43,8 +43,8 @@ def choose_model(
         given: `AUTO_MODEL`, or a name or path that is taken as it is.
         contrast: BIDS suffix of the scan, or None.
         age: Of the person in the scanner; None where it is not told.
-        brain_ml: Measures the brain, which tells a newborn where no age does, or one that may
-            count from birth or before it (`known_brain_ml`).
+        brain_ml: Measures the brain, which tells a newborn where no age does, or one that
+            leaves it open (`known_brain_ml`).
 
     Returns:
         The model, and why.
@@ -58,13 +58,13 @@ def choose_model(
     fits = age is not None and first <= age.youngest and age.oldest <= last
     if age is not None and (fits or age.oldest < first or age.youngest > last):
         return Choice(newborn if fits else DEFAULT_MODEL, f'the one for {contrast} at {age.text}')
-    doubt = 'no age is told' if age is None else f'{age.text} may count from birth or before it'
+    doubt = 'no age is told' if age is None else f'{age.text} may be a newborn or not'
     if (volume := brain_ml()) is not None:
         fits = NEWBORN_ML[0] <= volume <= NEWBORN_ML[1]
         whose = 'that of a newborn' if fits else 'no newborn'
         reason = f'{doubt}; a brain of {volume:.0f} mL is {whose}'
     else:
-        reason = f'{doubt}; for a newborn tell one, or give {newborn}'
+        reason = f'{doubt}; for a newborn tell its postmenstrual weeks, or give {newborn}'
     return Choice(newborn if fits else DEFAULT_MODEL, reason)
 
 

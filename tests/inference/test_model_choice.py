@@ -21,7 +21,13 @@ NEWBORN_MODEL = NEWBORN_MODELS['T2w']
         ('T2w', postmenstrual(92), 400.0, DEFAULT_MODEL, '92 postmenstrual weeks'),
         # a column "age" in weeks that may count from birth or from before it
         ('T2w', Age(38, 78, '38 weeks'), None, DEFAULT_MODEL, '38 weeks'),
-        ('T2w', Age(38, 78, '38 weeks'), 400.0, NEWBORN_MODEL, '38 weeks may count from birth'),
+        (
+            'T2w',
+            Age(38, 78, '38 weeks'),
+            400.0,
+            NEWBORN_MODEL,
+            '38 weeks may be a newborn or not; a brain of 400 mL is that',
+        ),
         ('T2w', Age(38, 78, '38 weeks'), 900.0, DEFAULT_MODEL, '900 mL is no newborn'),
         ('T2w', Age(20, 60, '20 weeks'), 900.0, DEFAULT_MODEL, '900 mL is no newborn'),
         ('T2w', Age(16, 33, '16 weeks'), 400.0, DEFAULT_MODEL, 'the one for T2w at 16 weeks'),
