@@ -65,15 +65,16 @@ def other_slices_text(scores: Mapping[str, Any]) -> str:
     rows, gains = scores.get(OTHER_SLICES), []
     for row in rows if isinstance(rows, (list, tuple)) else ():
         names = ('network', 'spline', 'ibp') if isinstance(row, Mapping) else ()
-        told = [row.get(f'psnr_{name}') for name in names]
-        if told and all(isinstance(value, (int, float)) for value in told):
-            network, *others = map(float, told)
+        values = [row.get(f'psnr_{name}') for name in names]
+        if values and all(isinstance(value, (int, float)) for value in values):
+            network, *others = map(float, values)
             gains.append(network - max(others))
     if not gains:
         return ''
+    told = ' to '.join(dict.fromkeys(f'{gain:+.2f}' for gain in (min(gains), max(gains))))
     return (
         'On slices of other kinds (profile, thickness, gap, noise, direction, stripping): '
-        f'{min(gains):+.2f} to {max(gains):+.2f} dB over the better of spline and IBP.'
+        f'{told} dB over the better of spline and IBP.'
     )
 
 

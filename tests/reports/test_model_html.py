@@ -69,6 +69,8 @@ def test_slices_of_other_kinds_are_summed_up() -> None:
     ]
     text = model_html({**CARD, 'scores': {'held_out': [usual], OTHER_SLICES: rows}})
     assert '-0.30 to +0.60 dB over the better of spline and IBP.' in text
+    one = model_html({**CARD, 'scores': {'held_out': [usual], OTHER_SLICES: rows[:1]}})
+    assert ' +0.60 dB over the better of spline and IBP.' in one
     for nothing in ('text', None, {}, []):
         scores = {'held_out': [usual], OTHER_SLICES: nothing}
         assert 'slices of other kinds' not in model_html({**CARD, 'scores': scores})
