@@ -9,6 +9,12 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from nibabel.affines import apply_affine
+from nibabel.orientations import (
+    apply_orientation,
+    inv_ornt_aff,
+    io_orientation,
+    ornt_transform,
+)
 
 from bids_segsr.exceptions import ImageError, denied
 from bids_segsr.files import complete
@@ -154,7 +160,7 @@ def load_volume(path: str | Path, mem_gb: float | None = None) -> Volume:
 
 
 def load_mask(path: str | Path, like: Volume) -> np.ndarray:
-    """Read a mask that must lie on the grid of an image.
+    """Read a mask that must lie on the grid of an image; its axes may run otherwise.
 
     Args:
         path: NIfTI file; voxels above 0.5 are inside.
@@ -169,7 +175,9 @@ def load_mask(path: str | Path, like: Volume) -> np.ndarray:
     """
     path = Path(path)
     found = _load_nifti(path)
-    data, affine = found.data, found.affine
+    turn = ornt_transform(io_orientation(found.affine), io_orientation(like.affine))
+    data = apply_orientation(found.data, turn)
+    affine = found.affine @ inv_ornt_aff(turn, found.data.shape)
     corners = np.stack(np.meshgrid(*[(0, n - 1) for n in like.data.shape]), -1).reshape(-1, 3)
     apart = np.abs(apply_affine(affine, corners) - apply_affine(like.affine, corners)).max()
     if data.shape != like.data.shape or not apart <= GRID_TOLERANCE_MM:

@@ -19,7 +19,7 @@ from bids_segsr.imaging.conform import (
     to_canonical,
 )
 from bids_segsr.imaging.dicom import same_locale
-from bids_segsr.imaging.volume import load_mask, load_volume, save_volume
+from bids_segsr.imaging.volume import Volume, load_mask, load_volume, save_volume
 
 SHAPE = (12, 14, 6)
 
@@ -145,6 +145,27 @@ def test_mask_on_another_grid(tmp_path):
         assert one_line(error).startswith(str(path))
     write(tmp_path / 'mask.nii.gz', data)
     assert load_mask(tmp_path / 'mask.nii.gz', scan).sum() == data.sum()
+
+
+def test_a_mask_may_be_stored_in_any_of_the_48_orientations(tmp_path):
+    affine = oblique_affine((0.8, 0.8, 3.0), (9, -14, 21))
+    scan = Volume(np.ones(SHAPE, np.float32), affine)
+    expected = np.random.default_rng(0).uniform(size=SHAPE) > 0.5
+    image = nib.Nifti1Image(expected.astype(np.uint8), affine)
+    orientations = all_orientations(SHAPE, affine)
+    assert len(orientations) == 48
+    for number, (shape, turned) in enumerate(orientations):
+        turn = nib.orientations.ornt_transform(
+            nib.io_orientation(affine), nib.io_orientation(turned)
+        )
+        stored = np.asarray(image.as_reoriented(turn).dataobj)
+        assert stored.shape == tuple(shape)
+        path = write(tmp_path / f'{number}.nii.gz', stored, turned)
+        np.testing.assert_array_equal(load_mask(path, scan), expected)
+        moved = turned.copy()
+        moved[:3, 3] += 0.3
+        with pytest.raises(ImageError, match='another grid'):
+            load_mask(write(tmp_path / f'moved{number}.nii.gz', stored, moved), scan)
 
 
 def header_with(sform, qform, sform_code=1, qform_code=1):
