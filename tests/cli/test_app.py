@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -161,7 +162,7 @@ def bench(
     def write_group(root: Path, modality: str, missing: list[Any], bids_dir: Path) -> list[Path]:
         return [root / f'group_{modality}.tsv', root / f'group_{modality}.html']
 
-    for name, content in {
+    fakes = {
         'bids_segsr.zoo.find': {
             'AUTO_MODEL': 'toy',
             'DEFAULT_MODEL': 'toy',
@@ -180,7 +181,11 @@ def bench(
             'export_single_file': lambda path: path.with_name(f'{path.stem}_single.html'),
         },
         'bids_segsr.reports.group': {'write_group': write_group},
-    }.items():
+    }
+    # what is first imported while these are in place would keep them for all tests to come
+    for name in fakes:
+        importlib.import_module(name)
+    for name, content in fakes.items():
         module = ModuleType(name)
         module.__dict__.update(content)
         monkeypatch.setitem(sys.modules, name, module)
