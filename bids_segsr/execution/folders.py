@@ -91,7 +91,7 @@ def _check_writable(folder: Path, what: str) -> None:
     # unlike that of Path, this has False below a folder that may not be entered
     while not os.path.exists(existing):  # noqa: PTH110
         existing = existing.parent
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK, effective_ids=True):
         home = Path.home()
         suggestion = (
             home if os.access(home, os.W_OK) else Path(tempfile.gettempdir())

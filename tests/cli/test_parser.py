@@ -234,7 +234,7 @@ def test_output_folder_without_permission(
 def test_output_folder_on_a_read_only_file_system(
     folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, 'access', lambda path, mode: Path(path) != folders)
+    monkeypatch.setattr(os, 'access', lambda path, mode, **_: Path(path) != folders)
 
     with pytest.raises(UserError, match='out: the output folder cannot be written'):
         parse()
