@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -54,25 +54,26 @@ def result_folders(sources: Sequence[Source], output: Path) -> list[Path]:
     Raises:
         UserError: An image is listed twice.
     """
-    stems = Counter(source.stem for source in sources)
-    folders = []
+    alike = defaultdict(list)
     for source in sources:
-        if stems[source.stem] == 1:
-            folders.append(output)
+        alike[source.stem].append(source)
+    folders = {}
+    for group in alike.values():
+        if len(group) == 1:
+            folders[group[0]] = output
             continue
-        others = [s for s in sources if s.stem == source.stem]
-        named = len({s.name for s in others}) > 1
-        places = {s: _place(s, named) for s in others}
-        if len({(place, s.image.name) for s, place in places.items()}) < len(others):
-            raise UserError(f'{source.image}: is listed twice.')
+        named = len({s.name for s in group}) > 1
+        places = {s: _place(s, named) for s in group}
+        if len({(place, s.image.name) for s, place in places.items()}) < len(group):
+            raise UserError(f'{group[0].image}: is listed twice.')
         depth = 1
-        while len({place[-depth:] for place in places.values()}) < len(others):
+        while len({place[-depth:] for place in places.values()}) < len(group):
             depth += 1
             if depth > max(map(len, places.values())):
-                raise UserError(f'{source.image}: lies beside another image of its name.')
-        parts = places[source][-depth:]
-        folders.append(output.joinpath(*(part for part in parts if part != os.sep)))
-    return folders
+                raise UserError(f'{group[0].image}: lies beside another image of its name.')
+        for source, place in places.items():
+            folders[source] = output.joinpath(*(part for part in place[-depth:] if part != os.sep))
+    return [folders[source] for source in sources]
 
 
 def _place(source: Source, named: bool) -> tuple[str, ...]:
