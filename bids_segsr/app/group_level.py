@@ -33,7 +33,7 @@ def run_group(settings: Settings) -> Outcome:
 
     records = qc_records(root)
     missing = left_out(root, settings.bids_dir, settings.modality, records)
-    paths = write_group(root, settings.modality, missing, settings.bids_dir)
+    paths = write_group(root, settings.modality, missing, settings.bids_dir, records)
     # What the participant level of the same command has told is not told again.
     shown = 0 if 'participant' in settings.analysis_level else MOST_LEFT_OUT
     for item in missing[:shown]:

@@ -24,7 +24,11 @@ MOST_WORDS = 8
 
 
 def write_group(
-    root: Path, modality: str, missing: Sequence[LeftOut] = (), bids_dir: Path | None = None
+    root: Path,
+    modality: str,
+    missing: Sequence[LeftOut] = (),
+    bids_dir: Path | None = None,
+    found: Mapping[Path, dict[str, Any]] | None = None,
 ) -> list[Path]:
     """Collect what is known of all images of a modality, and tell their reports their places.
 
@@ -33,6 +37,7 @@ def write_group(
         modality: BIDS suffix of the images, such as `T2w`.
         missing: Images without a result, see `reports.missing_results`.
         bids_dir: Root of the input, for its `participants.tsv` and `sub-X_sessions.tsv`.
+        found: What `qc_records` has read already.
 
     Returns:
         `group_<modality>.tsv` (one row an image, sorted by name, `n/a` where a number is missing),
@@ -44,7 +49,8 @@ def write_group(
     """
     import pandas as pd
 
-    read = [record for record in qc_records(root).values() if record]
+    found = qc_records(root) if found is None else found
+    read = [record for record in found.values() if record]
     # scans of other modalities show the same head
     verdicts = judge_all(read)
     records = [

@@ -159,7 +159,7 @@ def bench(
         bench.reports.append((subject, run_uuid))
         return root / f'sub-{subject}.html'
 
-    def write_group(root: Path, modality: str, missing: list[Any], bids_dir: Path) -> list[Path]:
+    def write_group(root: Path, modality: str, *_: Any) -> list[Path]:
         return [root / f'group_{modality}.tsv', root / f'group_{modality}.html']
 
     fakes = {
