@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import re
 import signal
 import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bids_segsr.bids.names import label_of_node
-from bids_segsr.environment import bound_threads, keep_caches_in, use_large_pages
+from bids_segsr.environment import (
+    bound_threads,
+    keep_caches_in,
+    set_torch_threads,
+    use_large_pages,
+)
 from bids_segsr.exceptions import INTERRUPTED, Terminated, UserError
 from bids_segsr.execution.logs import set_nipype_level
 from bids_segsr.execution.plugins import plugin_settings, runs_here, survivor
@@ -26,7 +32,8 @@ logger = logging.getLogger(__name__)
 
 WHOLE_WORKFLOW = 'the workflow'
 """What a problem is about that belongs to no image."""
-COUNT_GPUS = 'import torch; print(torch.cuda.device_count() if torch.cuda.is_available() else 0)'
+
+T = TypeVar('T')
 
 
 def prepare_environment(settings: Settings) -> None:
@@ -44,15 +51,36 @@ def prepare_environment(settings: Settings) -> None:
 
 
 def count_gpus() -> int:
-    """Return the number of CUDA devices that torch finds.
+    """Return the number of CUDA devices that torch finds."""
+    return apart(_count_gpus)
 
-    The question is put to a process of its own: a CUDA context in this one would break the
-    workers that are forked from it.
+
+def apart(function: Callable[..., T], *arguments: Any) -> T:
+    """Call a function that computes with torch in a process of its own, forked from this one.
+
+    Torch's threads, or a CUDA context, would break the workers that are forked from this process
+    later. Torch itself is imported here, once for all of them.
+
+    Args:
+        function: Like its result, one that can be pickled.
+        arguments: Of the function.
+
+    Returns:
+        What the function returns.
+
+    Raises:
+        BrokenProcessPool: The process was killed.
     """
-    result = subprocess.run(
-        [sys.executable, '-c', COUNT_GPUS], capture_output=True, encoding='utf-8', check=False
-    )
-    return int(result.stdout.strip() or 0) if result.returncode == 0 else 0
+    import torch  # noqa: F401
+
+    with ProcessPoolExecutor(1, multiprocessing.get_context('fork')) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def _count_gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def check_device(device: str) -> None:
@@ -80,23 +108,26 @@ def check_device(device: str) -> None:
 def check_model(*models: str) -> None:
     """Make sure that models can be loaded and run, before any image is read.
 
-    Torch stays out of this process: its threads would not survive the fork of the workers.
-
     Args:
         models: As `bids_segsr.zoo.find.load_model` takes them.
 
     Raises:
         UserError: If its hash, shapes or output are not those of its card.
     """
-    result = subprocess.run(
-        [sys.executable, '-m', 'bids_segsr.cli.segsr', 'models', 'verify', *models],
-        capture_output=True,
-        encoding='utf-8',
-        check=False,
-    )
-    if result.returncode:
-        lines = result.stderr.strip().splitlines() or [f'{models[0]}: cannot be loaded']
-        raise UserError(lines[-1].removeprefix('segsr: '))
+    for model in models:
+        try:
+            apart(_verify, model)
+        except UserError:
+            raise
+        except Exception as error:  # of any library, or the process was killed
+            raise UserError(f'{model}: cannot be loaded ({one_line(error)})') from error
+
+
+def _verify(model: str) -> None:
+    from bids_segsr.zoo.verify import verify_model
+
+    set_torch_threads(1)  # those of a parent that has computed are not here
+    verify_model(model)
 
 
 def check_memory(workflow: Any, mem_gb: float | None) -> None:

@@ -11,13 +11,15 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 from test_plugins import settings_of
 
-from bids_segsr.exceptions import UserError
+from bids_segsr.exceptions import ModelError, UserError
 from bids_segsr.execution import workflow_run as execution
 from bids_segsr.execution.workflow_run import (
     check_device,
     check_memory,
+    check_model,
     prepare_environment,
     run_workflow,
     uses_gpu,
@@ -50,36 +52,33 @@ def test_environment_bounds_threads_and_spares_the_home(
 @pytest.mark.parametrize(
     ('device', 'count', 'message'),
     [
-        ('cuda', '0', 'finds no CUDA device.*--device cpu'),
-        ('cuda:2', '2', '--device cuda:2: there are 2 CUDA devices'),
+        ('cuda', 0, 'finds no CUDA device.*--device cpu'),
+        ('cuda:2', 2, '--device cuda:2: there are 2 CUDA devices'),
     ],
 )
 def test_missing_gpu(
-    monkeypatch: pytest.MonkeyPatch, device: str, count: str, message: str
+    monkeypatch: pytest.MonkeyPatch, device: str, count: int, message: str
 ) -> None:
-    answer = subprocess.CompletedProcess([], 0, stdout=count)
-    monkeypatch.setattr(execution.subprocess, 'run', lambda *_, **__: answer)
+    with_gpus(monkeypatch, count)
 
     with pytest.raises(UserError, match=message):
         check_device(device)
 
 
 def test_gpu_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    answer = subprocess.CompletedProcess([], 0, stdout='2\n')
-    monkeypatch.setattr(execution.subprocess, 'run', lambda *_, **__: answer)
+    with_gpus(monkeypatch, 2)
 
     check_device('cuda:1')
 
 
 @pytest.mark.parametrize(
     ('device', 'count', 'expected'),
-    [('auto', '1', True), ('auto', '0', False), ('cuda:0', '1', True), ('cpu', '1', False)],
+    [('auto', 1, True), ('auto', 0, False), ('cuda:0', 1, True), ('cpu', 1, False)],
 )
 def test_gpu_slots(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: str, count: str, expected: bool
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: str, count: int, expected: bool
 ) -> None:
-    answer = subprocess.CompletedProcess([], 0, stdout=count)
-    monkeypatch.setattr(execution.subprocess, 'run', lambda *_, **__: answer)
+    with_gpus(monkeypatch, count)
 
     assert uses_gpu(settings_of(tmp_path, device=device)) is expected
     cluster = tmp_path / 'cluster.yml'
@@ -115,9 +114,46 @@ def test_only_the_network_step_takes_the_arguments_for_a_gpu(
 
 @pytest.mark.parametrize('device', ['cpu', 'auto'])
 def test_no_question_is_asked_without_need(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
-    monkeypatch.setattr(execution.subprocess, 'run', lambda *_, **__: pytest.fail('asked'))
+    monkeypatch.setattr(execution, 'apart', lambda *_: pytest.fail('asked'))
 
     check_device(device)
+
+
+def with_gpus(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """Let torch find so many devices, and see none of them in this process."""
+    here = os.getpid()
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: os.getpid() != here)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: count)
+
+
+def test_models_are_checked_in_another_process(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    here = os.getpid()
+
+    def verify(model: str) -> None:
+        assert os.getpid() != here
+        if model == 'damaged':
+            raise ModelError(f'{model}: not what its card says')
+        if model == 'strange':
+            raise ValueError('of a library')
+        if model == 'huge':
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr('bids_segsr.zoo.verify.verify_model', verify)
+    check_model('fine', 'fine too')
+    with pytest.raises(ModelError, match=r'^damaged: not what its card says$'):
+        check_model('fine', 'damaged')
+    with pytest.raises(UserError, match=r'strange: cannot be loaded \(ValueError: of a library\)'):
+        check_model('fine', 'strange')
+    with pytest.raises(UserError, match=r'huge: cannot be loaded .*terminated'):
+        check_model('huge')
+
+
+def test_models_are_run_where_torch_has_threads() -> None:
+    torch.ones(1_000_000).exp()  # makes them
+
+    check_model('tissue-unet')
 
 
 def test_interrupt_reaches_the_caller(tmp_path: Path) -> None:
