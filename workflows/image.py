@@ -11,7 +11,7 @@ from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_segsr.interfaces.imaging import BrainMask, Conform, CorrectBiasField, Interpolate
-from bids_segsr.interfaces.inference import Segment, SuperResolve
+from bids_segsr.interfaces.inference import SuperResolve
 from bids_segsr.interfaces.quality import CollectQC, FidelityCheck
 
 if TYPE_CHECKING:
@@ -140,7 +140,14 @@ def init_image_wf(
             model=model,
             card_json=card.to_json(),
             processing=processing.choices(
-                'slice_thickness', 'patch_size', 'step', 'blending', 'margin', 'device'
+                'slice_thickness',
+                'patch_size',
+                'step',
+                'blending',
+                'margin',
+                'device',
+                'threshold',
+                'keep_largest',
             ),
             use_gpu=resources.use_gpu,
             num_threads=threads,
@@ -190,25 +197,18 @@ def init_image_wf(
     ])  # fmt: skip
 
     if has_cortex(card):
-        segment = pe.Node(
-            Segment(
-                processing=processing.choices('threshold', 'keep_largest'),
-                card_json=card.to_json(),
-            ),
-            name='segment',
-            mem_gb=memory_gb['segment'],
-        )
         workflow.connect([
-            (superresolve, segment, [('probability_files', 'probability_files')]),
-            (segment, collect_qc, [('qc', 'segmentation')]),
-            (superresolve, collect_qc, [('entropy_file', 'entropy_file'),
+            (superresolve, collect_qc, [('qc', 'segmentation'), ('entropy_file', 'entropy_file'),
                                         ('disagreement_file', 'disagreement_file')]),
             (superresolve, outputnode, [('probability_file', 'probability'),
                                         ('entropy_file', 'entropy'),
-                                        ('disagreement_file', 'disagreement')]),
-            (segment, outputnode, [('dseg_file', 'dseg'), ('mask_file', 'structure_mask')]),
+                                        ('disagreement_file', 'disagreement'),
+                                        ('dseg_file', 'dseg'),
+                                        ('mask_file', 'structure_mask')]),
         ])  # fmt: skip
-        if card.regions:
-            workflow.connect(segment, 'regions_file', outputnode, 'regions')
-            workflow.connect(segment, 'regions_file', collect_qc, 'regions_file')
+    if card.regions:
+        workflow.connect([
+            (superresolve, collect_qc, [('regions_file', 'regions_file')]),
+            (superresolve, outputnode, [('regions_file', 'regions')]),
+        ])  # fmt: skip
     return workflow

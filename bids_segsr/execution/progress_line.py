@@ -23,7 +23,6 @@ STEPS = {
     'brain_mask': 'brain mask',
     'interpolate': 'interpolation',
     'superresolve': 'network',
-    'segment': 'segmentation',
     'fidelity': 'fidelity check',
     'collect_qc': 'QC',
     'draw': 'report',

@@ -58,7 +58,6 @@ def memory_of_steps(
         'brain_mask': brain_mask_gb(shape, affine),
         'interpolate': ITK_GB + 6 * fine,
         'superresolve': LIBRARIES_GB + network,
-        'segment': ITK_GB + (8 + 2 * channels) * fine,
         'fidelity': ITK_GB + 12 * fine,
         'collect_qc': ITK_GB + 4 * fine + 8 * scan,
     }

@@ -55,7 +55,7 @@ class FidelityCheck(SimpleInterface):
 
 class _CollectQCInputSpec(BaseInterfaceInputSpec):
     facts = traits.Dict(mandatory=True, desc='what is known before the run')
-    segmentation = traits.Dict(usedefault=True, desc='from Segment')
+    segmentation = traits.Dict(usedefault=True, desc='of the cortex, from SuperResolve')
     fidelity = traits.Dict(mandatory=True, desc='from FidelityCheck')
     scan_file = File(exists=True, mandatory=True, desc='bias-corrected scan')
     mask_file = File(exists=True, mandatory=True, desc='mask on the isotropic grid')

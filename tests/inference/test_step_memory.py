@@ -19,9 +19,9 @@ def test_memory_grows_with_the_field_of_view():
 
 
 def test_a_step_that_does_not_fit_is_named() -> None:
-    check_fits({'conform': 1.0, 'segment': 3.0}, 3.0)
-    with pytest.raises(UserError, match=r'step segment takes 3 GB, and --mem is 0.5 GB'):
-        check_fits({'conform': 1.0, 'segment': 3.0}, 0.5)
+    check_fits({'conform': 1.0, 'fidelity': 3.0}, 3.0)
+    with pytest.raises(UserError, match=r'step fidelity takes 3 GB, and --mem is 0.5 GB'):
+        check_fits({'conform': 1.0, 'fidelity': 3.0}, 0.5)
 
 
 def test_a_finer_grid_takes_more_and_the_scan_as_much() -> None:
@@ -35,4 +35,4 @@ def test_a_finer_grid_takes_more_and_the_scan_as_much() -> None:
     assert (fine['interpolate'] - 0.25) / (coarse['interpolate'] - 0.25) == pytest.approx(
         8, rel=0.05
     )
-    assert fine['segment'] > coarse['segment']
+    assert fine['fidelity'] > coarse['fidelity']

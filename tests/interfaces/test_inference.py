@@ -1,4 +1,4 @@
-"""The network node and the segmentation node give what their steps give."""
+"""The network node gives what its steps give."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from nipype.interfaces.base import isdefined
 from test_card import make_card
 
 from bids_segsr.exceptions import ModelError
 from bids_segsr.imaging.volume import load_map, load_mask, load_volume, save_volume
 from bids_segsr.inference import steps
+from bids_segsr.inference.predict import Prediction
 from bids_segsr.inference.processing import Processing
-from bids_segsr.interfaces.inference import Segment, SuperResolve
+from bids_segsr.interfaces.inference import SuperResolve
 from bids_segsr.networks import create
 from bids_segsr.zoo.find import load_model
 from bids_segsr.zoo.store import save_model
@@ -21,10 +23,18 @@ from bids_segsr.zoo.store import save_model
 TISSUES = ('background', 'cortical grey matter', 'white matter')
 
 
+CORTEX = make_card()
+CLASSES = make_card(
+    architecture='tissue-unet',
+    options={'base_filters': 2, 'classes': len(TISSUES)},
+    channels=(*CORTEX.channels, *TISSUES),
+)
+
+
 @pytest.fixture
-def node(tmp_path: Path, scan: Path, brain: Path) -> SuperResolve:
+def node(tmp_path: Path, scan: Path, brain: Path, request: pytest.FixtureRequest) -> SuperResolve:
     torch.manual_seed(0)
-    card = make_card()
+    card = getattr(request, 'param', CORTEX)
     folder = save_model(tmp_path / 'model', create(card.architecture, **card.options), card)
     volume = load_volume(scan)
     fine = steps.interpolate(volume, load_mask(brain, volume), Processing(resolution=2.0))
@@ -34,7 +44,13 @@ def node(tmp_path: Path, scan: Path, brain: Path) -> SuperResolve:
         mask_file=str(save_volume(tmp_path / 'fine_mask.nii', fine.mask, fine.affine)),
         model=str(folder),
         card_json=load_model(str(folder)).card.to_json(),
-        processing={'slice_thickness': 4.0, 'patch_size': 16, 'device': 'cpu'},
+        processing={
+            'slice_thickness': 4.0,
+            'patch_size': 16,
+            'device': 'cpu',
+            'threshold': 0.4,
+            'keep_largest': True,
+        },
     )
 
 
@@ -55,8 +71,8 @@ def test_the_network_restores_what_the_step_restores(node: SuperResolve, tmp_pat
     image = load_volume(Path(made.out_file))
     np.testing.assert_allclose(image.affine, fine.affine, atol=1e-5)
     np.testing.assert_allclose(image.data, expected.image, rtol=1e-5, atol=1e-3)
-    assert made.probability_file == made.probability_files[0]
-    assert len(made.probability_files) == len(expected.probabilities) == 1
+    assert len(expected.probabilities) == 1
+    assert not isdefined(made.regions_file)
     for name, data in (
         (made.probability_file, expected.probabilities[0]),
         (made.entropy_file, expected.entropy),
@@ -72,32 +88,41 @@ def test_a_model_that_changed_meanwhile_is_refused(node: SuperResolve, tmp_path:
         node.run(cwd=str(tmp_path))
 
 
-@pytest.mark.parametrize('tissues', [False, True])
-def test_cortex_and_tissues_are_those_of_the_step(tmp_path: Path, tissues: bool) -> None:
+@pytest.mark.parametrize('node', [CORTEX, CLASSES], indirect=True)
+def test_cortex_and_tissues_are_those_of_the_step(
+    node: SuperResolve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = load_model(node.inputs.model).card
+    fine = load_volume(Path(node.inputs.fine_file))
     rng = np.random.default_rng(0)
-    maps = rng.dirichlet([1] * len(TISSUES), (10, 9, 8)).astype(np.float32).transpose(3, 0, 1, 2)
-    maps = np.stack([maps[1], *(maps if tissues else ())])
-    card = make_card(channels=('intensity', 'cortex', *(TISSUES if tissues else ())))
-    if tissues:
-        card = make_card(
-            architecture='tissue-unet',
-            options={'base_filters': 2, 'classes': len(TISSUES)},
-            channels=card.channels,
-        )
-    files = [
-        str(save_volume(tmp_path / f'p{number}.nii', data, np.diag([2.0, 2, 2, 1])))
-        for number, data in enumerate(maps)
-    ]
-    choices = {'threshold': 0.4, 'keep_largest': True}
-    made = Segment(probability_files=files, card_json=card.to_json(), processing=choices)
-    result = made.run(cwd=str(tmp_path)).outputs
-    expected = steps.segment(maps, (2.0, 2.0, 2.0), card, Processing(**choices))
+    maps = rng.dirichlet([1] * len(TISSUES), fine.data.shape).astype(np.float32)
+    maps = np.moveaxis(maps, -1, 0)
+    maps = np.stack([maps[1], *(maps if card.regions else ())])
+    prediction = Prediction(fine.data, maps, maps[0], maps[0], 'cpu')
+    monkeypatch.setattr(steps, 'restore', lambda *_, **__: prediction)
+    result = node.run(cwd=str(tmp_path)).outputs
+    expected = steps.segment(maps, fine.spacing, card, Processing(**node.inputs.processing))
     cortex = load_map(Path(result.mask_file)).data
     assert 0 < cortex.sum() < cortex.size
     np.testing.assert_array_equal(cortex, expected.cortex)
     np.testing.assert_array_equal(load_map(Path(result.dseg_file)).data, expected.labelled(1))
     assert result.qc == expected.qc
+    tissues = bool(card.regions)
     assert ('white_matter_volume_ml' in result.qc) is tissues
     if tissues:
         regions = load_map(Path(result.regions_file)).data
         np.testing.assert_array_equal(regions, expected.regions)
+
+
+def test_a_model_without_a_cortex_gives_an_image_alone(
+    node: SuperResolve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fine = load_volume(Path(node.inputs.fine_file)).data
+    prediction = Prediction(fine, np.empty((0, *fine.shape), np.float32), fine, fine, 'cpu')
+    monkeypatch.setattr(steps, 'restore', lambda *_, **__: prediction)
+    result = node.run(cwd=str(tmp_path)).outputs
+    np.testing.assert_array_equal(load_map(Path(result.out_file)).data, fine)
+    assert not any(
+        isdefined(getattr(result, name))
+        for name in ('probability_file', 'entropy_file', 'mask_file', 'dseg_file', 'qc')
+    )

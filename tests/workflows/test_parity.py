@@ -150,6 +150,7 @@ def test_app_and_predict_agree(
         output_dir=tmp_path / 'app',
         work_dir=tmp_path / 'work',
         model=str(trained),
+        omp_nthreads=torch.get_num_threads(),
         processing=Processing(**choices),
     )
     entities = {'subject': '01', 'suffix': suffix, 'datatype': 'anat', 'extension': '.nii.gz'}
