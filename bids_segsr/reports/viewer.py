@@ -74,18 +74,19 @@ class Volumes:
         self.window = window(fine.data, where)
         self.affine = fine.affine.copy()
         self.affine[:3, 3] += fine.affine[:3, :3] @ [part.start for part in box]
-        self.superresolved = _bytes(np.where(brain, fine.data, 0)[box], *self.window)
-        self.interpolated = _bytes(np.where(brain, _on(fine, interpolated), 0)[box], *self.window)
+        brain = brain[box]
+        self.superresolved = _bytes(np.where(brain, fine.data[box], 0), *self.window)
+        self.interpolated = _bytes(np.where(brain, _on(fine, interpolated)[box], 0), *self.window)
         self.residual, self.extreme = None, 0.0
         if residual is not None and scan is not None:
             percent = _percent(read(residual), read(scan))
             differing = np.abs(percent.data[percent.data != 0])
             self.extreme = max(float(np.percentile(differing, 99.5)) if differing.size else 0, 0.1)
             near = _nearest(percent, self.affine, self.superresolved.shape)
-            self.residual = _bytes(np.where(brain[box], near, 0), -self.extreme, self.extreme)
+            self.residual = _bytes(np.where(brain, near, 0), -self.extreme, self.extreme)
         self.labels, self.legend = None, list[dict[str, Any]]()
         if segmentation is not None:
-            self.labels = np.where(brain, _on(fine, segmentation), 0)[box].astype(np.uint8)
+            self.labels = np.where(brain, _on(fine, segmentation)[box], 0).astype(np.uint8)
             values = [int(value) for value in np.unique(self.labels) if value]
             self.legend = [
                 {'value': value, 'name': name, 'colour': colour}

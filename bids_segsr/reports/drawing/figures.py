@@ -22,6 +22,7 @@ from bids_segsr.reports.drawing.display_volume import (
     foreground,
     read,
     spread_cuts,
+    thinned,
     window,
 )
 from bids_segsr.reports.drawing.slice_panels import ColourBar, Panel, write_svg
@@ -65,9 +66,8 @@ def plot_before_after(
     """
     first, second = read(before, slice_axis), read(after, slice_axis)
     where = _region(first, mask, second)
-    limits = window(
-        np.stack([first.data, second.data]).astype(np.float32), np.stack([where, where])
-    )
+    both = np.stack([thinned(first.data), thinned(second.data)]).astype(np.float32)
+    limits = window(both, np.stack([thinned(where)] * 2))
     box = box_around(where, first.spacing)
     across = first.slice_axis
     through = [axis for axis in (1, 0, 2) if axis != across]
@@ -172,14 +172,17 @@ def plot_segmentation(
     where = foreground(fine.data)
     limits = window(fine.data, where)
     box = box_around(where, fine.spacing)
-    target = np.logical_or.reduce([mask > 0.5 for _, _, mask in outlines]) if outlines else where
+    # labels begin at 1
+    target = segmentation > PROBABILITY_THRESHOLD if outlines else where
     rows = [
         [Panel(fine, axis, cut, box) for cut in spread_cuts(target, axis, 4)] for axis in (2, 1, 0)
     ]
     for number, panel in enumerate(p for row in rows for p in row):
         panel.show(fine.data, 'gray', limits, f'image-{number}')
-        for layer, (colour, _, mask) in enumerate(outlines):
-            panel.outline(mask, PROBABILITY_THRESHOLD, colour, f'after-{number}-{layer}', 1.0)
+        for layer, (colour, _, label) in enumerate(outlines):
+            panel.outline(
+                segmentation, PROBABILITY_THRESHOLD, colour, f'after-{number}-{layer}', 1.0, label
+            )
     return write_svg(
         rows,
         out_svg,
@@ -279,7 +282,7 @@ def plot_uncertainty(
     for number, panel in enumerate(rows[0]):
         panel.show(fine.data, 'gray', limits, f'image-{number}')
     for row, (name, label, data) in enumerate(maps, start=1):
-        scale = (0.0, _rounded_up(float(np.percentile(data[where], 99.8))))
+        scale = (0.0, _rounded_up(float(np.percentile(thinned(data)[thinned(where)], 99.8))))
         bars.append(ColourBar(row, 'inferno', scale, label))
         for number, panel in enumerate(rows[row]):
             panel.show(data, 'inferno', scale, f'{name}-{number}')
@@ -327,15 +330,16 @@ def _region(first: Canonical, mask: Source | None, second: Canonical) -> np.ndar
 
 def _outlines(
     segmentation: np.ndarray, names: Mapping[int, str]
-) -> list[tuple[str, str, np.ndarray]]:
-    whole = bool((segmentation == np.round(segmentation)).all())
-    if not whole:
+) -> list[tuple[str, str, int | None]]:
+    """Return colour, name and label of what is outlined; probabilities have no label."""
+    whole = np.issubdtype(segmentation.dtype, np.integer)
+    if not whole and (segmentation != np.round(segmentation)).any():
         if not (segmentation > PROBABILITY_THRESHOLD).any():
             return []
-        return [(LABEL_COLOURS[0], names.get(1, 'Cortex'), segmentation)]
+        return [(LABEL_COLOURS[0], names.get(1, 'Cortex'), None)]
     labels = [int(value) for value in np.unique(segmentation) if value > 0]
     return [
-        (colour, name, (segmentation == label).astype(np.float32))
+        (colour, name, label)
         for label, (colour, name) in zip(labels, label_legend(labels, names), strict=True)
     ]
 

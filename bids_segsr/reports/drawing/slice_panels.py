@@ -95,9 +95,24 @@ class Panel:
         )
 
     def outline(
-        self, data: np.ndarray, level: float, colour: str, gid: str, width: float = 1.2
+        self,
+        data: np.ndarray,
+        level: float,
+        colour: str,
+        gid: str,
+        width: float = 1.2,
+        label: int | None = None,
     ) -> None:
-        """Add a layer with the contour of an array of the volume's shape at a level."""
+        """Add a layer with the contour of an array of the volume's shape at a level.
+
+        Args:
+            data: The array.
+            level: Where its contour is drawn.
+            colour: Of the line.
+            gid: Identifier of the layer.
+            width: Of the line, in points.
+            label: Draws the contour of the voxels with this value instead.
+        """
         self.layers.append(
             partial(
                 _draw_outline,
@@ -107,6 +122,7 @@ class Panel:
                 colour=colour,
                 gid=gid,
                 width=width,
+                label=label,
             )
         )
 
@@ -297,8 +313,10 @@ def _draw_outline(
     colour: str,
     gid: str,
     width: float,
+    label: int | None,
 ) -> None:
-    small = _shrunk(panel.plane(data), axes.get_position().width * WIDTH)
+    cut = panel.plane(data)
+    small = _shrunk(cut if label is None else cut == label, axes.get_position().width * WIDTH)
     # the rim of background closes an outline that runs off the cut
     plane = np.pad(small, 1)
     if not (plane.max() > level > plane.min()):

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from geometry_phantoms import oblique_affine
 
-from bids_segsr.reports.drawing.display_volume import box_around, read, spread_cuts, window
+from bids_segsr.reports.drawing.display_volume import (
+    box_around,
+    foreground,
+    read,
+    spread_cuts,
+    thinned,
+    window,
+)
 
 
 def test_axes_run_to_right_anterior_superior_and_points_keep_their_place() -> None:
@@ -38,6 +45,20 @@ def test_window_leaves_out_the_brightest_and_is_never_empty() -> None:
     assert low == 0
     assert high == pytest.approx(200, abs=2)
     assert window(np.full((3, 3, 3), 5.0), np.ones((3, 3, 3), bool)) == (4, 6)
+
+
+def test_window_and_foreground_of_a_large_image_are_those_of_all_its_voxels() -> None:
+    rng = np.random.default_rng(0)
+    data = np.zeros((200, 180, 160), np.float32)
+    brain = np.s_[40:160, 40:140, 40:120]
+    data[brain] = rng.gamma(9.0, 30.0, data[brain].shape)
+    assert data.size > 4 * thinned(data).size
+    np.testing.assert_array_equal(thinned(data[None])[0], thinned(data))
+    where = data > 0
+    exact = np.percentile(data[where], 99.5)
+    assert window(data, where) == pytest.approx((0, exact), rel=0.01)
+    bright = data > 0.1 * np.percentile(data, 99)
+    assert (foreground(data) != bright).mean() < 1e-3
 
 
 def test_box_is_wider_by_millimetres_and_ends_with_the_array() -> None:
