@@ -102,7 +102,6 @@ def main() -> None:
                 model,
                 Processing(resolution=resolution, device='cpu'),
                 tell=lambda _: None,
-                threads=arguments.threads,
             )
             with meter.measured('images and report, all together'):
                 Result(made).save(Path(folder) / 'out', report=True)

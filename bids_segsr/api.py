@@ -51,7 +51,6 @@ def predict(
     age_weeks: float | None = None,
     name: str | None = None,
     tell: Callable[[str], None] = logger.info,
-    threads: int = 1,
     progress: bool = False,
     **choices: Any,
 ) -> Result:
@@ -69,7 +68,6 @@ def predict(
         name: What an image that is no file is called, in files and messages; where it ends with
             `_T2w` (`_T1w`, ...), that is its contrast. None for the name of its file, or `image`.
         tell: Takes what a person should know, one line each.
-        threads: Of the bias field.
         progress: Show the step that runs, and how long the network will take.
         choices: Any of the fields of `bids_segsr.inference.processing.Processing`: `resolution`,
             `slice_thickness` (of a file, the JSON beside it tells it), `device`, `skull_strip`,
@@ -96,7 +94,6 @@ def predict(
                     processing,
                     age=age,
                     tell=tell,
-                    threads=threads,
                     progress=partial(line.follow, source.name),
                 )
         except UserError as error:

@@ -105,16 +105,16 @@ def seed_all(*numbers: int) -> None:
 
 
 @contextmanager
-def single_itk_thread() -> Iterator[None]:
-    """Let SimpleITK's global default be one thread for a while.
+def itk_threads(number: int) -> Iterator[None]:
+    """Let SimpleITK's global default be some threads for a while.
 
-    What filters run within themselves takes it, whatever number they are given: the last digits of
-    N4 would follow from the number of cores.
+    Filters divide their sums by it, whatever number they are given and whatever cores there are:
+    the last digits follow from it.
     """
     import SimpleITK as sitk
 
     before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(number)
     try:
         yield
     finally:
@@ -133,7 +133,7 @@ def seeded(rng: np.random.Generator) -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with single_itk_thread(), torch.random.fork_rng(devices=[]):
+        with itk_threads(1), torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(2**63 - 1)))
             yield
     finally:

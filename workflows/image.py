@@ -10,6 +10,7 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
+from bids_segsr.imaging.bias_field import THREADS as N4_THREADS
 from bids_segsr.interfaces.imaging import BrainMask, Conform, CorrectBiasField, Interpolate
 from bids_segsr.interfaces.inference import SuperResolve
 from bids_segsr.interfaces.quality import CollectQC, FidelityCheck
@@ -110,10 +111,10 @@ def init_image_wf(
 
     conform = pe.Node(Conform(in_file=str(scan)), name='conform', mem_gb=memory_gb['conform'])
     bias_field = pe.Node(
-        CorrectBiasField(processing=processing.choices('bias_correction'), num_threads=threads),
+        CorrectBiasField(processing=processing.choices('bias_correction')),
         name='bias_field',
         mem_gb=memory_gb['bias_field'],
-        n_procs=threads,
+        n_procs=min(threads, N4_THREADS),
     )
     brain_mask = pe.Node(
         BrainMask(

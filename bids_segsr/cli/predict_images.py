@@ -14,7 +14,7 @@ from bids_segsr.bids.participants import postmenstrual
 from bids_segsr.cli.arguments import gigabytes
 from bids_segsr.cli.process import complain
 from bids_segsr.cli.processing_flags import add_processing_flags
-from bids_segsr.environment import count_cores, passing_caches
+from bids_segsr.environment import passing_caches
 from bids_segsr.exceptions import UserError
 from bids_segsr.execution.progress_line import ProgressLine, summary
 from bids_segsr.files import make_folder
@@ -186,7 +186,6 @@ def _predict_one(
             mem_gb=arguments.mem_gb,
             free=free,
             tell=lambda text: line.say(f'segsr: {source.name}: {text}'),
-            threads=count_cores(),
             progress=partial(line.follow, source.name),
         )
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import SimpleITK as sitk
 
-from bids_segsr.environment import single_itk_thread
+from bids_segsr.environment import itk_threads
 from bids_segsr.imaging.conform import slice_axis, spacing_of
 from bids_segsr.imaging.resample import from_sitk, to_sitk
 
@@ -15,6 +15,10 @@ IN_PLANE_SHRINK = 4
 IN_PLANE_MM = 3.0
 """To which voxels are shrunk where `IN_PLANE_SHRINK` would leave finer ones."""
 ITERATIONS = (50, 50, 50, 50)
+
+THREADS = 2
+"""Of the fit, on any machine: its last digits follow from their number. Four take longer on two
+cores."""
 
 SPACING_DIGITS = 4
 """Decimals of the voxel sizes in mm that N4 is told.
@@ -29,7 +33,6 @@ def correct_bias_field(
     data: np.ndarray,
     affine: np.ndarray,
     mask: np.ndarray | None = None,
-    threads: int = 1,
 ) -> np.ndarray:
     """Divide an image by its smooth multiplicative bias field; see `bias_field`.
 
@@ -37,14 +40,13 @@ def correct_bias_field(
         float32 array; the mean inside the mask stays as it was.
     """
     data = np.asarray(data, dtype=np.float32)
-    return data / bias_field(data, affine, mask, threads)
+    return data / bias_field(data, affine, mask)
 
 
 def bias_field(
     data: np.ndarray,
     affine: np.ndarray,
     mask: np.ndarray | None = None,
-    threads: int = 1,
 ) -> np.ndarray:
     """Find the smooth multiplicative bias field of an image.
 
@@ -59,7 +61,6 @@ def bias_field(
         data: Image of three axes; voxels at or below zero are left out of the fit.
         affine: Voxel to RAS+ mm (4 x 4).
         mask: Where the field is fitted; by default Otsu's foreground.
-        threads: Threads of the fit; the result does not depend on it.
 
     Returns:
         float32 array, scaled so that the mean of image over field inside the mask is that of the
@@ -74,10 +75,9 @@ def bias_field(
         return np.ones(data.shape, dtype=np.float32)
 
     shrink = shrink_factors(data.shape, spacing.tolist())
-    n4 = sitk.N4BiasFieldCorrectionImageFilter()
-    n4.SetMaximumNumberOfIterations(ITERATIONS)
-    n4.SetNumberOfThreads(threads)
-    with single_itk_thread():
+    with itk_threads(THREADS):
+        n4 = sitk.N4BiasFieldCorrectionImageFilter()
+        n4.SetMaximumNumberOfIterations(ITERATIONS)
         n4.Execute(
             sitk.Shrink(image, shrink),
             sitk.Shrink(to_sitk(foreground.astype(np.uint8), place), shrink),

@@ -156,7 +156,6 @@ def process_image(
     mem_gb: float | None = None,
     free: Callable[[Processing, ModelCard], None] = lambda *_: None,
     tell: Callable[[str], None] = logger.info,
-    threads: int = 1,
     progress: Callable[[str, float], None] = lambda *_: None,
 ) -> Processed:
     """Take one image through all steps.
@@ -169,7 +168,6 @@ def process_image(
         mem_gb: Memory that may be used, GB; None for what the machine, container or job allows.
         free: Given the settled choices and the card before any work, may refuse them.
         tell: Takes what a person should know, one line each.
-        threads: Of the bias field.
         progress: Takes the name of the step that runs, and the share of it that is done.
 
     Returns:
@@ -208,7 +206,7 @@ def process_image(
             tell(f'{path.name}: {note}')
         warnings += [f'{path.name}: {warning}' for warning in other.warnings]
     progress('bias field', 0)
-    corrected = steps.correct(scan, settled, existing, threads)
+    corrected = steps.correct(scan, settled, existing)
     progress('brain mask', 0)
     brain, method = steps.find_brain(
         corrected, settled, existing=existing, modality=source.modality

@@ -153,20 +153,17 @@ def expectations(
     )
 
 
-def correct(
-    scan: Volume, processing: Processing, mask: np.ndarray | None = None, threads: int = 1
-) -> Volume:
+def correct(scan: Volume, processing: Processing, mask: np.ndarray | None = None) -> Volume:
     """Correct the bias field of a scan on its own grid, or leave the scan as it is.
 
     Args:
         scan: The scan.
         processing: Whether it is corrected.
         mask: Where the field is fitted, boolean array; None for the foreground.
-        threads: Most threads.
     """
     if processing.bias_correction == 'none':
         return scan
-    corrected = correct_bias_field(scan.data, scan.affine, mask, threads=threads)
+    corrected = correct_bias_field(scan.data, scan.affine, mask)
     return replace(scan, data=corrected)
 
 

@@ -47,7 +47,6 @@ class _CorrectBiasFieldInputSpec(BaseInterfaceInputSpec):
     in_file = File(exists=True, mandatory=True)
     mask_file = File(desc='where the field is fitted; else the foreground')
     processing = traits.Dict(mandatory=True, desc='choices of Processing that matter here')
-    num_threads = traits.Int(1, usedefault=True, nohash=True)
 
 
 class _FileOutputSpec(TraitedSpec):
@@ -68,7 +67,7 @@ class CorrectBiasField(SimpleInterface):
         scan = load_volume(self.inputs.in_file)
         mask = load_mask(self.inputs.mask_file, scan) if self.inputs.mask_file else None
         how = Processing(**self.inputs.processing)
-        corrected = steps.correct(scan, how, mask, threads=self.inputs.num_threads)
+        corrected = steps.correct(scan, how, mask)
         self._results['out_file'] = str(
             save_volume(Path(runtime.cwd, 'corrected.nii.gz'), corrected.data, scan.affine)
         )
