@@ -42,6 +42,15 @@ def make_folder(path: Path, elsewhere: str = ELSEWHERE) -> Path:
     return path
 
 
+def writable(folder: Path) -> bool:
+    """Tell whether files can be made in a folder, which may be missing itself."""
+    existing = folder.absolute()
+    # unlike that of Path, this has False below a folder that may not be entered
+    while not os.path.exists(existing):  # noqa: PTH110
+        existing = existing.parent
+    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK, effective_ids=True)
+
+
 @contextmanager
 def complete(path: Path, elsewhere: str = ELSEWHERE) -> Iterator[Path]:
     """Write a file, so that a reader sees the old or the new one and no part of it.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from bids_segsr.cli.processing_flags import add_processing_flags
 from bids_segsr.environment import passing_caches
 from bids_segsr.exceptions import UserError
 from bids_segsr.execution.progress_line import ProgressLine, summary
-from bids_segsr.files import make_folder
+from bids_segsr.files import make_folder, writable
 from bids_segsr.inference.processing import CHOICES, Processing
 from bids_segsr.reports.run_errors import one_line
 
@@ -215,10 +214,5 @@ def _sources(arguments: argparse.Namespace) -> list[Source]:
 def _check_writable(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f'{folder}: not a folder; the last argument is the output.')
-    make_folder(folder)
-    try:
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise UserError(
-            f'{folder}: cannot be written to ({error.strerror}); choose another output folder.'
-        ) from None
+    if not writable(make_folder(folder)):
+        raise UserError(f'{folder}: cannot be written; choose another output folder.')

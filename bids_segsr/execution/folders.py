@@ -10,6 +10,7 @@ from pathlib import Path
 from bids_segsr import __version__
 from bids_segsr.exceptions import UserError
 from bids_segsr.execution.settings import Settings
+from bids_segsr.files import writable
 
 
 def check_folders(settings: Settings) -> None:
@@ -87,11 +88,7 @@ def _open_to_others(work_dir: Path) -> bool:
 
 
 def _check_writable(folder: Path, what: str) -> None:
-    existing = folder
-    # unlike that of Path, this has False below a folder that may not be entered
-    while not os.path.exists(existing):  # noqa: PTH110
-        existing = existing.parent
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK, effective_ids=True):
+    if not writable(folder):
         home = Path.home()
         suggestion = (
             home if os.access(home, os.W_OK) else Path(tempfile.gettempdir())

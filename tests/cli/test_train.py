@@ -274,7 +274,7 @@ def test_mistakes_are_told_in_one_line(recipe, images, tmp_path):
     assert 'holds something else than a run' in told(recipe, '--data', images, '--out', tmp_path)
     for dry in ((), ('--dry-run',)):
         file = ('--out', images / 'run')
-        assert 'cannot be written to' in told(recipe, '--data', images, *file, *dry)
+        assert 'cannot be written;' in told(recipe, '--data', images, *file, *dry)
         assert 'something else' in told(recipe, '--data', images, '--out', tmp_path, *dry)
         large = tmp_path / 'large.toml'
         large.write_text(RECIPE.replace('patch_size = 16', 'patch_size = 32'))

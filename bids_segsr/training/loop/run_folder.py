@@ -37,9 +37,8 @@ def check_out(out: Path) -> None:
         others = (path.name for path in out.iterdir()) if out.is_dir() else iter([out.name])
         if set(others) - {LOCK_FILE, CACHE_FOLDER} and not (out / RECIPE_FILE).is_file():
             raise UserError(f'{out}: holds something else than a run; give a new folder')
-    existing = next(path for path in (out, *out.absolute().parents) if path.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise UserError(f'{out}: {existing} cannot be written to; give another folder as --out')
+    if not files.writable(out):
+        raise UserError(f'{out}: cannot be written; give another folder as --out')
 
 
 def check_same_run(
