@@ -110,12 +110,12 @@ class Result:
             The files by what they are, such as `superresolved`, `regions`, `qc`, `report`.
 
         Raises:
-            UserError: A file is there already, or cannot be written.
+            UserError: A file is there already, or results of another image; or one cannot be
+                written.
         """
         made, folder = self.processed, Path(folder)
         place = folder, made.processing.resolution or 0.0, made.card.name
-        if not overwrite:
-            made.source.check_free(*place)
+        made.source.check_free(*place, overwrite=overwrite)
         make_folder(folder)
         outputs = made.source.outputs(*place)
         written = write_result(made, outputs)

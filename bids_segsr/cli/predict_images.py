@@ -173,8 +173,9 @@ def _predict_one(
 
     def free(settled: Processing, card: ModelCard) -> None:
         """Refuse to overwrite before any work."""
-        if not arguments.overwrite:
-            source.check_free(folder, settled.resolution or 0.0, card.name)
+        source.check_free(
+            folder, settled.resolution or 0.0, card.name, overwrite=arguments.overwrite
+        )
 
     made = Result(
         process_image(

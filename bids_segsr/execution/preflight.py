@@ -62,8 +62,6 @@ def check_suitable(card: ModelCard) -> None:
 def check_modality(scans: Sequence[Scan], root: Path) -> None:
     """Make sure that no other modality's results have the names of these scans.
 
-    The names of masks and segmentations do not hold the modality, as BIDS would have it.
-
     Args:
         scans: The scans that were chosen.
         root: Root of the derivatives.
@@ -71,19 +69,12 @@ def check_modality(scans: Sequence[Scan], root: Path) -> None:
     Raises:
         UserError: If a scan of another modality has been processed into this folder.
     """
+    from bids_segsr.inference.qc import check_same_image
+
     for scan in scans:
-        path = root / derivative_name(scan.entities, suffix='qc', extension='.json')
-        if not path.is_file():
-            continue
-        try:
-            earlier = str(json.loads(path.read_text(encoding='utf-8'))['bids_name'])
-        except (ValueError, KeyError, TypeError):
-            continue
-        if earlier != scan.label:
-            raise UserError(
-                f'{path}: made from {earlier}, and {scan.label} would overwrite it; '
-                'give each modality an output folder of its own'
-            )
+        check_same_image(
+            root / derivative_name(scan.entities, suffix='qc', extension='.json'), scan.label
+        )
 
 
 def write_errors(folder: Path, problems: Sequence[Problem]) -> Path:

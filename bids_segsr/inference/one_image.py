@@ -25,7 +25,7 @@ from bids_segsr.inference import qc_numbers, steps
 from bids_segsr.inference.model_choice import choose_model, known_brain_ml
 from bids_segsr.inference.predict import Prediction
 from bids_segsr.inference.processing import Processing
-from bids_segsr.inference.qc import qc_json
+from bids_segsr.inference.qc import check_same_image, qc_json
 from bids_segsr.inference.step_memory import brain_mask_gb, check_fits, memory_of_steps
 from bids_segsr.inference.verdict import judge
 from bids_segsr.zoo.card import ModelCard
@@ -84,19 +84,25 @@ class Source:
             'table': folder / f'{stem}_seg-regions_dseg.tsv',
         }
 
-    def check_free(self, folder: Path, resolution: float, model: str) -> None:
+    def check_free(
+        self, folder: Path, resolution: float, model: str, *, overwrite: bool = False
+    ) -> None:
         """Refuse to overwrite.
 
         Args:
             folder: Of the results.
             resolution: Of the isotropic grid in mm.
             model: Name of the model.
+            overwrite: Whether results of this image may be there.
 
         Raises:
-            UserError: Something that would be written is there already.
+            UserError: Something that would be written is there already, or results of another
+                image.
         """
-        taken = [p for p in self.outputs(folder, resolution, model).values() if p.exists()]
-        if taken:
+        outputs = self.outputs(folder, resolution, model)
+        check_same_image(outputs['qc'], self.name)
+        taken = [path for path in outputs.values() if path.exists()]
+        if taken and not overwrite:
             raise UserError(f'{taken[0]}: exists already; give --overwrite, or another folder.')
 
     def metadata(self) -> dict[str, Any]:

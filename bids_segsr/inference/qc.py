@@ -6,9 +6,11 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from bids_segsr.bids.participants import ANY_AGE_ML
+from bids_segsr.exceptions import UserError
 
 SCAN, SCAN_QUALITY, MASK, SIZE, SHAPE, FIDELITY, UNCERTAINTY, RUN = (
     'Scan and output grid',
@@ -335,6 +337,29 @@ def qc_record(**values: Any) -> dict[str, Any]:
 def qc_json(record: Mapping[str, Any]) -> str:
     """Return a record as the text of its file."""
     return json.dumps(record, indent=2, ensure_ascii=False) + '\n'
+
+
+def check_same_image(path: Path, name: str) -> None:
+    """Make sure that no other image's results have the names of this one's.
+
+    The names of masks and segmentations do not hold the modality, as BIDS would have it.
+
+    Args:
+        path: Where the QC record of the image goes.
+        name: Of the image.
+
+    Raises:
+        UserError: The record of another image lies there.
+    """
+    try:
+        earlier = str(json.loads(path.read_text(encoding='utf-8'))['bids_name'])
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if earlier != name:
+        raise UserError(
+            f'{path}: made from {earlier}, and {name} would overwrite it; '
+            'give each modality an output folder of its own'
+        )
 
 
 def _rounded(value: Any) -> Any:

@@ -84,6 +84,13 @@ def test_nothing_is_overwritten_unasked(
     assert kept.read_bytes() == b'mine'
     assert predict(model, path, out, '--overwrite') == 0
     assert kept.read_bytes() != b'mine'
+    written = kept.read_bytes(), (out / 'sub-1_qc.json').read_bytes()
+    other = write_scan(tmp_path / 'sub-1_T2w.nii.gz')
+    capsys.readouterr()
+    for flags in ((), ('--overwrite',)):
+        assert predict(model, other, out, *flags) == 1
+        assert 'made from sub-1_T1w, and sub-1_T2w would overwrite it' in capsys.readouterr().err
+    assert (kept.read_bytes(), (out / 'sub-1_qc.json').read_bytes()) == written
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_any_work(
