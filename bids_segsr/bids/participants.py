@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-import json
 import logging
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +13,9 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+
+from bids_segsr.bids.metadata import read_sidecar
+from bids_segsr.exceptions import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -166,12 +169,14 @@ def _number(text: str | None) -> float | None:
 def _unit(table: Path) -> str:
     """Return the unit of the column `age`, as a key of `WEEKS`; '' where it is not understood."""
     file = table.with_suffix('.json')
-    try:
-        told = json.loads(file.read_text(encoding='utf-8-sig'))['age']['Units']
-    except (FileNotFoundError, KeyError, TypeError):
+    if not os.path.lexists(file):
         return 'year'
-    except (OSError, ValueError) as error:
-        _tell_unread(file, str(error))
+    try:
+        told = read_sidecar(file)['age']['Units']
+    except (KeyError, TypeError):
+        return 'year'
+    except UserError as error:
+        logger.warning('%s: ages are not used.', error)
         return ''
     short = {'y': 'year', 'yr': 'year', 'mo': 'month', 'wk': 'week', 'w': 'week', 'd': 'day'}
     words = {word.removesuffix('s') for word in re.findall('[a-z]+', str(told).lower())}

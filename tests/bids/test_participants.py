@@ -74,8 +74,9 @@ def test_tables_that_are_broken_tell_nothing(
     [
         (b'{"age": {"Units": "score"}}', "'score'"),
         (b'{"age": {"Units": "weeks and days"}}', "'weeks and days'"),
-        (b'{"age": {"Units": "days"},}', 'cannot be read'),
-        (b'{"age": {"Units": "days", "Description": "\xe4"}}', 'cannot be read'),
+        (b'{"age": {"Units": "days"},}', 'not valid JSON'),
+        (b'{"age": {"Units": "days", "Description": "\xe4"}}', 'not valid JSON'),
+        (b'["days"]', 'no JSON object'),
     ],
 )
 def test_an_age_in_a_unit_that_is_not_understood_is_no_age(
