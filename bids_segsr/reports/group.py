@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bids_segsr.bids.metadata import read_sidecar
 from bids_segsr.exceptions import UserError
 from bids_segsr.files import write_text
 from bids_segsr.inference.qc import KEYS
@@ -137,12 +137,12 @@ def participants(bids_dir: Path, names: Sequence[str]) -> pd.DataFrame:
 def column_units(bids_dir: Path, columns: Sequence[str]) -> dict[str, str]:
     """Return the units that `participants.json` tells of columns, where it tells any."""
     try:
-        told = json.loads((bids_dir / 'participants.json').read_text(encoding='utf-8'))
-    except (OSError, ValueError):
+        told = read_sidecar(bids_dir / 'participants.json')
+    except UserError:
         return {}
     found = {}
     for column in columns:
-        entry = told.get(column) if isinstance(told, dict) else None
+        entry = told.get(column)
         if isinstance(entry, dict) and isinstance(entry.get('Units'), str):
             found[column] = entry['Units']
     return found

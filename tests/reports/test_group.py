@@ -121,7 +121,10 @@ def test_ages_and_groups_are_joined(group: Path, tmp_path: Path) -> None:
     )
     tsv, page, *_ = write_group(group, 'T2w', bids_dir=raw)
     assert {c['unit'] for c in facts(page)['columns'] if c['group'] == 'Participant'} == {''}
-    (raw / 'participants.json').write_text('{"age": {"Units": "week"}, "sex": {}, "name": 3}')
+    # some editors begin a file with a byte order mark
+    (raw / 'participants.json').write_text(
+        '\ufeff{"age": {"Units": "week"}, "sex": {}, "name": 3}', encoding='utf-8'
+    )
     tsv, page, *_ = write_group(group, 'T2w', bids_dir=raw)
     told = facts(page)
     assert next(c['unit'] for c in told['columns'] if c['key'] == 'age') == 'week'
