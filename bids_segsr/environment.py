@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
+import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +22,9 @@ THREAD_VARIABLES = (
     'MKL_NUM_THREADS',
     'ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS',
 )
+
+PR_SET_PDEATHSIG = 1
+"""Option of prctl(2): the signal that a process gets when its parent ends, however it ends."""
 
 
 def count_cores() -> int:
@@ -64,6 +70,24 @@ def set_threads(number: int) -> None:
 
     set_torch_threads(number)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(number)
+
+
+def end_with(parent: int) -> None:
+    """Let this process end with the one that forked it, even where that is killed.
+
+    Args:
+        parent: Its number.
+    """
+    import psutil
+
+    if sys.platform == 'linux':
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    try:
+        ended = psutil.Process(parent).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        ended = True
+    if ended:  # before that was set
+        os._exit(1)
 
 
 @contextmanager

@@ -8,12 +8,9 @@ worker.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import multiprocessing
 import os
-import signal
-import sys
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -25,11 +22,11 @@ from time import strftime
 from traceback import format_exc
 from typing import Any
 
-import psutil
 from nipype.pipeline.plugins.base import DistributedPluginBase
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin, process_initializer
 
 from bids_segsr.bids.names import graph_of_node
+from bids_segsr.environment import end_with
 from bids_segsr.exceptions import UserError
 from bids_segsr.files import write_text
 from bids_segsr.reports.run_errors import Problem, read_crash
@@ -38,8 +35,6 @@ KILLED = (
     'MemoryError: a worker process was killed, most often since the memory ran out: '
     'give less --mem or fewer --nprocs and start the same command again\n'
 )
-PR_SET_PDEATHSIG = 1
-"""Option of prctl(2): the signal that a process gets when its parent ends, however it ends."""
 
 
 class ImageByImage(DistributedPluginBase):
@@ -212,10 +207,7 @@ def start_worker(cwd: str, parent: int) -> None:
         parent: The main process.
     """
     process_initializer(cwd)
-    if sys.platform == 'linux':
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if not psutil.pid_exists(parent):  # it ended before that was set
-        os._exit(1)
+    end_with(parent)
 
 
 def run_step(node: Any, updatehash: bool, taskid: int) -> dict[str, Any]:

@@ -9,14 +9,15 @@ import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeVar
 
 from bids_segsr.bids.names import label_of_node
 from bids_segsr.environment import (
     bound_threads,
+    end_with,
     keep_caches_in,
     set_torch_threads,
     use_large_pages,
@@ -69,12 +70,43 @@ def apart(function: Callable[..., T], *arguments: Any) -> T:
         What the function returns.
 
     Raises:
-        BrokenProcessPool: The process was killed.
+        UserError: The function raised it.
+        RuntimeError: It raised something else, or its process was killed.
     """
     import torch  # noqa: F401
 
-    with ProcessPoolExecutor(1, multiprocessing.get_context('fork')) as pool:
-        return pool.submit(function, *arguments).result()
+    context = multiprocessing.get_context('fork')
+    receiver, sender = context.Pipe(duplex=False)
+    with receiver, sender:
+        process = context.Process(
+            target=_answer, args=(sender, os.getpid(), function, *arguments), daemon=True
+        )
+        try:
+            process.start()
+            sender.close()
+            result = receiver.recv()
+        except EOFError:
+            raise RuntimeError('its process was killed') from None
+        finally:
+            if process.pid:  # a signal may come in the midst of the start
+                process.kill()
+                process.join()
+    if isinstance(result, Exception):
+        raise result
+    found: T = result
+    return found
+
+
+def _answer(
+    sender: Connection, parent: int, function: Callable[..., Any], *arguments: Any
+) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    end_with(parent)
+    try:
+        sender.send(function(*arguments))
+    except Exception as error:  # raised where it was asked
+        sender.send(error if isinstance(error, UserError) else RuntimeError(one_line(error)))
 
 
 def _count_gpus() -> int:
@@ -119,8 +151,8 @@ def check_model(*models: str) -> None:
             apart(_verify, model)
         except UserError:
             raise
-        except Exception as error:  # of any library, or the process was killed
-            raise UserError(f'{model}: cannot be loaded ({one_line(error)})') from error
+        except RuntimeError as error:
+            raise UserError(f'{model}: cannot be loaded ({error})') from error
 
 
 def _verify(model: str) -> None:

@@ -71,7 +71,7 @@ class Volumes:
         where = brain & (fine.data != 0)
         where = where if where.any() else np.ones(fine.data.shape, dtype=bool)
         box = box_around(where, fine.spacing, _MARGIN_MM)
-        self.window = window(fine.data, where)
+        self.window = window(where, fine.data)
         self.affine = fine.affine.copy()
         self.affine[:3, 3] += fine.affine[:3, :3] @ [part.start for part in box]
         brain = brain[box]

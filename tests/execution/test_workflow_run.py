@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -146,8 +148,34 @@ def test_models_are_checked_in_another_process(
         check_model('fine', 'damaged')
     with pytest.raises(UserError, match=r'strange: cannot be loaded \(ValueError: of a library\)'):
         check_model('fine', 'strange')
-    with pytest.raises(UserError, match=r'huge: cannot be loaded .*terminated'):
+    with pytest.raises(UserError, match=r'huge: cannot be loaded \(its process was killed\)'):
         check_model('huge')
+
+
+CHECK = """
+import sys, time
+import bids_segsr.zoo.verify
+from bids_segsr.cli.process import run_command
+from bids_segsr.execution.workflow_run import check_model
+bids_segsr.zoo.verify.verify_model = lambda model: time.sleep(60)
+sys.exit(run_command('test', lambda: check_model('m')))
+"""
+
+
+@pytest.mark.parametrize(
+    ('number', 'status'), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
+)
+def test_whatever_ends_the_run_ends_the_check_of_a_model(number: int, status: int) -> None:
+    with subprocess.Popen([sys.executable, '-c', CHECK], stderr=subprocess.PIPE) as program:
+        run = psutil.Process(program.pid)
+        while not (children := run.children()):
+            assert program.poll() is None
+            time.sleep(0.001)
+        program.send_signal(number)
+        assert program.wait(20) == status
+        assert program.stderr is not None
+        assert b'Traceback' not in program.stderr.read()
+    assert not psutil.wait_procs(children, 20)[1]
 
 
 def test_models_are_run_where_torch_has_threads() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,26 +62,30 @@ def read(source: Source, slice_axis: int | None = None) -> Canonical:
     return Canonical(reordered, canonical, int(orientation[axis, 0]))
 
 
-def thinned(data: np.ndarray) -> np.ndarray:
-    """Return every n-th voxel along the last three axes, as many as percentiles need."""
-    step = math.ceil((math.prod(data.shape[-3:]) / ENOUGH) ** (1 / 3))
-    return data[..., ::step, ::step, ::step]
+def sampled(values: np.ndarray) -> np.ndarray:
+    """Return all values, or as many as percentiles need, drawn at random but always the same."""
+    if values.size <= ENOUGH:
+        return values
+    places = np.random.default_rng(0).integers(values.size, size=ENOUGH)
+    drawn: np.ndarray = values.ravel(order='K')[places]
+    return drawn
 
 
 def foreground(data: np.ndarray) -> np.ndarray:
     """Return where an image is brighter than a tenth of its 99th percentile."""
-    bright = np.abs(data) > 0.1 * np.percentile(np.abs(thinned(data)), 99)
+    bright = np.abs(data) > 0.1 * np.percentile(np.abs(sampled(data)), 99)
     return bright if bright.any() else np.ones(data.shape, dtype=bool)
 
 
-def window(data: np.ndarray, where: np.ndarray) -> tuple[float, float]:
-    """Return the grey window of an image: 0.5th to 99.5th percentile of its foreground."""
-    data, where = thinned(data), thinned(where)
-    low, floor, high = np.percentile(data[where], (0.5, 5, 99.5))
-    rim = np.concatenate([data[0].ravel(), data[-1].ravel(), data[:, 0].ravel()])
+def window(where: np.ndarray, *images: np.ndarray) -> tuple[float, float]:
+    """Return the grey window of images of one grid: 0.5th to 99.5th percentile of a foreground."""
+    inside = np.concatenate([sampled(image[where]) for image in images])
+    everywhere = np.concatenate([sampled(image).ravel() for image in images])
+    rims = [plane.ravel() for image in images for plane in (image[0], image[-1], image[:, 0])]
+    low, floor, high = np.percentile(inside, (0.5, 5, 99.5))
     # interpolation undershoots beside the brain; the background, not the undershoot, is black
-    black = min(float(np.percentile(rim, 25)), float(floor))
-    low = max(min(float(low), float(np.percentile(data, 1))), black)
+    black = min(float(np.percentile(np.concatenate(rims), 25)), float(floor))
+    low = max(min(float(low), float(np.percentile(everywhere, 1))), black)
     return (low, float(high)) if high > low else (low - 1.0, low + 1.0)
 
 

@@ -21,8 +21,8 @@ from bids_segsr.reports.drawing.display_volume import (
     box_around,
     foreground,
     read,
+    sampled,
     spread_cuts,
-    thinned,
     window,
 )
 from bids_segsr.reports.drawing.slice_panels import ColourBar, Panel, write_svg
@@ -66,8 +66,7 @@ def plot_before_after(
     """
     first, second = read(before, slice_axis), read(after, slice_axis)
     where = _region(first, mask, second)
-    both = np.stack([thinned(first.data), thinned(second.data)]).astype(np.float32)
-    limits = window(both, np.stack([thinned(where)] * 2))
+    limits = window(where, first.data, second.data)
     box = box_around(where, first.spacing)
     across = first.slice_axis
     through = [axis for axis in (1, 0, 2) if axis != across]
@@ -122,7 +121,7 @@ def plot_mask_contours(
     inside = _matching(scan, mask) > PROBABILITY_THRESHOLD
     bright = foreground(scan.data)
     shown = inside if inside.any() else bright
-    limits = window(scan.data, bright)
+    limits = window(bright, scan.data)
     box = box_around(shown, scan.spacing, margin_mm=20)
     present = np.flatnonzero(shown.any(axis=tuple(a for a in range(3) if a != scan.slice_axis)))
     # the first and last slice of the mask are where a mask is most often wrong
@@ -170,7 +169,7 @@ def plot_segmentation(
     segmentation = _matching(fine, probability_or_label)
     outlines = _outlines(segmentation, names or {})
     where = foreground(fine.data)
-    limits = window(fine.data, where)
+    limits = window(where, fine.data)
     box = box_around(where, fine.spacing)
     # labels begin at 1
     target = segmentation > PROBABILITY_THRESHOLD if outlines else where
@@ -227,7 +226,7 @@ def plot_fidelity(
     box = box_around(region, scan.spacing)
     cuts = spread_cuts(region, scan.slice_axis, 5)
     rows = [[Panel(scan, scan.slice_axis, cut, box) for cut in cuts] for _ in range(2)]
-    limits = window(scan.data, region)
+    limits = window(region, scan.data)
     for number, (above, below) in enumerate(zip(*rows, strict=True)):
         above.show(scan.data, 'gray', limits, f'scan-{number}')
         below.show(percent, _diverging(), (-extreme, extreme), f'residual-{number}')
@@ -274,7 +273,7 @@ def plot_uncertainty(
     if second.any():
         maps.append(('disagreement', 'Disagreement (SD)', second))
     where = foreground(fine.data)
-    limits = window(fine.data, where)
+    limits = window(where, fine.data)
     box = box_around(where, fine.spacing)
     places = [(axis, cut) for axis in (2, 1, 0) for cut in spread_cuts(where, axis, 2)]
     rows = [[Panel(fine, axis, cut, box) for axis, cut in places] for _ in range(1 + len(maps))]
@@ -282,7 +281,7 @@ def plot_uncertainty(
     for number, panel in enumerate(rows[0]):
         panel.show(fine.data, 'gray', limits, f'image-{number}')
     for row, (name, label, data) in enumerate(maps, start=1):
-        scale = (0.0, _rounded_up(float(np.percentile(thinned(data)[thinned(where)], 99.8))))
+        scale = (0.0, _rounded_up(float(np.percentile(sampled(data[where]), 99.8))))
         bars.append(ColourBar(row, 'inferno', scale, label))
         for number, panel in enumerate(rows[row]):
             panel.show(data, 'inferno', scale, f'{name}-{number}')

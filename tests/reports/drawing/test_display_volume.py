@@ -10,8 +10,8 @@ from bids_segsr.reports.drawing.display_volume import (
     box_around,
     foreground,
     read,
+    sampled,
     spread_cuts,
-    thinned,
     window,
 )
 
@@ -41,10 +41,10 @@ def test_window_leaves_out_the_brightest_and_is_never_empty() -> None:
     data = np.zeros((10, 10, 10))
     data[2:8, 2:8, 2:8] = np.linspace(100, 200, 216).reshape(6, 6, 6)
     data[5, 5, 5] = 10_000
-    low, high = window(data, data > 0)
+    low, high = window(data > 0, data)
     assert low == 0
     assert high == pytest.approx(200, abs=2)
-    assert window(np.full((3, 3, 3), 5.0), np.ones((3, 3, 3), bool)) == (4, 6)
+    assert window(np.ones((3, 3, 3), bool), np.full((3, 3, 3), 5.0)) == (4, 6)
 
 
 def test_window_and_foreground_of_a_large_image_are_those_of_all_its_voxels() -> None:
@@ -52,13 +52,19 @@ def test_window_and_foreground_of_a_large_image_are_those_of_all_its_voxels() ->
     data = np.zeros((200, 180, 160), np.float32)
     brain = np.s_[40:160, 40:140, 40:120]
     data[brain] = rng.gamma(9.0, 30.0, data[brain].shape)
-    assert data.size > 4 * thinned(data).size
-    np.testing.assert_array_equal(thinned(data[None])[0], thinned(data))
+    assert data.size > 4 * sampled(data).size
+    np.testing.assert_array_equal(sampled(data), sampled(data))
     where = data > 0
     exact = np.percentile(data[where], 99.5)
-    assert window(data, where) == pytest.approx((0, exact), rel=0.01)
+    assert window(where, data) == pytest.approx((0, exact), rel=0.01)
     bright = data > 0.1 * np.percentile(data, 99)
     assert (foreground(data) != bright).mean() < 1e-3
+
+
+def test_a_single_voxel_of_a_large_image_has_a_window() -> None:
+    data = np.zeros((700, 700, 3), np.float32)
+    data[351, 351, 1] = 7
+    assert window(data > 0, data) == (0, 7)
 
 
 def test_box_is_wider_by_millimetres_and_ends_with_the_array() -> None:
