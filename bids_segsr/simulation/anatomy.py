@@ -23,6 +23,8 @@ RIM_MM = 1.0
 """How far a brain mask reaches beyond the tissue."""
 SHEET_SLOPE, SHEET_MM = 0.6, 1.4
 """Where banks touch: largest slope of the depth below the surface of white matter, least depth."""
+CAPSULE_MM = 4.0
+"""Radius of the ball that closes the deep grey matter over the internal capsules."""
 NEARNESS_MM = 6.0
 """Standard deviation of the blur that makes `deep_nearness`."""
 _INDEX = {name: index for index, name in enumerate(TISSUES)}
@@ -37,8 +39,9 @@ class Anatomy:
     Attributes:
         name: File name of the label map.
         labelling: Key of LABELLINGS.
-        maps: (tissues + 2, i, j, k) uint8, 255 for one; canonical (RAS+) axes, cropped to the
-            brain with a margin: the fractions of TISSUES, then `sulci` and `deep_nearness`.
+        maps: (tissues + 3, i, j, k) uint8, 255 for one; canonical (RAS+) axes, cropped to the
+            brain with a margin: the fractions of TISSUES, then `sulci`, `capsules`,
+            `deep_nearness`.
         image: (i, j, k) float32 on the same grid, a real image of this subject with values of
             about 0 to 1, for those who are not painted; else None.
     """
@@ -91,11 +94,12 @@ def read_anatomy(
 
     box = _brain_box(tissue)
     tissue = _close_brain(_cut_padded(tissue, box), spacing_of(affine), labelling)
-    maps = np.empty((len(TISSUES) + 2, *tissue.shape), np.uint8)
+    maps = np.empty((len(TISSUES) + 3, *tissue.shape), np.uint8)
     for index in range(len(TISSUES)):
         smooth = ndimage.gaussian_filter(255 * (tissue == index).astype(np.float32), smoothing)
         maps[index] = smooth + 0.5
-    maps[-2] = 255 * sulci(tissue, spacing_of(affine)) + 0.5
+    maps[-3] = 255 * sulci(tissue, spacing_of(affine)) + 0.5
+    maps[-2] = 255 * capsules(tissue, spacing_of(affine)) + 0.5
     maps[-1] = 255 * deep_nearness(tissue, spacing_of(affine)) + 0.5
     real = None
     if image is not None:
@@ -241,6 +245,25 @@ def sulci(tissue: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray
     sheet = (tissue == _INDEX['cortex']) & (slope < SHEET_SLOPE) & (depth >= SHEET_MM)
     widened = ndimage.gaussian_filter(sheet.astype(np.float32), 0.5)
     found: np.ndarray = np.clip(2 * widened, 0, 1)
+    return found
+
+
+def capsules(tissue: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
+    """Find the white matter between the nuclei, which labels of newborns count as deep grey.
+
+    Args:
+        tissue: (i, j, k), indices in TISSUES.
+        spacing: Of the voxels along each axis, mm.
+
+    Returns:
+        (i, j, k) float32, 0 to 1.
+    """
+    deep = tissue == _INDEX['deep-grey']
+    if not deep.any():
+        return np.zeros(tissue.shape, np.float32)
+    closed = _closed(deep, spacing, CAPSULE_MM)
+    between = (closed & (tissue == _INDEX['white'])).astype(np.float32)
+    found: np.ndarray = ndimage.gaussian_filter(between, 0.5)
     return found
 
 

@@ -28,11 +28,13 @@ class Contrast:
 
     Attributes:
         levels: Tissue name to intensity.
+        young: Whether it is that of a newborn or a fetus.
         myelination: Relative change of white matter next to deep grey matter.
         crossroads: Relative change of white matter at the frontal and occipital ends.
     """
 
     levels: Mapping[str, float]
+    young: bool = False
     myelination: float = 0.0
     crossroads: float = 0.0
 
@@ -73,6 +75,7 @@ def draw_contrast(
     sign = -1.0 if name.endswith('T1w') else 1.0
     return Contrast(
         levels,
+        young=True,
         myelination=-sign * rng.uniform(*appearance.myelination),
         crossroads=sign * rng.uniform(*appearance.crossroads),
     )

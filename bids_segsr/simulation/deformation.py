@@ -24,6 +24,7 @@ class AnatomySample:
     Attributes:
         fractions: (tissues, *shape) float32, 1 in all.
         sulci: (*shape) float32, 0 to 1, where the banks of a sulcus touch (see `anatomy.sulci`).
+        capsules: (*shape) float32, 0 to 1, the internal capsules (see `anatomy.capsules`).
         deep_nearness: (*shape) float32, 0 to 1, 1 in the middle of deep grey matter and brainstem.
         frontal_occipital: (*shape) float32, 0 half way between the frontal and the occipital end
             of the subject, 1 at either.
@@ -32,6 +33,7 @@ class AnatomySample:
 
     fractions: Tensor
     sulci: Tensor
+    capsules: Tensor
     deep_nearness: Tensor
     frontal_occipital: Tensor
     image: Tensor | None
@@ -155,7 +157,8 @@ def sample_anatomy(
     return AnatomySample(
         fractions.div_(fractions.sum(0)),
         sulci=sampled[len(TISSUES)],
-        deep_nearness=sampled[len(TISSUES) + 1],
+        capsules=sampled[len(TISSUES) + 1],
+        deep_nearness=sampled[len(TISSUES) + 2],
         frontal_occipital=(2 * positions[1] / (float(size[1]) - 1) - 1).abs().clamp(max=1),
         image=None if anatomy.image is None else sampled[-1],
     )

@@ -30,7 +30,7 @@ from bids_segsr.simulation.thick_slices import BackProjection, acquire, blurred,
 _MEMBERS = torch.tensor(
     [[float(tissue in members) for tissue in TISSUES] for members in CLASSES.values()]
 )
-_CSF, _CORTEX = map(TISSUES.index, ('csf', 'cortex'))
+_CSF, _CORTEX, _WHITE, _DEEP = map(TISSUES.index, ('csf', 'cortex', 'white', 'deep-grey'))
 _WITHIN = [TISSUES.index(name) for name in ('white', 'ventricles', 'deep-grey', 'hippocampus')]
 
 LABELLED_SULCUS = 0.5
@@ -149,6 +149,10 @@ def make_sample(
     else:
         subject, labelled = with_sulci(_sharpened(subject, appearance, rng), appearance, rng)
         drawn = draw_contrast(anatomy.labelling, appearance, rng, contrast)
+        if drawn.young:
+            moved = subject.capsules * labelled[_WHITE]
+            labelled[_WHITE] -= moved
+            labelled[_DEEP] += moved
         truth = paint_sample(subject, drawn, appearance, rng, rim)
     within = subject.fractions[OUTSIDE:].sum(0)
     if loose:

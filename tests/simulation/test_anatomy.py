@@ -10,6 +10,7 @@ from bids_segsr.exceptions import ImageError, UserError
 from bids_segsr.simulation.anatomy import (
     RIM_MM,
     brain_hull,
+    capsules,
     deep_nearness,
     read_anatomy,
     sulci,
@@ -60,10 +61,13 @@ def test_the_sheet_between_touching_banks_is_found():
     assert sulci(crown, (1.0, 1.0, 1.0)).max() == 0
 
 
-def test_white_matter_between_the_nuclei_is_near_them():
+def test_capsules_are_the_white_matter_between_the_nuclei():
     tissue = np.full((40, 20, 20), TISSUES.index('white'), np.uint8)
     for nucleus in (slice(8, 16), slice(20, 28)):
         tissue[nucleus, 4:16, 4:16] = TISSUES.index('deep-grey')
+    found = capsules(tissue, (1.0, 1.0, 1.0))
+    assert found[18, 10, 10] > 0.9
+    assert found[[4, 32], 10, 10].max() < 0.05
     nearness = deep_nearness(tissue, (1.0, 1.0, 1.0))
     assert nearness[18, 10, 10] > 3 * nearness[36, 10, 10]
 

@@ -63,12 +63,12 @@ def test_young_white_matter_is_not_one_level(anatomy):
         deep_nearness=nearness,
         frontal_occipital=torch.zeros(32, 32, 32),
     )
-    contrast = Contrast(CONTRASTS['newborn-T2w'], myelination=-0.3)
+    contrast = Contrast(CONTRASTS['newborn-T2w'], young=True, myelination=-0.3)
     image = paint_sample(sample, contrast, plain, np.random.default_rng(0), False)
     np.testing.assert_allclose(image[-1] / image[0], 0.7, rtol=1e-5)
     newborns = Appearance(random_share=0, contrasts=('newborn-T2w',))
     drawn = [draw_contrast('adult', newborns, np.random.default_rng(n)) for n in range(20)]
-    assert all(-0.4 <= c.myelination < 0 for c in drawn)
+    assert all(c.young and -0.4 <= c.myelination < 0 for c in drawn)
     with pytest.raises(ValueError, match='newborn-PDw is unknown'):
         Appearance(contrasts=('newborn-PDw',))
 

@@ -128,6 +128,25 @@ def test_what_lies_in_white_matter_keeps_its_size_whatever_that_weighs(tmp_path)
     assert sizes[0] == sizes[1]
 
 
+def test_capsules_of_newborns_are_called_deep_grey_and_painted_as_white_matter(tmp_path):
+    path = write_balls(tmp_path / 'ball.nii.gz', whole=False)
+    labels = nib.load(path)
+    values = np.asarray(labels.dataobj).copy()
+    # two nuclei, and four voxels of white matter between them
+    for nucleus in (slice(34, 46), slice(50, 62)):
+        values[nucleus, 40:56, 40:56] = 10
+    nib.Nifti1Image(values, labels.affine).to_filename(path)
+    ball = read_anatomy(path, 'adult')
+    recipe = plain_recipe({'sulci': (0, 0), 'csf_weight': (1, 1), 'white_weight': (1, 1)})
+    between, nucleus = (31, 36, 36), (22, 36, 36)
+    for contrast, label in (('adult-T2w', 2), ('newborn-T2w', 5)):
+        found = sample_of(ball, (72, 72, 72), recipe, np.random.default_rng(0), contrast)
+        assert found.tissues[:, *between].argmax() == label
+        assert found.tissues[:, *nucleus].argmax() == 5
+        # white matter that is myelinated early
+        assert found.truth[between] < 0.9 * found.truth[nucleus]
+
+
 def test_back_projection_brings_samples_closer_to_their_truth(anatomy):
     plain, projected = (
         sample_of(
