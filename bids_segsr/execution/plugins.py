@@ -18,7 +18,7 @@ USUAL_SHARE = 0.9
 """Share of the memory that is taken without --mem."""
 PLUGIN_KEYS = ('plugin', 'plugin_args', 'gpu_plugin_args')
 # Plugins that run the steps on this machine, so that its GPU counts.
-LOCAL_PLUGINS = ('Debug', 'LegacyMultiProc', 'Linear', 'MultiProc')
+LOCAL_PLUGINS = ('LegacyMultiProc', 'Linear', 'MultiProc')
 COMMANDS = {'SLURM': ('sbatch', 'squeue')}
 
 
@@ -114,6 +114,10 @@ def _read_plugin(path: Path) -> dict[str, Any]:
 
     if not hasattr(plugins, f'{table["plugin"]}Plugin'):
         raise UserError(f'{path}: Nipype has no plugin {table["plugin"]!r}; check --use-plugin')
+    if table['plugin'] == 'Debug':
+        raise UserError(
+            f'{path}: Debug takes a function of Python, which no file holds; take Linear'
+        )
     if table['plugin'].endswith('Graph'):
         raise UserError(
             f'{path}: {table["plugin"]} ends before its jobs do, without a report; '

@@ -42,9 +42,12 @@ class ImageByImage(DistributedPluginBase):
 
     Attributes:
         problems: The steps that failed so far, in order.
+        interrupted: What a signal has raised. Nipype makes it a failure of the step that runs in
+            this process, and would go on.
     """
 
     problems: list[Problem]
+    interrupted: KeyboardInterrupt | None = None
     procs: list[Any]
     depidx: Any
     refidx: Any
@@ -104,6 +107,8 @@ class ImageByImage(DistributedPluginBase):
 
     def _report_crash(self, node: Any, result: dict[str, Any] | None = None) -> str | None:
         """Write the crash file where it can be written, and remember the reason in any case."""
+        if self.interrupted is not None:
+            raise self.interrupted
         traceback = format_exc() if result is None else ''.join(result['traceback'])
         text = (
             f'Node: {node.fullname}\nWorking directory: {node.output_dir()}\n\n'

@@ -254,7 +254,7 @@ def run_workflow(workflow: Any, settings: Settings) -> list[Problem]:
     line = ProgressLine([label for label in labels if label], quiet=settings.quiet)
     plugin = survivor(**arguments, progress=NodeProgress(line))
     failure = None
-    with _silent_workers():
+    with _silent_workers(plugin):
         try:
             workflow.run(plugin=plugin)
         except Exception as error:  # Nipype raises what a node raised, of any class.
@@ -310,7 +310,7 @@ def find_crashes(settings: Settings) -> list[Problem]:
 
 
 @contextmanager
-def _silent_workers() -> Iterator[None]:
+def _silent_workers(plugin: Any) -> Iterator[None]:
     """Let Ctrl-C and SIGTERM, which schedulers send, end the workers at once and silently."""
     import psutil
 
@@ -323,7 +323,8 @@ def _silent_workers() -> Iterator[None]:
             # One that ends meanwhile must not take the place of the interrupt.
             with suppress(psutil.NoSuchProcess):
                 worker.kill()
-        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+        plugin.interrupted = Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
+        raise plugin.interrupted
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

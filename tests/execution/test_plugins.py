@@ -55,6 +55,7 @@ def test_plugin_file(tmp_path: Path) -> None:
         ('plugin: Slurm', "Nipype has no plugin 'Slurm'"),
         ('plugin: SLURM\nargs: {}', "unknown key 'args'"),
         ('plugin: SLURMGraph', 'SLURMGraph ends before its jobs do, without a report; take SLURM'),
+        ('plugin: Debug', 'Debug takes a function of Python, which no file holds; take Linear'),
     ],
 )
 def test_plugin_file_with_mistakes(tmp_path: Path, text: str, message: str) -> None:

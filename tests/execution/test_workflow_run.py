@@ -16,12 +16,13 @@ import pytest
 import torch
 from test_plugins import settings_of
 
-from bids_segsr.exceptions import ModelError, UserError
+from bids_segsr.exceptions import ModelError, Terminated, UserError
 from bids_segsr.execution import workflow_run as execution
 from bids_segsr.execution.workflow_run import (
     check_device,
     check_memory,
     check_model,
+    configure_nipype,
     prepare_environment,
     run_workflow,
     uses_gpu,
@@ -195,6 +196,32 @@ def test_interrupt_reaches_the_caller(tmp_path: Path) -> None:
         run_workflow(workflow, settings_of(tmp_path))
 
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_interrupt_of_a_step_in_this_process_is_no_failure_of_that_step(tmp_path: Path) -> None:
+    from nipype.interfaces.utility import Function
+    from nipype.pipeline import engine as pe
+
+    def interrupted() -> None:
+        import os
+        import signal
+
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def later() -> None:
+        raise AssertionError('goes on')
+
+    settings = settings_of(tmp_path)
+    configure_nipype(settings)
+    workflow = pe.Workflow('run', base_dir=str(tmp_path / 'work'))
+    for label, function in (('01', interrupted), ('02', later)):
+        image = pe.Workflow(f'sub-{label}_T2w_wf')
+        step = pe.Node(Function(function=function), 'save', run_without_submitting=True)
+        image.add_nodes([step])
+        workflow.add_nodes([image])
+    with pytest.raises(Terminated):
+        run_workflow(workflow, settings)
+    assert not list(tmp_path.rglob('crash*'))
 
 
 def test_interrupt_is_not_lost_when_a_worker_has_just_ended(
