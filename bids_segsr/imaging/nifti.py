@@ -36,6 +36,7 @@ MAPS_IN_MEMORY = 8
 
 _ANNEXED = b'/annex/objects/'
 _CHUNK = 1 << 16
+SLICES_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -124,8 +125,13 @@ def read_image(path: Path, mem_gb: float | None = None) -> tuple[np.ndarray, Pla
     if header.scaling is not None:
         slope, inter = (np.float32(value) for value in header.scaling)
         voxels = apply_read_scaling(voxels, slope, inter)
+    data = np.empty(header.shape, np.float32)
     with np.errstate(over='ignore'):  # becomes infinite, which is told of by those who check
-        return np.ascontiguousarray(voxels, dtype=np.float32), header.placement
+        # the order of axes turns round: some slices at once take half as long as all
+        for first in range(0, header.shape[-1], SLICES_AT_ONCE):
+            some = np.s_[..., first : first + SLICES_AT_ONCE]
+            data[some] = voxels[some]
+    return data, header.placement
 
 
 def image_suffixes() -> tuple[str, ...]:
