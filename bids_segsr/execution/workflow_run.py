@@ -52,8 +52,11 @@ def prepare_environment(settings: Settings) -> None:
 
 
 def count_gpus() -> int:
-    """Return the number of CUDA devices that torch finds."""
-    return apart(_count_gpus)
+    """Return the number of CUDA devices that torch finds; 0 where a driver fails."""
+    try:
+        return apart(_count_gpus)
+    except RuntimeError:
+        return 0
 
 
 def apart(function: Callable[..., T], *arguments: Any) -> T:
@@ -63,7 +66,7 @@ def apart(function: Callable[..., T], *arguments: Any) -> T:
     later. Torch itself is imported here, once for all of them.
 
     Args:
-        function: Like its result, one that can be pickled.
+        function: Its result can be pickled.
         arguments: Of the function.
 
     Returns:

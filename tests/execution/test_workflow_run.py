@@ -129,6 +129,19 @@ def with_gpus(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: count)
 
 
+@pytest.mark.parametrize('killed', [False, True])
+def test_a_driver_that_fails_is_no_gpu(monkeypatch: pytest.MonkeyPatch, killed: bool) -> None:
+    def fail() -> int:
+        if killed:
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise RuntimeError('driver too old')
+
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'device_count', fail)
+    with pytest.raises(UserError, match='torch finds no CUDA device'):
+        check_device('cuda')
+
+
 def test_models_are_checked_in_another_process(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
