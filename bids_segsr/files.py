@@ -48,7 +48,13 @@ def writable(folder: Path) -> bool:
     # unlike that of Path, this has False below a folder that may not be entered
     while not os.path.exists(existing):  # noqa: PTH110
         existing = existing.parent
-    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK, effective_ids=True)
+    if not os.access(existing, os.W_OK | os.X_OK, effective_ids=True):
+        return False
+    try:  # what permissions allow, a file system may refuse
+        tempfile.TemporaryFile(dir=existing).close()
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import torch
 from test_card import make_card
 
 from bids_segsr.exceptions import UserError
-from bids_segsr.files import complete, locked, remove_partial, write_text
+from bids_segsr.files import complete, locked, remove_partial, writable, write_text
 from bids_segsr.networks import create
 from bids_segsr.zoo.find import load_model
 from bids_segsr.zoo.store import save_model
@@ -146,3 +146,13 @@ def test_a_lock_that_is_taken_is_told(tmp_path: Path) -> None:
         pytest.fail('held twice')
     with locked(path):
         pass
+
+
+def test_a_folder_that_may_be_missing_is_tried(tmp_path: Path) -> None:
+    assert writable(tmp_path)
+    assert writable(tmp_path / 'a' / 'b')
+    assert not list(tmp_path.iterdir())
+    (tmp_path / 'file').touch()
+    assert not writable(tmp_path / 'file' / 'below')
+    # root may write there by its permissions, and nobody can
+    assert not writable(Path('/proc/nothing'))
